@@ -1,0 +1,2 @@
+//! The `pgpersist` command.
+fn main() {}

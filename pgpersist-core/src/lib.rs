@@ -1,0 +1,8 @@
+//! pgpersist makes a PostgreSQL cluster outlive the machine it runs on.
+
+pub mod clock;
+pub mod error;
+pub mod pg;
+pub mod progress;
+pub mod secret;
+pub mod workers;
