@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod fs;
 pub mod pg;
 pub mod progress;
 pub mod secret;

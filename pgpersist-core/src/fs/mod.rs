@@ -1,0 +1,3 @@
+//! Crash-safe file operations; blocking; knows nothing of PostgreSQL.
+
+pub mod durable;
