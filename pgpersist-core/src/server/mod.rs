@@ -1,0 +1,4 @@
+//! A PostgreSQL server: its programs, its process, a session with it. Never speaks to a store.
+
+pub mod connection;
+pub mod session;
