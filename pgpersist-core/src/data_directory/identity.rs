@@ -34,9 +34,12 @@ impl IdentityCard {
     pub fn read(own: &OwnFolder) -> Result<Option<Self>> {
         let path = own.identity_card();
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|e| Error::damaged(format!("the identity card {} cannot be read: {e}", path.display()), "if you know which cluster lives here, remove the card and run `pgpersist init`")),
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+                Error::damaged(
+                    format!("the identity card {} cannot be read: {e}", path.display()),
+                    "if you know which cluster lives here, remove the card and run `pgpersist init`",
+                )
+            }),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(Error::file("read", path, error)),
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use crate::data_directory::own_folder::OwnFolder;
-use crate::data_directory::placement::Placement;
+use crate::data_directory::placement::{self, Placement};
 use crate::data_directory::state::State;
 use crate::data_directory::{Claim, DataDirectory, DiskUsage, staging};
 use crate::error::{Error, Result};
@@ -39,7 +39,10 @@ impl LocalDataDirectory {
             },
         };
         if path.exists() && !path.is_dir() {
-            return Err(Error::invalid(format!("{} is a file, not a directory", path.display()), "name the directory that holds, or is to hold, the cluster"));
+            return Err(Error::invalid(
+                format!("{} is a file, not a directory", path.display()),
+                "name the directory that holds, or is to hold, the cluster",
+            ));
         }
         let own = OwnFolder::locate(&path)?;
         Ok(Self { path, own })
@@ -111,7 +114,7 @@ impl DataDirectory for LocalDataDirectory {
 
     async fn placement(&self) -> Result<Placement> {
         let path = self.path.clone();
-        workers::run(move || Placement::of(&path)).await
+        workers::run(move || placement::of(&path)).await
     }
 
     async fn disk_usage(&self) -> Result<DiskUsage> {
@@ -124,7 +127,7 @@ impl DataDirectory for LocalDataDirectory {
                 files: tree.files,
                 free_bytes: space.free_bytes,
                 total_bytes: space.total_bytes,
-                free_inodes: space.free_inodes,
+                free_inodes: space.free_inodes.unwrap_or(0),
             })
         })
         .await

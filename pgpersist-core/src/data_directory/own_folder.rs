@@ -37,9 +37,9 @@ impl OwnFolder {
     /// # Errors
     /// [`Error::Invalid`] for a path without a name; [`Error::File`] when the mount table cannot be read.
     pub fn locate(directory: &Path) -> Result<Self> {
-        let name = directory
-            .file_name()
-            .ok_or_else(|| Error::invalid(format!("`{}` cannot be a data directory", directory.display()), "name a directory below the root"))?;
+        let name = directory.file_name().ok_or_else(|| {
+            Error::invalid(format!("`{}` cannot be a data directory", directory.display()), "name a directory below the root")
+        })?;
         let inside = Self { path: directory.join(FOLDER_NAME), whereabouts: Whereabouts::Inside };
         if directory.exists() && (inside.path.is_dir() || mounts::is_mount_point(directory)?) {
             return Ok(inside);
@@ -110,11 +110,6 @@ impl OwnFolder {
     /// The default folder of the server's log.
     pub fn log_directory(&self) -> PathBuf {
         self.path.join("log")
-    }
-
-    /// Which boots this volume has seen.
-    pub fn boots(&self) -> PathBuf {
-        self.path.join("boots.json")
     }
 }
 

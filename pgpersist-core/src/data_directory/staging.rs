@@ -34,9 +34,12 @@ impl Marker {
     /// Reads a marker; `None` where there is none.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
         match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|e| Error::damaged(format!("the marker {} cannot be read: {e}", path.display()), "look at the directory by hand; pgpersist leaves it alone")),
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+                Error::damaged(
+                    format!("the marker {} cannot be read: {e}", path.display()),
+                    "look at the directory by hand; pgpersist leaves it alone",
+                )
+            }),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(Error::file("read", path, error)),
         }
@@ -132,7 +135,10 @@ fn finish(directory: &Path, own: &OwnFolder) -> Result<()> {
         durable::rename_new(&aside, &control)?;
     }
     if !control.exists() {
-        return Err(Error::damaged(format!("{} is missing at the end of `{}`", control.display(), marker.operation), "look at the directory by hand; pgpersist leaves it alone"));
+        return Err(Error::damaged(
+            format!("{} is missing at the end of `{}`", control.display(), marker.operation),
+            "look at the directory by hand; pgpersist leaves it alone",
+        ));
     }
     durable::remove_file(&marker_path)?;
     durable::remove_tree(&staging)
@@ -174,7 +180,7 @@ mod tests {
     #[test]
     fn an_interrupted_move_is_finished_from_any_step() {
         // The steps of `finish`, each undone in turn as if the process had died before it.
-        for done in 0..=4 {
+        for done in 0..=4_usize {
             let (_volume, directory, own) = mount_point();
             stage(&own);
             let marker = Marker { format: 1, operation: "init".into(), entries: ["PG_VERSION", "base", "global"].map(String::from).into() };

@@ -57,7 +57,10 @@ impl State {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Absent),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(Error::invalid(format!("{} is a file, not a directory", directory.display()), "name the directory that is to hold the cluster"));
+                return Err(Error::invalid(
+                    format!("{} is a file, not a directory", directory.display()),
+                    "name the directory that is to hold the cluster",
+                ));
             }
             Err(error) => return Err(Error::file("list", directory, error)),
         };
@@ -97,9 +100,18 @@ impl State {
         let place = directory.display();
         match self {
             Self::Cluster(files) => Ok(files),
-            Self::Absent => Err(Error::not_found(format!("there is no data directory at {place}"), "make one with `pgpersist init`, or mount the volume that holds it")),
-            Self::Empty => Err(Error::not_found(format!("{place} is empty"), "make a cluster in it with `pgpersist init`; if there was one, mount its volume")),
-            Self::HalfMade { operation } => Err(Error::unavailable(format!("{place} is half-made: `{operation}` was interrupted"), "run `pgpersist init` again: it finishes or undoes it")),
+            Self::Absent => Err(Error::not_found(
+                format!("there is no data directory at {place}"),
+                "make one with `pgpersist init`, or mount the volume that holds it",
+            )),
+            Self::Empty => Err(Error::not_found(
+                format!("{place} is empty"),
+                "make a cluster in it with `pgpersist init`; if there was one, mount its volume",
+            )),
+            Self::HalfMade { operation } => Err(Error::unavailable(
+                format!("{place} is half-made: `{operation}` was interrupted"),
+                "run `pgpersist init` again: it finishes or undoes it",
+            )),
             Self::Foreign { examples } => Err(foreign(directory, &examples)),
             Self::Damaged { reason } => Err(Error::damaged(
                 format!("the cluster in {place} is damaged: {reason}"),

@@ -92,16 +92,21 @@ impl InitPlan {
             return Err(Error::refused(
                 format!("{place} would not survive this machine: {}", placement.evidence.join("; ")),
                 match state {
-                    State::Cluster(_) => "move the cluster onto a persistent volume with `pgpersist migrate`, or insist with `--allow-ephemeral`",
+                    State::Cluster(_) => {
+                        "move the cluster onto a persistent volume with `pgpersist migrate`, or insist with `--allow-ephemeral`"
+                    }
                     _ => "name a directory on a persistent volume, or insist with `--allow-ephemeral`",
                 },
             ));
         }
         if let State::Cluster(files) = state {
             let here = files.control.system_identifier;
-            let other = [("the volume's card", knowledge.card.as_ref().map(|card| card.system_identifier)), ("the store's card", knowledge.store_identifier)]
-                .into_iter()
-                .find_map(|(whose, identifier)| identifier.filter(|identifier| *identifier != here).map(|identifier| (whose, identifier)));
+            let other = [
+                ("the volume's card", knowledge.card.as_ref().map(|card| card.system_identifier)),
+                ("the store's card", knowledge.store_identifier),
+            ]
+            .into_iter()
+            .find_map(|(whose, identifier)| identifier.filter(|identifier| *identifier != here).map(|identifier| (whose, identifier)));
             return match other {
                 Some((whose, identifier)) if !wishes.new => Err(Error::refused(
                     format!("{place} holds the cluster with system identifier {here}, and {whose} names {identifier}"),
@@ -112,7 +117,10 @@ impl InitPlan {
         }
         let Some(evidence) = knowledge.evidence() else {
             if wishes.restore_latest {
-                return Err(Error::not_found("there is nothing to restore: the store knows no backup of this cluster", "check `--store` and `[cluster] name`, or leave out `--restore-latest` to create a cluster"));
+                return Err(Error::not_found(
+                    "there is nothing to restore: the store knows no backup of this cluster",
+                    "check `--store` and `[cluster] name`, or leave out `--restore-latest` to create a cluster",
+                ));
             }
             return Ok(Self::Create);
         };
@@ -142,7 +150,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn placement(verdict: Verdict) -> Placement {
-        Placement { verdict, ..Placement::unknown("test") }
+        Placement { verdict, mount_point: "/volume".into(), fs_type: "test".into(), source: "test".into(), evidence: vec!["test".into()] }
     }
 
     fn decide(state: &State, verdict: Verdict, knowledge: &Knowledge, wishes: InitWishes) -> Result<InitPlan> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::clock::{Clock, SystemClock};
 use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::state::{ClusterFiles, State};
 use crate::data_directory::{placement, staging};
@@ -64,7 +65,12 @@ pub async fn plan(cluster: &Cluster, knowledge: &Knowledge, wishes: InitWishes) 
 ///
 /// # Errors
 /// As [`InitPlan::decide`]; `Conflict` when another pgpersist works on the directory; `Unavailable` when the disk is full.
-pub async fn make_ready(cluster: &Cluster, store_knowledge: Knowledge, options: &InitOptions, progress: &dyn ProgressSink) -> Result<InitReport> {
+pub async fn make_ready(
+    cluster: &Cluster,
+    store_knowledge: Knowledge,
+    options: &InitOptions,
+    progress: &dyn ProgressSink,
+) -> Result<InitReport> {
     // What needs no claim is refused before anything, even a lock file, is made.
     let first = cluster.directory().state().await?;
     if let State::Foreign { .. } | State::Damaged { .. } = first {
@@ -86,7 +92,7 @@ pub async fn make_ready(cluster: &Cluster, store_knowledge: Knowledge, options: 
         InitPlan::Restore { .. } => return Err(Error::Bug("restoring is not part of this step".into())),
     };
     let own = cluster.directory().own_folder().clone();
-    workers::run(move || placement::sentinel(&own.boots(), &boot::boot_id()?)).await?;
+    workers::run(move || placement::sentinel(own.path(), &boot::boot_id()?, SystemClock.now())).await?;
     Ok(report)
 }
 
@@ -96,7 +102,13 @@ async fn with_card(cluster: &Cluster, knowledge: Knowledge) -> Result<Knowledge>
     Ok(Knowledge { card, ..knowledge })
 }
 
-async fn adopt(cluster: &Cluster, state: State, options: &InitOptions, knowledge: &Knowledge, progress: &dyn ProgressSink) -> Result<InitReport> {
+async fn adopt(
+    cluster: &Cluster,
+    state: State,
+    options: &InitOptions,
+    knowledge: &Knowledge,
+    progress: &dyn ProgressSink,
+) -> Result<InitReport> {
     let files = state.into_cluster(cluster.path())?;
     let installation = cluster.installation().await?;
     let (settings, path) = (cluster.settings(), cluster.path().to_owned());
@@ -149,7 +161,13 @@ async fn create(cluster: &Cluster, options: &InitOptions, progress: &dyn Progres
     })
 }
 
-fn make_in(installation: &PostgresInstallation, staging: &Path, settings: &Settings, superuser: String, databases: &[String]) -> Result<Vec<String>> {
+fn make_in(
+    installation: &PostgresInstallation,
+    staging: &Path,
+    settings: &Settings,
+    superuser: String,
+    databases: &[String],
+) -> Result<Vec<String>> {
     create::create(installation, staging, &CreateOptions::durable(superuser))?;
     settings.install(staging)?;
     create_by_single_user(installation, staging, databases)
@@ -184,14 +202,21 @@ fn create_by_single_user(installation: &PostgresInstallation, directory: &Path, 
     if databases.is_empty() {
         return Ok(Vec::new());
     }
-    let listing = single_user(installation, directory, "COPY (SELECT 'database:' || encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_catalog.pg_database) TO STDOUT;\n\n")?;
+    let listing = single_user(
+        installation,
+        directory,
+        "COPY (SELECT 'database:' || encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_catalog.pg_database) TO STDOUT;\n\n",
+    )?;
     let existing: Vec<&str> = listing.lines().filter_map(|line| line.trim().strip_prefix("database:")).collect();
     let missing: Vec<&String> = databases.iter().filter(|name| !existing.contains(&hex(name).as_str())).collect();
     let mut statements = String::new();
     for name in &missing {
         // In this mode a statement ends at a semicolon and an empty line, wherever they stand.
         if name.contains(";\n\n") || name.contains('\0') || name.is_empty() {
-            return Err(Error::invalid(format!("`{}` cannot be the name of a database", name.escape_debug()), "choose another name in `[cluster] databases`"));
+            return Err(Error::invalid(
+                format!("`{}` cannot be the name of a database", name.escape_debug()),
+                "choose another name in `[cluster] databases`",
+            ));
         }
         statements.push_str(&format!("CREATE DATABASE {};\n\n", quote::identifier(name)));
     }

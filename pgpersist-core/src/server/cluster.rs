@@ -220,7 +220,10 @@ impl Cluster {
                 let lock = self.directory.own_folder().server_lock();
                 let held = workers::run(move || Ok(!lock_file::is_free(&lock)?)).await?;
                 if held {
-                    status.detail = Some("no postmaster is to be seen, but processes of its server, perhaps in another container, still hold the lock".to_owned());
+                    status.detail = Some(
+                        "no postmaster is to be seen, but processes of its server, perhaps in another container, still hold the lock"
+                            .to_owned(),
+                    );
                 } else if let Presence::Stale(pid_file) = presence {
                     status.detail = Some(format!("postmaster.pid names process {}, which is not this server", pid_file.pid));
                 }
@@ -251,13 +254,26 @@ impl Cluster {
             .clone()
             .or_else(|| pid_file.socket_directory.clone().map(Host::Socket))
             .or_else(|| {
-                pid_file.listen_address.as_ref().map(|address| Host::Tcp(if matches!(address.as_str(), "*" | "0.0.0.0" | "::") { "127.0.0.1".to_owned() } else { address.clone() }))
+                pid_file.listen_address.as_ref().map(|address| {
+                    Host::Tcp(if matches!(address.as_str(), "*" | "0.0.0.0" | "::") { "127.0.0.1".to_owned() } else { address.clone() })
+                })
             })
-            .ok_or_else(|| Error::unavailable(format!("the server in {} listens nowhere yet", self.path().display()), "wait until `pgpersist status` says running"))?;
+            .ok_or_else(|| {
+                Error::unavailable(
+                    format!("the server in {} listens nowhere yet", self.path().display()),
+                    "wait until `pgpersist status` says running",
+                )
+            })?;
         Ok(self.connect_at(host, pid_file.port.unwrap_or(self.options.port), database))
     }
 
     fn connect_at(&self, host: Host, port: u16, database: &str) -> ConnectionOptions {
-        ConnectionOptions { host, port, user: self.options.user.clone(), database: database.to_owned(), password: self.options.password.clone() }
+        ConnectionOptions {
+            host,
+            port,
+            user: self.options.user.clone(),
+            database: database.to_owned(),
+            password: self.options.password.clone(),
+        }
     }
 }

@@ -215,7 +215,7 @@ impl InstallationSearch {
             if majors.is_empty() {
                 tried.push(format!("{}: no version in it", folder.display()));
             }
-            majors.sort_by(|a, b| b.0.cmp(&a.0));
+            majors.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
             candidates.extend(majors.into_iter().map(|(_, path)| path));
         }
         candidates

@@ -92,7 +92,8 @@ fn is_server(pid: i32, directory: &Path, file_started_at: i64) -> bool {
         (Ok(theirs), Ok(ours)) => Some((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino())),
         _ => None,
     };
-    let called_postgres = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres" || name.trim() == "postmaster");
+    let called_postgres =
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres" || name.trim() == "postmaster");
     match same_directory {
         Some(same) => same && called_postgres,
         None => called_postgres && started_at(pid).is_some_and(|at| (at - file_started_at).abs() <= START_TIME_TOLERANCE_S),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::fs::durable;
@@ -56,7 +56,8 @@ impl Settings {
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
                 return Err(Error::Config { place: key(), reason: "is no name of a setting".into(), remedy: None });
             }
-            let value = quote::setting(value).ok_or_else(|| Error::Config { place: key(), reason: "holds a line break".into(), remedy: None })?;
+            let value =
+                quote::setting(value).ok_or_else(|| Error::Config { place: key(), reason: "holds a line break".into(), remedy: None })?;
             text.push_str(&format!("{name} = {value}\n"));
         }
         Ok(text)
@@ -86,7 +87,8 @@ impl Settings {
             if !with_include.ends_with(b"\n") && !with_include.is_empty() {
                 with_include.push(b'\n');
             }
-            with_include.extend_from_slice(format!("\ninclude_if_exists = '{FILE_NAME}'\t# settings from pgpersist's configuration\n").as_bytes());
+            with_include
+                .extend_from_slice(format!("\ninclude_if_exists = '{FILE_NAME}'\t# settings from pgpersist's configuration\n").as_bytes());
             durable::write(&main, &with_include, 0o600)?;
         }
         Ok(())
@@ -98,7 +100,7 @@ fn is_our_include(line: &str) -> bool {
     line.starts_with("include") && line.split('#').next().is_some_and(|setting| setting.contains(FILE_NAME))
 }
 
-fn no_configuration(path: &PathBuf) -> Error {
+fn no_configuration(path: &Path) -> Error {
     Error::not_found(
         format!("there is no {}", path.display()),
         "Debian keeps the configuration in /etc/postgresql, outside the volume: `pgpersist migrate` brings it along; else copy postgresql.conf and pg_hba.conf into the data directory",

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, SystemClock};
-use crate::data_directory::placement::Placement;
+use crate::data_directory::placement::{self, Verdict};
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::durable::{self, PreparedFile};
 use crate::fs::lock_file::LockFile;
@@ -48,7 +48,7 @@ impl Default for StartOptions {
 }
 
 /// What starting did.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct StartReport {
     /// The server after it.
     #[serde(flatten)]
@@ -110,11 +110,15 @@ async fn server_lock(cluster: &Cluster, grace: Duration) -> Result<OwnedFd> {
     loop {
         let path = cluster.directory().own_folder().server_lock();
         if let Some(lock) = workers::run(move || LockFile::try_lock(&path, 0o600)).await? {
-            return Ok(lock.into_fd());
+            // A copy of the descriptor holds the same lock as long as it is open.
+            return lock.as_fd().try_clone_to_owned().map_err(|e| Error::file("keep the lock", lock.path(), e));
         }
         if Instant::now() > deadline {
             return Err(Error::conflict(
-                format!("processes of another server of {} still run and hold its lock, perhaps in another container on this machine", cluster.path().display()),
+                format!(
+                    "processes of another server of {} still run and hold its lock, perhaps in another container on this machine",
+                    cluster.path().display()
+                ),
                 "stop that server or its container first; the lock is free once its last process has ended",
             ));
         }
@@ -130,7 +134,9 @@ async fn remove_stale(cluster: &Cluster, pid_file: &PostmasterPid, options: &Sta
     let pid_file_ = pid_file.clone();
     let proven = workers::run(move || {
         let ours = ServerRecord::read(&record_path).is_some_and(|record| record.matches(&pid_file_));
-        let before_boot = pid_file_.started_at < boot::boot_time()? && Placement::judge(&mounts::mount_of(&path)?).is_local_block_device();
+        let mount = mounts::mount_of(&path)?;
+        let on_local_disk = placement::judge(&mount).verdict == Verdict::Persistent && mount.source.starts_with("/dev/");
+        let before_boot = on_local_disk && pid_file_.started_at < boot::boot_time()?;
         Ok(ours || before_boot)
     })
     .await?;
@@ -140,13 +146,18 @@ async fn remove_stale(cluster: &Cluster, pid_file: &PostmasterPid, options: &Sta
     }
     let watched = WATCH.min(options.timeout);
     let signs = watch(cluster.path(), watched).await?;
-    let started = OffsetDateTime::from_unix_timestamp(pid_file.started_at).map_or_else(|_| pid_file.started_at.to_string(), |at| at.to_string());
+    let started =
+        OffsetDateTime::from_unix_timestamp(pid_file.started_at).map_or_else(|_| pid_file.started_at.to_string(), |at| at.to_string());
     Err(Error::refused(
         format!(
             "{} names process {}, started {started}, which this machine does not run; nothing proves that its server is gone: {}",
             file.display(),
             pid_file.pid,
-            if signs { "the cluster's files changed while it was watched".to_owned() } else { format!("its files did not change within {} s", watched.as_secs()) }
+            if signs {
+                "the cluster's files changed while it was watched".to_owned()
+            } else {
+                format!("its files did not change within {} s", watched.as_secs())
+            }
         ),
         if signs {
             "a server on another machine or in another container uses this directory: stop it there"
@@ -193,17 +204,14 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) 
     log.rotate()?;
     let log_file = log.open()?;
     let offset = log.size();
-    let record = ServerRecord {
-        format: 1,
-        pid: " ".repeat(10),
-        boot_id: boot::boot_id()?,
-        spawned_at: SystemClock.now().unix_timestamp(),
-    };
+    let record = ServerRecord { format: 1, pid: " ".repeat(10), boot_id: boot::boot_id()?, spawned_at: SystemClock.now().unix_timestamp() };
     let text = serde_json::to_string(&record).map_err(|e| Error::Bug(format!("could not write a server record: {e}")))?;
     let pid_offset = text.find(&record.pid).ok_or_else(|| Error::Bug("a server record has no place for the process id".into()))? as u64;
     let record = PreparedFile::create(&own.server_record(), text.as_bytes(), 0o600)?;
     let program = installation.program("postgres")?;
-    let child = ServerSpawn { program, arguments: arguments(cluster, socket_directory.as_deref()), log: log_file, lock, record, pid_offset }.spawn()?;
+    let child =
+        ServerSpawn { program, arguments: arguments(cluster, socket_directory.as_deref()), log: log_file, lock, record, pid_offset }
+            .spawn()?;
     Ok((child, offset))
 }
 
@@ -274,7 +282,13 @@ fn private_socket_directory(cluster: &Cluster) -> Result<PathBuf> {
 }
 
 /// Waits until `postmaster.pid` says ready, or the process has ended.
-async fn wait_until_ready(cluster: &Cluster, mut child: Option<&mut Child>, log_offset: u64, timeout: Duration, began: Instant) -> Result<()> {
+async fn wait_until_ready(
+    cluster: &Cluster,
+    mut child: Option<&mut Child>,
+    log_offset: u64,
+    timeout: Duration,
+    began: Instant,
+) -> Result<()> {
     let deadline = began + timeout;
     loop {
         let presence = cluster.presence().await?;
@@ -304,7 +318,10 @@ async fn still_starting(cluster: &Cluster, timeout: Duration, log_offset: u64) -
     Error::Deadline {
         what: format!("the server {doing}"),
         after: timeout,
-        remedy: Some(format!("it goes on by itself: look at `pgpersist status` and {}; its last line: {last}", cluster.log_file().path().display())),
+        remedy: Some(format!(
+            "it goes on by itself: look at `pgpersist status` and {}; its last line: {last}",
+            cluster.log_file().path().display()
+        )),
     }
 }
 
@@ -318,7 +335,10 @@ fn failed(cluster: &Cluster, log_offset: u64) -> Error {
         (ErrorKind::Unavailable, "free some space on the volume and start again; the cluster itself was not harmed".to_owned())
     } else if log.contains("pre-existing shared memory block") {
         (ErrorKind::Conflict, "another server of this directory still runs: stop it first".to_owned())
-    } else if log.contains("configuration file") || log.contains("invalid value for parameter") || log.contains("unrecognized configuration parameter") {
+    } else if log.contains("configuration file")
+        || log.contains("invalid value for parameter")
+        || log.contains("unrecognized configuration parameter")
+    {
         (ErrorKind::Invalid, "mend the setting that the log names".to_owned())
     } else if log.contains("PANIC") || log.contains("could not locate a valid checkpoint") || log.contains("invalid checkpoint") {
         (ErrorKind::Damaged, "keep the directory as it is, and load the newest dump into a new one (`pgpersist list`)".to_owned())
