@@ -1,0 +1,3 @@
+//! Where a cluster's files live.
+
+pub mod placement;
