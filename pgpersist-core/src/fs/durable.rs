@@ -57,6 +57,7 @@ impl NewFile {
             // Some file systems know no flock; there a leftover is recognised by its age alone.
             let _ = rustix::fs::flock(&new.file, FlockOperation::NonBlockingLockExclusive);
             new.file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|e| Error::file("set the permissions of", target, e))?;
+            give_to_owner_of(folder, &new.file).map_err(|e| Error::file("set the owner of", target, e))?;
             return Ok(new);
         }
     }
@@ -247,7 +248,12 @@ fn remove_below(path: &Path, metadata: &fs::Metadata, device: u64) -> Result<()>
 /// [`Error::File`] when the parent does not exist or something else has the name.
 pub fn create_directory(path: &Path, mode: u32) -> Result<()> {
     match fs::DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => sync_directory(parent(path)?),
+        Ok(()) => {
+            let made = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path);
+            made.and_then(|made| give_to_owner_of(parent(path).unwrap_or(path), &made))
+                .map_err(|e| Error::file("set the owner of", path, e))?;
+            sync_directory(parent(path)?)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(Error::file("create the directory", path, error)),
     }
@@ -314,6 +320,19 @@ fn is_left_over(path: &Path) -> bool {
     };
     let old = file.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok()).is_some_and(|age| age > SWEEP_AGE);
     old && rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// What root makes in somebody's folder belongs to that somebody: a server of an unprivileged user must be able to use
+/// what a privileged embedder prepares for it.
+fn give_to_owner_of(folder: &Path, made: &File) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(folder)?;
+    if owner.uid() == 0 {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(made, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
