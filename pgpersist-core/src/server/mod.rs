@@ -9,6 +9,8 @@ pub mod os_user;
 pub mod process;
 pub mod session;
 pub mod settings;
+pub mod socket;
 pub mod spawn;
+pub mod stale;
 pub mod start;
 pub mod stop;

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod cluster;
 mod control_file;
 mod floors;
 mod postmaster_pid;
