@@ -1,6 +1,7 @@
 //! pgpersist makes a PostgreSQL cluster outlive the machine it runs on.
 
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod fs;
 pub mod pg;
