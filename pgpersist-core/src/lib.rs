@@ -6,4 +6,5 @@ pub mod fs;
 pub mod pg;
 pub mod progress;
 pub mod secret;
+pub mod store;
 pub mod workers;
