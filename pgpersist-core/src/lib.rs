@@ -5,6 +5,7 @@ pub mod error;
 pub mod fs;
 pub mod pg;
 pub mod progress;
+pub mod retention;
 pub mod secret;
 pub mod store;
 pub mod workers;
