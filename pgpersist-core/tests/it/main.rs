@@ -1,1 +1,4 @@
 //! Integration tests: one binary, one file a feature.
+
+mod logical;
+mod support;
