@@ -3,9 +3,11 @@
 pub mod clock;
 pub mod error;
 pub mod fs;
+pub mod logical;
 pub mod pg;
 pub mod progress;
 pub mod retention;
 pub mod secret;
+pub mod server;
 pub mod store;
 pub mod workers;
