@@ -1,4 +1,5 @@
 //! A PostgreSQL server: its programs, its process, a session with it. Never speaks to a store.
 
 pub mod connection;
+pub mod program;
 pub mod session;
