@@ -14,6 +14,9 @@ pub const CONFIG: &str = "PGPERSIST_CONFIG";
 pub const CONFIG_TEXT: &str = "PGPERSIST_CONFIG_TEXT";
 /// The directory that relative paths count from, when it is not the current one.
 pub const WORKING_DIRECTORY: &str = "PGPERSIST_WORKING_DIRECTORY";
+/// What a process passes to the one it hands over to. A program of somebody else, started from there, must not inherit
+/// them: they would tell a pgpersist below it about another directory and file.
+pub const HANDED_OVER: &[&str] = &[CONFIG, CONFIG_TEXT, WORKING_DIRECTORY];
 
 const RESERVED: &[&str] = &[CONFIG, CONFIG_TEXT, WORKING_DIRECTORY, "PGPERSIST_LOG"];
 const PREFIX: &str = "PGPERSIST_";

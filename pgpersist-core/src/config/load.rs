@@ -11,6 +11,7 @@ use crate::config::sources::Sources;
 use crate::config::value::{self, Raw, Source, Sourced, Value};
 use crate::config::{environment, file};
 use crate::error::{Error, Result};
+use crate::store::url::StoreUrl;
 
 /// What `init` does when the directory is empty and something is known about its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +48,8 @@ pub struct ClusterConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreConfig {
-    /// Its address: an absolute path or a URL.
-    pub url: String,
+    /// Its address; a folder's path is absolute.
+    pub url: StoreUrl,
     /// Where it was named.
     pub source: Source,
 }
@@ -259,7 +260,11 @@ impl Merged {
                 settings: self.settings.iter().map(|(name, sourced)| (name.clone(), sourced.value.clone())).collect(),
                 bin_directory: self.path("cluster.bin_directory"),
             },
-            stores: self.stores.iter().map(|s| StoreConfig { url: s.value.to_string(), source: s.source.clone() }).collect(),
+            stores: self
+                .stores
+                .iter()
+                .map(|s| Ok(StoreConfig { url: s.value.to_string().parse()?, source: s.source.clone() }))
+                .collect::<Result<_>>()?,
             log_directory: self.path("log.directory"),
             retention: RetentionConfig {
                 keep_days: self.number("retention.keep_days")?,
@@ -334,8 +339,9 @@ impl Merged {
                     let value = if holds_secret(&sourced.value) { "***" } else { &sourced.value };
                     show(format!("{}.{name}", keys::SETTINGS), value.into(), &sourced.source);
                 }
+                // A store's address holds no secret: `StoreUrl` refuses one that does.
                 for (position, sourced) in self.stores.iter().enumerate() {
-                    show(format!("store.{position}.url"), without_userinfo(&sourced.value.to_string()).into(), &sourced.source);
+                    show(format!("store.{position}.url"), sourced.value.to_json(), &sourced.source);
                 }
             }
         }
@@ -354,16 +360,6 @@ impl Merged {
 fn holds_secret(setting: &str) -> bool {
     let lower = setting.to_ascii_lowercase();
     ["password", "passphrase", "secret", "://"].iter().any(|word| lower.contains(word))
-}
-
-/// `s3://key:secret@bucket` → `s3://***@bucket`.
-fn without_userinfo(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => url.to_owned(),
-    }
 }
 
 fn no_default(key: &str) -> Error {

@@ -16,8 +16,9 @@ use crate::error::{Error, Result};
 /// Where the file lies that nobody named.
 pub const SYSTEM_FILE: &str = "/etc/pgpersist/pgpersist.toml";
 const LOCAL_FILE: &str = "pgpersist.toml";
-/// A configuration is a page or two; more is some other file.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+/// A configuration is a page or two; more is some other file. It must also fit into one variable of the environment
+/// (`MAX_ARG_STRLEN`, 128 KiB) when it is handed over.
+const MAX_FILE_BYTES: u64 = 100_000;
 
 /// An option of the command line that sets a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +163,7 @@ fn read(file: File, path: PathBuf) -> Result<SourceFile> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::file("read the configuration", &path, e))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(wrong("it is larger than 1 MB, so it is no configuration"));
+        return Err(wrong("it is larger than 100 kB, so it is no configuration"));
     }
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text"))?;
     Ok(SourceFile { path, text })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::keys::{Key, Kind, Support};
 use crate::config::quantity;
 use crate::error::{Error, Result};
+use crate::store::url::StoreUrl;
 
 /// Where a value came from. `Display` is what `config show` prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +133,7 @@ pub fn check(key: &Key, raw: Raw, source: &Source, base: &Path) -> Result<Value>
             Some("remove it, or wait for the version that brings it".to_owned()),
         ));
     }
-    read(key.kind, raw, base).map_err(|reason| wrong(source, key.name, &reason, None))
+    read(key.kind, raw, base).map_err(|Refusal { reason, remedy }| wrong(source, key.name, &reason, remedy))
 }
 
 /// An [`Error::Config`] at a source and key.
@@ -146,7 +147,26 @@ pub fn wrong(source: &Source, key: &str, reason: &str, remedy: Option<String>) -
     Error::Config { place, reason: reason.to_owned(), remedy }
 }
 
-fn read(kind: Kind, raw: Raw, base: &Path) -> Result<Value, String> {
+/// Why a value does not fit, and what helps where that is not obvious.
+struct Refusal {
+    reason: String,
+    remedy: Option<String>,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Self { reason, remedy: None }
+    }
+}
+
+fn read(kind: Kind, raw: Raw, base: &Path) -> Result<Value, Refusal> {
+    if kind == Kind::Store {
+        return store(&text(raw, "a path or URL of a store")?, base);
+    }
+    Ok(scalar(kind, raw, base)?)
+}
+
+fn scalar(kind: Kind, raw: Raw, base: &Path) -> Result<Value, String> {
     match kind {
         Kind::Databases => databases(raw).map(Value::List),
         Kind::Port => number(raw, "a port, 1 to 65535", 1..=65_535),
@@ -164,13 +184,9 @@ fn read(kind: Kind, raw: Raw, base: &Path) -> Result<Value, String> {
             let text = text(raw, "a duration such as `26h`")?;
             quantity::duration(&text).map(|duration| Value::Duration(duration, text)).map_err(|e| e.to_string())
         }
-        Kind::Text => text(raw, "text").map(Value::Text),
+        Kind::Text | Kind::Store => text(raw, "text").map(Value::Text),
         Kind::Name => name(text(raw, "a name")?).map(Value::Text),
         Kind::Path => text(raw, "a path").map(|path| Value::Text(absolute(&path, base))),
-        Kind::Store => {
-            let url = text(raw, "a path or URL of a store")?;
-            Ok(Value::Text(if url.contains(':') { url } else { absolute(&url, base) }))
-        }
         Kind::OneOf(words) => {
             let word = text(raw, "a word")?;
             if words.contains(&word.as_str()) {
@@ -225,6 +241,12 @@ fn name(text: String) -> Result<String, String> {
         && !text.starts_with(['.', '-'])
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
     if fits { Ok(text) } else { Err(format!("expected a name of up to 63 letters, digits, `.`, `_` or `-`, found `{text}`")) }
+}
+
+fn store(address: &str, base: &Path) -> Result<Value, Refusal> {
+    let url: StoreUrl = address.parse().map_err(|error: Error| Refusal { reason: error.to_string(), remedy: error.remedy() })?;
+    let relative = url.folder().filter(|folder| folder.is_relative());
+    Ok(Value::Text(relative.map_or_else(|| address.to_owned(), |folder| absolute(&folder.to_string_lossy(), base))))
 }
 
 fn absolute(path: &str, base: &Path) -> String {
