@@ -11,6 +11,7 @@ use crate::config::sources::Sources;
 use crate::config::value::{self, Raw, Source, Sourced, Value};
 use crate::config::{environment, file};
 use crate::error::{Error, Result};
+use crate::retention::Retention;
 use crate::store::url::StoreUrl;
 
 /// What `init` does when the directory is empty and something is known about its cluster.
@@ -52,24 +53,6 @@ pub struct StoreConfig {
     pub url: StoreUrl,
     /// Where it was named.
     pub source: Source,
-}
-
-/// `[retention]`: what is kept; a rule that is not set keeps nothing by itself, and without any rule everything is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RetentionConfig {
-    /// What is younger than so many days.
-    pub keep_days: Option<u32>,
-    /// So many of the newest.
-    pub keep_last: Option<u32>,
-    /// One a day, for so many days.
-    pub keep_daily: Option<u32>,
-    /// One a week, for so many weeks.
-    pub keep_weekly: Option<u32>,
-    /// One a month, for so many months.
-    pub keep_monthly: Option<u32>,
-    /// As much as fits, in bytes.
-    pub max_bytes: Option<u64>,
 }
 
 /// One `[[health.probe]]`: a question whose answer is shown.
@@ -123,7 +106,7 @@ pub struct Config {
     /// `[log] directory`; without it, logs lie beside the data.
     pub log_directory: Option<PathBuf>,
     /// `[retention]`.
-    pub retention: RetentionConfig,
+    pub retention: Retention,
     /// `[health]`.
     pub health: HealthConfig,
     /// What libpq's environment says about sessions.
@@ -266,7 +249,7 @@ impl Merged {
                 .map(|s| Ok(StoreConfig { url: s.value.to_string().parse()?, source: s.source.clone() }))
                 .collect::<Result<_>>()?,
             log_directory: self.path("log.directory"),
-            retention: RetentionConfig {
+            retention: Retention {
                 keep_days: self.number("retention.keep_days")?,
                 keep_last: self.number("retention.keep_last")?,
                 keep_daily: self.number("retention.keep_daily")?,

@@ -4,5 +4,6 @@
 
 mod support;
 
+mod continue_as;
 mod logical;
 mod store_contract;
