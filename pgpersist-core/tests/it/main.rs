@@ -5,6 +5,9 @@
 mod support;
 
 mod cluster;
+mod continue_as;
 mod control_file;
 mod floors;
+mod logical;
 mod postmaster_pid;
+mod store_contract;

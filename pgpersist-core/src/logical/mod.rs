@@ -1,0 +1,8 @@
+//! Logical backup: plain `.sql.gz` that any `psql` can read without us.
+
+pub mod copy_scan;
+pub mod database_state;
+pub mod dump;
+pub mod gzip;
+pub mod psql_script;
+mod store_output;

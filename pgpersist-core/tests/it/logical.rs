@@ -1,0 +1,1 @@
+//! Dumps and loads against a real server.
