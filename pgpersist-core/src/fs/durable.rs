@@ -6,10 +6,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that the bans point to")]
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,6 +87,42 @@ impl NewFile {
         rename_with(&self.temporary, &self.target, flags).map_err(|e| Error::file("publish", &self.target, e))?;
         self.published = true;
         sync_directory(parent(&self.target)?)
+    }
+}
+
+/// A whole file that waits for a few bytes and for its name, for a child process between fork and exec: there nothing
+/// may allocate or take a lock, so all that publishing needs is made beforehand.
+#[derive(Debug)]
+pub struct PreparedFile {
+    new: NewFile,
+    temporary: CString,
+    target: CString,
+    folder: File,
+}
+
+impl PreparedFile {
+    /// Prepares a file with this content, to be published by a child.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn create(target: &Path, content: &[u8], mode: u32) -> Result<Self> {
+        let mut new = NewFile::create(target, mode)?;
+        new.write_all(content).map_err(|e| Error::file("write", target, e))?;
+        let folder = File::open(parent(target)?).map_err(|e| Error::file("open the folder of", target, e))?;
+        let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| no_name(path));
+        Ok(Self { temporary: c_path(&new.temporary)?, target: c_path(target)?, new, folder })
+    }
+
+    /// Overwrites bytes at `offset` and publishes the file durably. Async-signal-safe.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn publish_patched(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        rustix::io::pwrite(&self.new.file, bytes, offset)?;
+        rustix::fs::fsync(&self.new.file)?;
+        rustix::fs::renameat(CWD, self.temporary.as_c_str(), CWD, self.target.as_c_str())?;
+        rustix::fs::fsync(&self.folder)?;
+        Ok(())
     }
 }
 
