@@ -1,8 +1,12 @@
 //! Logical backup: plain `.sql.gz` that any `psql` can read without us.
 
+pub mod cluster_card;
 pub mod copy_scan;
 pub mod database_state;
 pub mod dump;
 pub mod gzip;
+pub mod name;
 pub mod psql_script;
+pub mod side_file;
 mod store_output;
+mod system_identifier;
