@@ -5,4 +5,5 @@
 mod support;
 
 mod logical;
+mod shelf;
 mod store_contract;
