@@ -10,4 +10,5 @@ mod control_file;
 mod floors;
 mod logical;
 mod postmaster_pid;
+mod shelf;
 mod store_contract;
