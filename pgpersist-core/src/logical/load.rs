@@ -28,7 +28,9 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::logical::database_state::{DatabaseState, texts};
 use crate::logical::load_script::{self, Fed, Owners, Passed};
-use crate::logical::scratch_database::{ScratchDatabase, Standing, maintenance_session, sessions, standing, sweep, with_suffix};
+use crate::logical::scratch_database::{
+    ScratchDatabase, Standing, lasting_sessions, maintenance_session, sessions, standing, sweep, with_suffix,
+};
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
 use crate::progress::{Event, ProgressSink};
@@ -176,7 +178,12 @@ pub struct LoadReport {
 /// `Invalid`: the input is no dump of one database, or its SQL fails. `Damaged`: it is cut off, or is not what its side file
 /// says. `NotFound`: it needs roles that are not here. `Unsafe`: no role but a superuser can log in. `Denied`: it does what
 /// only a superuser may. `Unavailable`: the server is not there.
-pub async fn load(options: &LoadOptions, source: DumpSource, clock: &Arc<dyn Clock>, progress: &Arc<dyn ProgressSink>) -> Result<LoadReport> {
+pub async fn load(
+    options: &LoadOptions,
+    source: DumpSource,
+    clock: &Arc<dyn Clock>,
+    progress: &Arc<dyn ProgressSink>,
+) -> Result<LoadReport> {
     let begin = Instant::now();
     let psql_version = Program::version(&options.psql).await?;
     if !psql_version.psql_knows_restrict() {
@@ -265,12 +272,14 @@ impl Plan {
             Standing::Filled(_) => {
                 return Err(Error::conflict(
                     format!("database `{database}` is not empty"),
-                    format!("load into another (`-d NAME`), or replace it with `--clean --yes`, which keeps the old one as `{database}_before_…`"),
+                    format!(
+                        "load into another (`-d NAME`), or replace it with `--clean --yes`, which keeps the old one as `{database}_before_…`"
+                    ),
                 ));
             }
         }
         if exists && options.other_sessions == OtherSessions::Refuse {
-            let sessions = sessions(admin, database).await?;
+            let sessions = lasting_sessions(admin, database).await?;
             if !sessions.is_empty() {
                 return Err(Error::conflict(
                     format!("database `{database}` has sessions, so it cannot be replaced: {}", sessions.join("; ")),
@@ -307,7 +316,13 @@ impl Plan {
 }
 
 /// Missing roles are told before anything is loaded, or left out where the user said so.
-fn settle_roles(options: &LoadOptions, name: &str, state: &mut DatabaseState, roles: &BTreeSet<String>, warnings: &mut Vec<String>) -> Result<()> {
+fn settle_roles(
+    options: &LoadOptions,
+    name: &str,
+    state: &mut DatabaseState,
+    roles: &BTreeSet<String>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
     let missing: Vec<_> = state.roles().into_iter().filter(|role| !roles.contains(*role)).map(|role| format!("`{role}`")).collect();
     if missing.is_empty() {
         return Ok(());
@@ -384,7 +399,13 @@ async fn fill(options: &LoadOptions, plan: &Plan, scratch: &mut ScratchDatabase,
 }
 
 /// Runs psql over what `feed` writes, and returns that with the numbers of its `COPY` answers.
-async fn run_psql<F>(options: &LoadOptions, connection: &ConnectionOptions, untrusted: bool, name: &str, feed: F) -> Result<(Passed, Vec<u64>)>
+async fn run_psql<F>(
+    options: &LoadOptions,
+    connection: &ConnectionOptions,
+    untrusted: bool,
+    name: &str,
+    feed: F,
+) -> Result<(Passed, Vec<u64>)>
 where
     F: FnOnce(std::fs::File) -> Result<Fed> + Send + 'static,
 {
@@ -402,7 +423,8 @@ where
         .envs(connection.environment())
         .env("PGOPTIONS", settings)
         .spawn_filter()?;
-    let answers = tokio::spawn(workers::run(move || load_script::copy_tags(stdout).map_err(|e| Error::file("read", "the answers of psql", e))));
+    let answers =
+        tokio::spawn(workers::run(move || load_script::copy_tags(stdout).map_err(|e| Error::file("read", "the answers of psql", e))));
     let fed = workers::run(move || feed(stdin)).await;
     let fed = match fed {
         Ok(fed) => fed,
@@ -426,7 +448,14 @@ fn explain(error: Error, name: &str, untrusted: bool) -> Error {
     let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let (kind, remedy) = if any(&["backslash commands are restricted"]) {
         (ErrorKind::Invalid, format!("{name} holds a psql command, which a dump never has: do not load it"))
-    } else if any(&["permission denied", "must be superuser", "must be owner", "must be member", "must be able to SET ROLE", "Only roles with"]) {
+    } else if any(&[
+        "permission denied",
+        "must be superuser",
+        "must be owner",
+        "must be member",
+        "must be able to SET ROLE",
+        "Only roles with",
+    ]) {
         let remedy = if untrusted {
             "it needs a superuser: if you trust this dump with the whole machine, load it with `--trust`"
         } else {
@@ -438,7 +467,13 @@ fn explain(error: Error, name: &str, untrusted: bool) -> Error {
         (ErrorKind::NotFound, remedy.to_owned())
     } else if any(&["is not available", "extension control file"]) {
         (ErrorKind::NotFound, "install that extension for this server".to_owned())
-    } else if any(&["No space left on device", "server closed the connection", "terminating connection", "could not connect", "Connection refused"]) {
+    } else if any(&[
+        "No space left on device",
+        "server closed the connection",
+        "terminating connection",
+        "could not connect",
+        "Connection refused",
+    ]) {
         (ErrorKind::Unavailable, "look at the server (`pgpersist status`), and load again; nothing was left half-done".to_owned())
     } else {
         (ErrorKind::Invalid, "the dump's SQL does not run here; the target was not touched".to_owned())
@@ -448,13 +483,17 @@ fn explain(error: Error, name: &str, untrusted: bool) -> Error {
 
 fn compare(name: &str, passed: &Passed, tags: &[u64], expected: Option<&Expected>) -> Result<()> {
     let remedy = "choose another dump: see `pgpersist list`";
-    if tags != passed.scanned.copies {
+    // Only what pg_dump wrote has no other COPY than those with rows in the script.
+    if passed.scanned.has_header && tags != passed.scanned.copies {
         let (loaded, held): (u64, u64) = (tags.iter().sum(), passed.scanned.copies.iter().sum());
         return Err(Error::damaged(format!("psql loaded {loaded} rows of the {held} in {name}"), "load it again"));
     }
     let Some(expected) = expected else { return Ok(()) };
     if passed.size_bytes != expected.size_bytes {
-        return Err(Error::damaged(format!("{name} has {} bytes, and its side file says {}", passed.size_bytes, expected.size_bytes), remedy));
+        return Err(Error::damaged(
+            format!("{name} has {} bytes, and its side file says {}", passed.size_bytes, expected.size_bytes),
+            remedy,
+        ));
     }
     if passed.sha256 != expected.sha256 {
         return Err(Error::damaged(format!("{name} has SHA-256 {}, and its side file says {}", passed.sha256, expected.sha256), remedy));
@@ -470,11 +509,20 @@ fn compare(name: &str, passed: &Passed, tags: &[u64], expected: Option<&Expected
 }
 
 /// The moment of truth: one transaction gives the new database everything that is the target's, its name last.
-async fn publish(options: &LoadOptions, plan: &Plan, admin: &Session, scratch: &mut ScratchDatabase, clock: &Arc<dyn Clock>) -> Result<Option<String>> {
+async fn publish(
+    options: &LoadOptions,
+    plan: &Plan,
+    admin: &Session,
+    scratch: &mut ScratchDatabase,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<String>> {
     let database = &options.database;
     let now = standing(admin, &options.connection, database, plan.version, options.connect).await?;
     if matches!(now, Standing::Filled(_)) && options.existing == Existing::Refuse {
-        return Err(Error::conflict(format!("database `{database}` was filled while the dump was loaded"), "load again with `--clean --yes`"));
+        return Err(Error::conflict(
+            format!("database `{database}` was filled while the dump was loaded"),
+            "load again with `--clean --yes`",
+        ));
     }
     let stamp = clock
         .now()

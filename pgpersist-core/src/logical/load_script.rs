@@ -70,7 +70,8 @@ pub(super) fn feed(name: &str, source: impl Read, owners: Owners, roles: &BTreeS
     if let Some(error) = no_dump(name, start) {
         return Err(error);
     }
-    let mut feeder = Feeder { name, owners, roles, scan: CopyScan::new(), out: Vec::new(), ownership: Vec::new(), missing: BTreeSet::new() };
+    let mut feeder =
+        Feeder { name, owners, roles, scan: CopyScan::new(), out: Vec::new(), ownership: Vec::new(), missing: BTreeSet::new() };
     feeder.out.extend_from_slice(format!("\\restrict {}\n", restrict_key()).as_bytes());
     let mut piece = vec![0; READ_BYTES];
     let outcome = if is_gzip {
@@ -144,14 +145,26 @@ impl Feeder<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.unreadable(error)),
             };
-            let mut taken = Taken { owners: self.owners, roles: self.roles, out: &mut self.out, ownership: &mut self.ownership, missing: &mut self.missing };
+            let mut taken = Taken {
+                owners: self.owners,
+                roles: self.roles,
+                out: &mut self.out,
+                ownership: &mut self.ownership,
+                missing: &mut self.missing,
+            };
             self.scan.feed_through(&piece[..count], &mut |piece| taken.take(piece));
             self.judge()?;
             if !write(psql, &mut self.out, self.name)? {
                 return Ok(None);
             }
         }
-        let mut taken = Taken { owners: self.owners, roles: self.roles, out: &mut self.out, ownership: &mut self.ownership, missing: &mut self.missing };
+        let mut taken = Taken {
+            owners: self.owners,
+            roles: self.roles,
+            out: &mut self.out,
+            ownership: &mut self.ownership,
+            missing: &mut self.missing,
+        };
         let scan = std::mem::take(&mut self.scan);
         let scanned = scan.finish_through(&mut |piece| taken.take(piece));
         self.judge_whole(&scanned)?;
@@ -206,7 +219,10 @@ impl Feeder<'_> {
             return Err(Error::invalid(format!("{name} holds no SQL"), "choose another dump: see `pgpersist list`"));
         }
         if scanned.is_cut_off || (scanned.has_header && !scanned.has_trailer) {
-            return Err(Error::damaged(format!("{name} is cut off: its last lines are missing"), "choose another dump: see `pgpersist list`"));
+            return Err(Error::damaged(
+                format!("{name} is cut off: its last lines are missing"),
+                "choose another dump: see `pgpersist list`",
+            ));
         }
         Ok(())
     }
@@ -214,9 +230,10 @@ impl Feeder<'_> {
     fn unreadable(&self, error: io::Error) -> Error {
         match error.kind() {
             // flate2 tells these two and `InvalidData` for what gunzip calls "unexpected end of file" and "crc error".
-            io::ErrorKind::UnexpectedEof => {
-                Error::damaged(format!("{} is cut off in the middle of its compressed data", self.name), "choose another dump: see `pgpersist list`")
-            }
+            io::ErrorKind::UnexpectedEof => Error::damaged(
+                format!("{} is cut off in the middle of its compressed data", self.name),
+                "choose another dump: see `pgpersist list`",
+            ),
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
                 Error::damaged(format!("{} does not decompress: {error}", self.name), "choose another dump: see `pgpersist list`")
             }
@@ -243,10 +260,11 @@ impl Taken<'_> {
             Piece::MetaCommand(line) => self.skip(line),
             Piece::Statement(statement) => {
                 let ownership = ownership::of(statement);
-                if let Ownership::Owner(role) = &ownership {
-                    if self.owners != Owners::Never && !self.roles.contains(role) {
+                match &ownership {
+                    Ownership::Owner(role) if self.owners != Owners::Never && !self.roles.contains(role) => {
                         self.missing.insert(role.clone());
                     }
+                    _ => {}
                 }
                 match (self.owners, ownership) {
                     (Owners::InPlace, _) | (_, Ownership::None) => self.out.extend_from_slice(statement),

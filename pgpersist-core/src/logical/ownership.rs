@@ -132,9 +132,9 @@ fn is_grant_in_database(tokens: &[Token]) -> bool {
             Token::Symbol(b')') => depth = depth.saturating_sub(1),
             token if depth == 0 && (token.is("TO") || token.is("FROM")) => return false,
             token if depth == 0 && token.is("ON") => {
-                return tokens.get(place + 1).is_some_and(|kind| {
-                    !["DATABASE", "TABLESPACE", "PARAMETER"].iter().any(|shared| kind.is(shared))
-                });
+                return tokens
+                    .get(place + 1)
+                    .is_some_and(|kind| !["DATABASE", "TABLESPACE", "PARAMETER"].iter().any(|shared| kind.is(shared)));
             }
             _ => {}
         }

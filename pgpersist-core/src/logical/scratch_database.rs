@@ -115,7 +115,10 @@ impl ScratchDatabase {
         let (name, template) = (quote::identifier(&self.name), "TEMPLATE template0");
         admin.execute(&format!("create database `{}`", self.name), &format!("CREATE DATABASE {name}{owner} {template} {options}")).await?;
         let guard = Session::connect(&connection.with_database(&self.name), deadline).await?;
-        let mark = format!("COMMENT ON DATABASE {name} IS {}", quote::literal(&format!("{MARK} {id}, in progress: removed by the next load if it was killed")));
+        let mark = format!(
+            "COMMENT ON DATABASE {name} IS {}",
+            quote::literal(&format!("{MARK} {id}, in progress: removed by the next load if it was killed"))
+        );
         guard.execute("mark the new database", &mark).await?;
         if let Some((role, _)) = &self.role {
             let role = quote::identifier(role);
@@ -142,12 +145,8 @@ impl ScratchDatabase {
     /// `Unsafe` when no way in is open to it.
     pub(super) async fn connection_of_role(&self, connection: &ConnectionOptions, deadline: Duration) -> Result<Option<ConnectionOptions>> {
         let Some((role, password)) = &self.role else { return Ok(None) };
-        let direct = ConnectionOptions {
-            user: role.clone(),
-            database: self.name.clone(),
-            password: Some(password.clone()),
-            ..connection.clone()
-        };
+        let direct =
+            ConnectionOptions { user: role.clone(), database: self.name.clone(), password: Some(password.clone()), ..connection.clone() };
         let over_tcp = ConnectionOptions { host: Host::Tcp("127.0.0.1".to_owned()), ..direct.clone() };
         let ways = if matches!(connection.host, Host::Socket(_)) { vec![direct, over_tcp] } else { vec![direct] };
         for way in ways {
@@ -305,7 +304,27 @@ pub(super) async fn sessions(admin: &Session, database: &str) -> Result<Vec<Stri
          WHERE datname = {} AND backend_type <> 'autovacuum worker' AND pid <> pg_catalog.pg_backend_pid() ORDER BY pid",
         quote::literal(database)
     );
-    Ok(texts(admin, "look for sessions in the database", &query).await?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+    Ok(texts(admin, "look for sessions in the database", &query)
+        .await?
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .collect())
+}
+
+/// As [`sessions`], but gives those that are about to end a moment to do so: a client's end is seen by the server a little
+/// later, and our own look at the database was such a client.
+///
+/// # Errors
+/// [`Error::Sql`].
+pub(super) async fn lasting_sessions(admin: &Session, database: &str) -> Result<Vec<String>> {
+    const LOOKS: u32 = 40;
+    for _ in 0..LOOKS {
+        if sessions(admin, database).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    sessions(admin, database).await
 }
 
 fn like_prefix(prefix: &str) -> String {

@@ -13,9 +13,7 @@ use futures_util::StreamExt;
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::logical::dump::{Dump, DumpOptions, dump_database, dump_globals};
-use pgpersist_core::logical::load::{
-    DumpSource, Existing, Expected, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust, load,
-};
+use pgpersist_core::logical::load::{DumpSource, Existing, Expected, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust, load};
 use pgpersist_core::pg::quote;
 use pgpersist_core::progress::{ProgressSink, Silent};
 use pgpersist_core::store::memory::MemoryBackupStore;
@@ -114,6 +112,7 @@ const SCHEMA: &str = r#"
     CREATE TABLE public.child (id int REFERENCES shop."Order; ""Lines""", at timestamptz DEFAULT '2026-01-01 00:00+00');
     INSERT INTO public.child SELECT i FROM generate_series(1, 1000) i;
     CREATE SEQUENCE shop.numbers START 42; SELECT nextval('shop.numbers');
+    SET check_function_bodies = off;
     CREATE FUNCTION shop.tricky() RETURNS text LANGUAGE sql AS $_$
 COPY public.empty FROM stdin;
 1
@@ -129,7 +128,12 @@ SELECT '$$ it''s '$_$;
 
 async fn filled(server: &TestServer, database: &str) {
     server.run("postgres", &format!("CREATE DATABASE {}", quote::identifier(database))).await;
-    server.run(database, "SET search_path = public; CREATE TABLE t (a int, b text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 100) i").await;
+    server
+        .run(
+            database,
+            "SET search_path = public; CREATE TABLE t (a int, b text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 100) i",
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +171,12 @@ async fn a_dump_loads_back_whole() {
     // The loaded database dumps to the same text: owners, grants, functions, large objects, comments, sequences.
     let again = dump(&server, "copy", &store, "b.sql.gz").await.unwrap();
     assert_eq!(again.state, dumped.state);
-    let lines = |text: String| text.lines().filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict")).map(str::to_owned).collect::<Vec<_>>();
+    let lines = |text: String| {
+        text.lines()
+            .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(lines(unzipped(&store.get(&key("b.sql.gz")).await.unwrap())), lines(unzipped(&bytes)));
     assert_eq!(roles(&server).await, "O'Reader,app,postgres");
     assert_eq!(databases(&server).await.len(), 3);
@@ -176,7 +185,11 @@ async fn a_dump_loads_back_whole() {
     server.run("postgres", "CREATE DATABASE plain TEMPLATE template0").await;
     let file = server.path("plain.sql");
     File::create(&file).unwrap().write_all(unzipped(&bytes).as_bytes()).unwrap();
-    let psql = Command::new(Path::new(BIN).join("psql")).args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"]).arg(&file).arg(server.connection("plain").conninfo()).output();
+    let psql = Command::new(Path::new(BIN).join("psql"))
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"])
+        .arg(&file)
+        .arg(server.connection("plain").conninfo())
+        .output();
     let psql = psql.unwrap();
     assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
     assert_eq!(tables(&server, "plain").await, before);
@@ -191,7 +204,20 @@ async fn a_dump_loads_back_whole() {
 async fn any_database_name_is_just_a_name() {
     let server = TestServer::start("", "").await;
     let store = MemoryBackupStore::new();
-    for (index, name) in ["a b", "it's \"quoted\"", "two\nlines", "-rf", "--help", "postgresql://x:1/y", "a=b dbname=postgres", "\\x$(id)`id`", &"ü".repeat(31)].into_iter().enumerate() {
+    for (index, name) in [
+        "a b",
+        "it's \"quoted\"",
+        "two\nlines",
+        "-rf",
+        "--help",
+        "postgresql://x:1/y",
+        "a=b dbname=postgres",
+        "\\x$(id)`id`",
+        &"ü".repeat(31),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         filled(&server, name).await;
         let object = format!("{index}.sql.gz");
         let dumped = dump(&server, name, &store, &object).await.unwrap_or_else(|error| panic!("{name:?}: {error} {:?}", error.causes()));
@@ -199,7 +225,9 @@ async fn any_database_name_is_just_a_name() {
         let bytes = store.get(&key(&object)).await.unwrap();
         let before = tables(&server, name).await;
         let clean = LoadOptions { existing: Existing::KeepAside, ..options(&server, name) };
-        let report = load_bytes(&clean, &object, &bytes, Some(expected(&dumped))).await.unwrap_or_else(|error| panic!("{name:?}: {error} {:?}", error.causes()));
+        let report = load_bytes(&clean, &object, &bytes, Some(expected(&dumped)))
+            .await
+            .unwrap_or_else(|error| panic!("{name:?}: {error} {:?}", error.causes()));
         assert_eq!(tables(&server, name).await, before, "{name:?}");
         assert_eq!(tables(&server, &report.kept_aside.unwrap()).await, before, "{name:?}");
     }
@@ -312,7 +340,9 @@ async fn what_stands_under_the_name_decides() {
     assert_eq!(server.text(&aside, "SELECT count(*) FROM public.t").await, "101");
 
     // An empty database gives way, and without a side file its own settings stay.
-    server.run("postgres", "CREATE ROLE keeper; CREATE DATABASE room OWNER keeper; ALTER DATABASE room SET work_mem = '9MB'").await;
+    server.run("postgres", "CREATE ROLE keeper").await;
+    server.run("postgres", "CREATE DATABASE room OWNER keeper").await;
+    server.run("postgres", "ALTER DATABASE room SET work_mem = '9MB'").await;
     let report = load_bytes(&options(&server, "room"), "shop.sql.gz", &bytes, None).await.unwrap();
     assert_eq!((report.verified, report.kept_aside), (None, None));
     assert_eq!(server.text("room", "SHOW work_mem").await, "9MB");
@@ -335,7 +365,12 @@ async fn the_next_load_removes_what_a_killed_one_left() {
     let scratch = loop {
         let found = databases(&server).await.into_iter().find(|name| name.starts_with("shop_load_"));
         if let Some(found) = found {
-            let comment = server.text("postgres", &format!("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = {}", quote::literal(&found))).await;
+            let comment = server
+                .text(
+                    "postgres",
+                    &format!("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = {}", quote::literal(&found)),
+                )
+                .await;
             if comment.starts_with("pgpersist load") {
                 break found;
             }
@@ -451,11 +486,14 @@ async fn a_killed_pg_dump_is_an_error_and_leaves_nothing() {
 
 /// A process whose first argument ends with the first word and that has the second in its command line.
 fn process_with(words: &[&str; 2]) -> Option<rustix::process::Pid> {
-    std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let id = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).into_owned();
-        let (program, rest) = line.split_once('\0')?;
-        (program.ends_with(words[0]) && rest.contains(words[1])).then(|| rustix::process::Pid::from_raw(id))?
-    }).next()
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let id = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let (program, rest) = line.split_once('\0')?;
+            (program.ends_with(words[0]) && rest.contains(words[1])).then(|| rustix::process::Pid::from_raw(id))?
+        })
+        .next()
 }
