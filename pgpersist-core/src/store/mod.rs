@@ -3,6 +3,10 @@
 //! An object is a run of bytes under a key. Dumps, side files and cards are objects; the floors above know nothing of
 //! folders, buckets or maps.
 
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod faulty;
 pub mod local;
 pub mod memory;
 pub mod open;
@@ -30,6 +34,8 @@ pub const LONGEST_KEY_PART: usize = 230;
 /// A place that keeps objects: a folder, a bucket, a map in memory.
 ///
 /// # Contract for implementors
+/// The suite in `store/conformance.rs` (feature `testing`) asks for all of it but durability.
+///
 /// - **Atomicity.** A key shows nothing, the old object or the new one, whole, to every reader at every moment, also after
 ///   a crash. What is not yet published is never listed, read or counted.
 /// - **Durability.** When `put`, `put_if_absent`, `delete` or `finish` returns success, the change survives the loss of
@@ -70,7 +76,7 @@ pub trait BackupStore: Debug + Display + Send + Sync + 'static {
     async fn delete(&self, key: &ObjectKey) -> Result<()>;
 
     /// Begins an object of unknown size. Nothing is seen under the key until [`Upload::finish`] returned, and nothing is
-    /// left under it when the upload is dropped before.
+    /// left under it when the upload is dropped before. A key that exists is a `Conflict`, here or at the latest in `finish`.
     async fn upload(&self, key: &ObjectKey) -> Result<Box<dyn Upload>>;
 }
 

@@ -1,4 +1,13 @@
 //! Integration tests: one binary, one file a feature.
 
-mod logical;
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails; clippy knows test functions only, not what they call")]
+
 mod support;
+
+mod cluster;
+mod continue_as;
+mod control_file;
+mod floors;
+mod logical;
+mod postmaster_pid;
+mod store_contract;
