@@ -31,6 +31,7 @@ use crate::logical::load_script::{self, Fed, Owners, Passed};
 use crate::logical::scratch_database::{
     ScratchDatabase, Standing, lasting_sessions, maintenance_session, sessions, standing, sweep, with_suffix,
 };
+use crate::logical::side_file::SideFile;
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
 use crate::progress::{Event, ProgressSink};
@@ -64,8 +65,19 @@ pub struct Expected {
     pub size_bytes: u64,
     /// The rows of each table.
     pub tables: BTreeMap<String, u64>,
-    /// The database's encoding, locale, owner, grants and settings.
-    pub state: DatabaseState,
+    /// The database's encoding, locale, owner, grants and settings, where it was recorded.
+    pub state: Option<DatabaseState>,
+}
+
+impl From<&SideFile> for Expected {
+    fn from(side_file: &SideFile) -> Self {
+        Self {
+            sha256: side_file.sha256.clone(),
+            size_bytes: side_file.size_bytes,
+            tables: side_file.tables.clone(),
+            state: side_file.state.clone(),
+        }
+    }
 }
 
 /// What to do with a target database that holds something.
@@ -263,7 +275,7 @@ impl Plan {
         let roles: BTreeSet<_> = rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
         let standing = standing(admin, &options.connection, &options.database, version, options.connect).await?;
         let database = &options.database;
-        let mut state = expected.map(|expected| expected.state.clone());
+        let mut state = expected.and_then(|expected| expected.state.clone());
         let exists = standing != Standing::Absent;
         match standing {
             Standing::Absent => {}

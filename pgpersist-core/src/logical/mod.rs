@@ -6,6 +6,7 @@ pub mod dump;
 pub mod gzip;
 pub mod load;
 mod load_script;
+pub mod object_reader;
 mod ownership;
 pub mod psql_script;
 mod scratch_database;
