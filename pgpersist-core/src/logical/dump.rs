@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -176,12 +175,4 @@ async fn not_older(program: &Path, server: ServerVersion) -> Result<ServerVersio
             server.major
         )),
     })
-}
-
-/// The side file of a dump: what is known about it beyond its bytes.
-///
-/// # Errors
-/// [`Error::Bug`] when it cannot be written as JSON.
-pub fn side_file(dump: &Dump) -> Result<Bytes> {
-    serde_json::to_vec_pretty(dump).map(Bytes::from).map_err(|e| Error::Bug(format!("a side file is no JSON: {e}")))
 }

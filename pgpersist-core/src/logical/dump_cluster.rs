@@ -69,7 +69,8 @@ async fn dump_one(
                 break (dump, time);
             }
             // A dump that began in the same second took the name.
-            Err(error) if error.kind() == ErrorKind::Conflict && !matches!(error, Error::VersionMismatch { .. }) && attempt < NAME_ATTEMPTS => {}
+            Err(error)
+                if error.kind() == ErrorKind::Conflict && !matches!(error, Error::VersionMismatch { .. }) && attempt < NAME_ATTEMPTS => {}
             Err(error) => return Err(error),
         }
     };
