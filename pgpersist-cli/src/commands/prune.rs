@@ -53,7 +53,7 @@ impl Args {
 
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
     let shelf = store::shelf(context)?;
-    let retention = context.config()?.retention.clone();
+    let retention = context.config()?.retention;
     let plan = runtime::block_on("`prune`", async {
         let plan = shelf.prune_plan(&retention, SystemClock.now()).await?;
         if context.common.dry_run {
