@@ -1,8 +1,11 @@
 //! pgpersist makes a PostgreSQL cluster outlive the machine it runs on.
 
 pub mod clock;
+pub mod config;
+pub mod data_directory;
 pub mod error;
 pub mod fs;
+pub mod init;
 pub mod logical;
 pub mod pg;
 pub mod progress;

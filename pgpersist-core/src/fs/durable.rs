@@ -6,10 +6,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that the bans point to")]
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,6 +57,7 @@ impl NewFile {
             // Some file systems know no flock; there a leftover is recognised by its age alone.
             let _ = rustix::fs::flock(&new.file, FlockOperation::NonBlockingLockExclusive);
             new.file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|e| Error::file("set the permissions of", target, e))?;
+            give_to_owner_of(folder, &new.file).map_err(|e| Error::file("set the owner of", target, e))?;
             return Ok(new);
         }
     }
@@ -86,6 +88,42 @@ impl NewFile {
         rename_with(&self.temporary, &self.target, flags).map_err(|e| Error::file("publish", &self.target, e))?;
         self.published = true;
         sync_directory(parent(&self.target)?)
+    }
+}
+
+/// A whole file that waits for a few bytes and for its name, for a child process between fork and exec: there nothing
+/// may allocate or take a lock, so all that publishing needs is made beforehand.
+#[derive(Debug)]
+pub struct PreparedFile {
+    new: NewFile,
+    temporary: CString,
+    target: CString,
+    folder: File,
+}
+
+impl PreparedFile {
+    /// Prepares a file with this content, to be published by a child.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn create(target: &Path, content: &[u8], mode: u32) -> Result<Self> {
+        let mut new = NewFile::create(target, mode)?;
+        new.write_all(content).map_err(|e| Error::file("write", target, e))?;
+        let folder = File::open(parent(target)?).map_err(|e| Error::file("open the folder of", target, e))?;
+        let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| no_name(path));
+        Ok(Self { temporary: c_path(&new.temporary)?, target: c_path(target)?, new, folder })
+    }
+
+    /// Overwrites bytes at `offset` and publishes the file durably. Async-signal-safe.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn publish_patched(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        rustix::io::pwrite(&self.new.file, bytes, offset)?;
+        rustix::fs::fsync(&self.new.file)?;
+        rustix::fs::renameat(CWD, self.temporary.as_c_str(), CWD, self.target.as_c_str())?;
+        rustix::fs::fsync(&self.folder)?;
+        Ok(())
     }
 }
 
@@ -210,7 +248,12 @@ fn remove_below(path: &Path, metadata: &fs::Metadata, device: u64) -> Result<()>
 /// [`Error::File`] when the parent does not exist or something else has the name.
 pub fn create_directory(path: &Path, mode: u32) -> Result<()> {
     match fs::DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => sync_directory(parent(path)?),
+        Ok(()) => {
+            let made = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path);
+            made.and_then(|made| give_to_owner_of(parent(path).unwrap_or(path), &made))
+                .map_err(|e| Error::file("set the owner of", path, e))?;
+            sync_directory(parent(path)?)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(Error::file("create the directory", path, error)),
     }
@@ -277,6 +320,19 @@ fn is_left_over(path: &Path) -> bool {
     };
     let old = file.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok()).is_some_and(|age| age > SWEEP_AGE);
     old && rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// What root makes in somebody's folder belongs to that somebody: a server of an unprivileged user must be able to use
+/// what a privileged embedder prepares for it.
+fn give_to_owner_of(folder: &Path, made: &File) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = fs::metadata(folder)?;
+    if owner.uid() == 0 {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(made, Some(owner.uid()), Some(owner.gid()))
 }
 
 fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {

@@ -1,3 +1,8 @@
 //! Crash-safe file operations; blocking; knows nothing of PostgreSQL.
 
+pub mod boot;
 pub mod durable;
+pub mod lock_file;
+pub mod mounts;
+pub mod space;
+pub mod walk;

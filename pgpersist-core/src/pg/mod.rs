@@ -1,4 +1,10 @@
 //! PostgreSQL's own formats and words as pure values: functions over bytes and names, no I/O, no async.
 
+pub mod control_file;
+pub mod lsn;
+pub mod page;
+pub mod postmaster_pid;
 pub mod quote;
+pub mod relation_file;
 pub mod version;
+pub mod wal_page;

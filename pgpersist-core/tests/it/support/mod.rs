@@ -1,3 +1,5 @@
-//! What several integration tests share.
+//! What the tests share: real PostgreSQL programs, and places to put things that vanish afterwards.
 
+pub(crate) mod installation;
+pub(crate) mod scratch;
 pub(crate) mod server;

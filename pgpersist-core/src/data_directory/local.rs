@@ -1,0 +1,135 @@
+//! A data directory on a local or network file system of this machine.
+
+use std::fs;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use crate::data_directory::own_folder::OwnFolder;
+use crate::data_directory::placement::{self, Placement};
+use crate::data_directory::state::State;
+use crate::data_directory::{Claim, DataDirectory, DiskUsage, staging};
+use crate::error::{Error, Result};
+use crate::fs::lock_file::LockFile;
+use crate::fs::{boot, space, walk};
+use crate::workers;
+
+/// A folder on a volume.
+#[derive(Debug, Clone)]
+pub struct LocalDataDirectory {
+    path: PathBuf,
+    own: OwnFolder,
+}
+
+impl LocalDataDirectory {
+    /// Names a directory, which need not exist. Nothing is created.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a path that cannot be a data directory.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let absolute = std::path::absolute(path).map_err(|e| Error::file("resolve", path, e))?;
+        // PostgreSQL records the resolved path in postmaster.pid, so we speak of the same one.
+        let path = match absolute.canonicalize() {
+            Ok(resolved) => resolved,
+            Err(_) => match (absolute.parent().and_then(|parent| parent.canonicalize().ok()), absolute.file_name()) {
+                (Some(parent), Some(name)) => parent.join(name),
+                _ => absolute,
+            },
+        };
+        if path.exists() && !path.is_dir() {
+            return Err(Error::invalid(
+                format!("{} is a file, not a directory", path.display()),
+                "name the directory that holds, or is to hold, the cluster",
+            ));
+        }
+        let own = OwnFolder::locate(&path)?;
+        Ok(Self { path, own })
+    }
+
+    /// What stands there now, for blocking code.
+    ///
+    /// # Errors
+    /// As [`DataDirectory::state`].
+    pub fn state_now(&self) -> Result<State> {
+        State::of(&self.path, &self.own)
+    }
+
+    fn claim_now(&self) -> Result<Claim> {
+        self.own.create()?;
+        let path = self.own.supervisor_lock();
+        let Some(lock) = LockFile::try_lock(&path, 0o600)? else {
+            return Err(held(&self.path, &path));
+        };
+        // Told to whoever finds the lock taken. It need not survive anything, so it is not durable.
+        let mut file = lock.file();
+        let holder = format!("process {} on {}, boot {}\n", std::process::id(), hostname(), boot::boot_id().unwrap_or_default());
+        let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(holder.as_bytes()));
+        Ok(Claim::new(lock))
+    }
+}
+
+fn hostname() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
+fn held(directory: &Path, lock: &Path) -> Error {
+    let holder = fs::read_to_string(lock).unwrap_or_default();
+    let holder = holder.trim();
+    Error::conflict(
+        format!("{} is in use by another pgpersist{}{holder}", directory.display(), if holder.is_empty() { "" } else { ": " }),
+        "wait until it has finished, or stop it; `pgpersist status` shows the server",
+    )
+}
+
+#[async_trait]
+impl DataDirectory for LocalDataDirectory {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn own_folder(&self) -> &OwnFolder {
+        &self.own
+    }
+
+    async fn state(&self) -> Result<State> {
+        let this = self.clone();
+        workers::run(move || this.state_now()).await
+    }
+
+    async fn claim(&self) -> Result<Claim> {
+        let this = self.clone();
+        workers::run(move || this.claim_now()).await
+    }
+
+    async fn prepare(&self, _claim: &Claim) -> Result<State> {
+        let this = self.clone();
+        workers::run(move || {
+            staging::recover(&this.path, &this.own)?;
+            this.state_now()
+        })
+        .await
+    }
+
+    async fn placement(&self) -> Result<Placement> {
+        let path = self.path.clone();
+        workers::run(move || placement::of(&path)).await
+    }
+
+    async fn disk_usage(&self) -> Result<DiskUsage> {
+        let path = self.path.clone();
+        workers::run(move || {
+            let tree = walk::tree_size(&path)?;
+            let space = space::Space::of(&path)?;
+            Ok(DiskUsage {
+                used_bytes: tree.bytes,
+                files: tree.files,
+                free_bytes: space.free_bytes,
+                total_bytes: space.total_bytes,
+                free_inodes: space.free_inodes.unwrap_or(0),
+            })
+        })
+        .await
+    }
+}

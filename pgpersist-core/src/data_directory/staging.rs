@@ -1,0 +1,209 @@
+//! Putting a finished directory into place, so that a kill at any moment leaves the old state or one that the next run
+//! finishes.
+//!
+//! Whatever makes a cluster does it in the staging folder on the same volume and syncs it. Then, where the data directory
+//! can be renamed, one rename publishes it whole. Into a mount point the entries go one by one under a marker that lists
+//! them: as long as the marker is there the state is half-made; `global/pg_control`, without which no server starts, goes
+//! last. Every step can be repeated.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data_directory::own_folder::{OwnFolder, Whereabouts};
+use crate::error::{Error, Result};
+use crate::fs::durable;
+
+/// Where `pg_control` waits while all else is moved.
+const CONTROL_ASIDE: &str = ".pg_control.last";
+
+/// The marker of a half-made directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    /// The format of this file; 1.
+    pub(crate) format: u32,
+    /// What was being done: `init`, `migrate`.
+    pub(crate) operation: String,
+    /// The entries of the finished staging folder, each of which is still there or already in place.
+    pub(crate) entries: Vec<String>,
+}
+
+impl Marker {
+    /// Reads a marker; `None` where there is none.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
+        match fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+                Error::damaged(
+                    format!("the marker {} cannot be read: {e}", path.display()),
+                    "look at the directory by hand; pgpersist leaves it alone",
+                )
+            }),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(Error::file("read", path, error)),
+        }
+    }
+}
+
+/// Makes an empty staging folder. One that an interrupted run left is ours and goes first.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn begin(own: &OwnFolder) -> Result<()> {
+    own.create()?;
+    durable::remove_tree(&own.staging())?;
+    durable::create_directory(&own.staging(), 0o700)
+}
+
+/// Publishes the staging folder as the data directory. The caller holds the claim and knows that the data directory is
+/// absent or empty.
+///
+/// # Errors
+/// [`Error::File`]; the directory is then in its old state, or half-made and the next run finishes it.
+pub fn publish(directory: &Path, own: &OwnFolder, operation: &str) -> Result<()> {
+    let staging = own.staging();
+    durable::sync_tree(&staging)?;
+    match own.whereabouts() {
+        Whereabouts::Beside => durable::rename(&staging, directory),
+        Whereabouts::Inside => {
+            let mut entries = Vec::new();
+            for entry in fs::read_dir(&staging).map_err(|e| Error::file("list", &staging, e))? {
+                let entry = entry.map_err(|e| Error::file("list", &staging, e))?;
+                let name = entry.file_name().into_string().map_err(|name| Error::Bug(format!("a cluster's file has the name {name:?}")))?;
+                entries.push(name);
+            }
+            entries.sort();
+            let marker = Marker { format: 1, operation: operation.to_owned(), entries };
+            let bytes = serde_json::to_vec_pretty(&marker).map_err(|e| Error::Bug(format!("could not write a marker: {e}")))?;
+            durable::write(&own.half_made_marker(), &bytes, 0o600)?;
+            finish(directory, own)
+        }
+    }
+}
+
+/// Finishes what the marker says was begun, or removes a staging folder that was never finished. Returns whether there
+/// was anything to do. The caller holds the claim.
+///
+/// # Errors
+/// [`Error::File`]; [`Error::Damaged`] when an entry is neither in staging nor in place.
+pub fn recover(directory: &Path, own: &OwnFolder) -> Result<bool> {
+    if Marker::read(&own.half_made_marker())?.is_some() {
+        finish(directory, own)?;
+        return Ok(true);
+    }
+    let leftover = own.staging().exists();
+    durable::remove_tree(&own.staging())?;
+    if own.path().is_dir() {
+        durable::sweep(own.path())?;
+    }
+    Ok(leftover)
+}
+
+fn finish(directory: &Path, own: &OwnFolder) -> Result<()> {
+    let marker_path = own.half_made_marker();
+    let Some(marker) = Marker::read(&marker_path)? else {
+        return Ok(());
+    };
+    let staging = own.staging();
+    let aside = staging.join(CONTROL_ASIDE);
+    let staged_control = staging.join("global/pg_control");
+    if staged_control.exists() {
+        durable::rename(&staged_control, &aside)?;
+    }
+    for name in &marker.entries {
+        let (from, to) = (staging.join(name), directory.join(name));
+        match (from.symlink_metadata().is_ok(), to.symlink_metadata().is_ok()) {
+            (true, false) => durable::rename_new(&from, &to)?,
+            (false, true) => {}
+            (true, true) => {
+                return Err(Error::conflict(
+                    format!("{} appeared while the directory was being filled", to.display()),
+                    "move it away and run `pgpersist init` again; nothing of it was touched",
+                ));
+            }
+            (false, false) => {
+                return Err(Error::damaged(
+                    format!("`{name}` is neither in {} nor in {}", staging.display(), directory.display()),
+                    "look at the directory by hand; pgpersist leaves it alone",
+                ));
+            }
+        }
+    }
+    let control = directory.join("global/pg_control");
+    if aside.exists() {
+        durable::rename_new(&aside, &control)?;
+    }
+    if !control.exists() {
+        return Err(Error::damaged(
+            format!("{} is missing at the end of `{}`", control.display(), marker.operation),
+            "look at the directory by hand; pgpersist leaves it alone",
+        ));
+    }
+    durable::remove_file(&marker_path)?;
+    durable::remove_tree(&staging)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::data_directory::own_folder::FOLDER_NAME;
+
+    fn mount_point() -> (tempfile::TempDir, PathBuf, OwnFolder) {
+        let volume = tempfile::tempdir().unwrap();
+        let directory = volume.path().join("pgdata");
+        fs::create_dir_all(directory.join(FOLDER_NAME)).unwrap();
+        let own = OwnFolder::locate(&directory).unwrap();
+        (volume, directory, own)
+    }
+
+    fn stage(own: &OwnFolder) {
+        begin(own).unwrap();
+        fs::create_dir_all(own.staging().join("global")).unwrap();
+        fs::create_dir_all(own.staging().join("base")).unwrap();
+        for name in ["PG_VERSION", "global/pg_control", "global/1262"] {
+            durable::write(&own.staging().join(name), name.as_bytes(), 0o600).unwrap();
+        }
+    }
+
+    #[test]
+    fn fills_a_mount_point_and_leaves_no_marker() {
+        let (_volume, directory, own) = mount_point();
+        stage(&own);
+        publish(&directory, &own, "init").unwrap();
+        assert_eq!(fs::read(directory.join("global/pg_control")).unwrap(), b"global/pg_control");
+        assert!(!own.half_made_marker().exists() && !own.staging().exists());
+    }
+
+    #[test]
+    fn an_interrupted_move_is_finished_from_any_step() {
+        // The steps of `finish`, each undone in turn as if the process had died before it.
+        for done in 0..=4_usize {
+            let (_volume, directory, own) = mount_point();
+            stage(&own);
+            let marker = Marker { format: 1, operation: "init".into(), entries: ["PG_VERSION", "base", "global"].map(String::from).into() };
+            durable::write(&own.half_made_marker(), &serde_json::to_vec(&marker).unwrap(), 0o600).unwrap();
+            if done >= 1 {
+                durable::rename(&own.staging().join("global/pg_control"), &own.staging().join(CONTROL_ASIDE)).unwrap();
+            }
+            for name in marker.entries.iter().take(done.saturating_sub(1)) {
+                durable::rename(&own.staging().join(name), &directory.join(name)).unwrap();
+            }
+            assert!(recover(&directory, &own).unwrap());
+            assert_eq!(fs::read(directory.join("global/pg_control")).unwrap(), b"global/pg_control", "after {done} steps");
+            assert!(directory.join("global/1262").exists() && !own.half_made_marker().exists());
+            assert!(!recover(&directory, &own).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_foreign_entry_that_appeared_is_never_replaced() {
+        let (_volume, directory, own) = mount_point();
+        stage(&own);
+        fs::create_dir(directory.join("base")).unwrap();
+        assert!(publish(&directory, &own, "init").is_err());
+        assert!(!directory.join("global/pg_control").exists());
+    }
+}

@@ -1,0 +1,196 @@
+//! What `init` will do, decided from what is known before anything is touched.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::data_directory::identity::IdentityCard;
+use crate::data_directory::placement::{Placement, Verdict};
+use crate::data_directory::state::{State, foreign};
+use crate::error::{Error, Result};
+
+/// What to do when a cluster is known and its directory is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenMissing {
+    /// Refuse: most often its volume is just not mounted.
+    #[default]
+    Refuse,
+    /// Restore it, in a place that is proven persistent.
+    Restore,
+}
+
+/// What the caller wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InitWishes {
+    /// Accept a place that does not survive the machine.
+    pub allow_ephemeral: bool,
+    /// Begin a new history although another is known; the old one's backups are kept.
+    pub new: bool,
+    /// Restore the newest backups when the directory is empty.
+    pub restore_latest: bool,
+    /// What to do, unasked, when a known cluster's directory is empty.
+    pub when_missing: WhenMissing,
+}
+
+/// What is known about the cluster apart from its directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Knowledge {
+    /// The card on the volume.
+    pub card: Option<IdentityCard>,
+    /// The system identifier of the card in the store.
+    pub store_identifier: Option<u64>,
+    /// The newest dump of each database, by name.
+    pub newest_dumps: Vec<String>,
+}
+
+impl Knowledge {
+    /// What speaks for an earlier cluster, for people; `None` when nothing does.
+    pub fn evidence(&self) -> Option<String> {
+        if let Some(card) = &self.card {
+            return Some(format!("the volume's card names system identifier {}", card.system_identifier));
+        }
+        if let Some(identifier) = self.store_identifier {
+            return Some(format!("the store's card names system identifier {identifier}"));
+        }
+        self.newest_dumps.first().map(|name| format!("the store holds dumps of it, such as {name}"))
+    }
+}
+
+/// What `init` will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "lowercase")]
+pub enum InitPlan {
+    /// Use the cluster that is there.
+    Adopt {
+        /// Its system identifier.
+        system_identifier: String,
+    },
+    /// Run `initdb`.
+    Create,
+    /// Make a cluster and load these dumps.
+    Restore {
+        /// The dumps' names in the store.
+        dumps: Vec<String>,
+    },
+}
+
+impl InitPlan {
+    /// Decides.
+    ///
+    /// # Errors
+    /// A refusal with its reason and the ways out; the state's own error where there is nothing to decide.
+    pub fn decide(directory: &Path, state: &State, placement: &Placement, knowledge: &Knowledge, wishes: InitWishes) -> Result<Self> {
+        let place = directory.display();
+        match state {
+            State::Foreign { examples } => return Err(foreign(directory, examples)),
+            State::Cluster(_) | State::Absent | State::Empty => {}
+            other => {
+                other.clone().into_cluster(directory)?;
+            }
+        }
+        if placement.verdict == Verdict::Ephemeral && !wishes.allow_ephemeral {
+            return Err(Error::refused(
+                format!("{place} would not survive this machine: {}", placement.evidence.join("; ")),
+                match state {
+                    State::Cluster(_) => {
+                        "move the cluster onto a persistent volume with `pgpersist migrate`, or insist with `--allow-ephemeral`"
+                    }
+                    _ => "name a directory on a persistent volume, or insist with `--allow-ephemeral`",
+                },
+            ));
+        }
+        if let State::Cluster(files) = state {
+            let here = files.control.system_identifier;
+            let other = [
+                ("the volume's card", knowledge.card.as_ref().map(|card| card.system_identifier)),
+                ("the store's card", knowledge.store_identifier),
+            ]
+            .into_iter()
+            .find_map(|(whose, identifier)| identifier.filter(|identifier| *identifier != here).map(|identifier| (whose, identifier)));
+            return match other {
+                Some((whose, identifier)) if !wishes.new => Err(Error::refused(
+                    format!("{place} holds the cluster with system identifier {here}, and {whose} names {identifier}"),
+                    "mount the volume that belongs here, give this cluster another name (`[cluster] name`), or begin a new history with `pgpersist init --new`",
+                )),
+                _ => Ok(Self::Adopt { system_identifier: here.to_string() }),
+            };
+        }
+        let Some(evidence) = knowledge.evidence() else {
+            if wishes.restore_latest {
+                return Err(Error::not_found(
+                    "there is nothing to restore: the store knows no backup of this cluster",
+                    "check `--store` and `[cluster] name`, or leave out `--restore-latest` to create a cluster",
+                ));
+            }
+            return Ok(Self::Create);
+        };
+        if wishes.new {
+            return Ok(Self::Create);
+        }
+        let unattended = wishes.when_missing == WhenMissing::Restore && placement.verdict == Verdict::Persistent;
+        if wishes.restore_latest || unattended {
+            if knowledge.newest_dumps.is_empty() {
+                return Err(Error::not_found(
+                    format!("{place} is empty, {evidence}, and the store holds no dump of it"),
+                    "mount the volume that holds the cluster, name its store with `--store`, or begin a new history with `pgpersist init --new`",
+                ));
+            }
+            return Ok(Self::Restore { dumps: knowledge.newest_dumps.clone() });
+        }
+        Err(Error::refused(
+            format!("{place} is empty, but a cluster is known to live here: {evidence}"),
+            "if its volume is not mounted, mount it; else `pgpersist init --restore-latest` loads the newest backups, and `pgpersist init --new` begins a new history and keeps the old one's backups",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn placement(verdict: Verdict) -> Placement {
+        Placement { verdict, mount_point: "/volume".into(), fs_type: "test".into(), source: "test".into(), evidence: vec!["test".into()] }
+    }
+
+    fn decide(state: &State, verdict: Verdict, knowledge: &Knowledge, wishes: InitWishes) -> Result<InitPlan> {
+        InitPlan::decide(Path::new("/volume/pgdata"), state, &placement(verdict), knowledge, wishes)
+    }
+
+    fn known() -> Knowledge {
+        Knowledge { store_identifier: Some(7), newest_dumps: vec!["backup_20260208_093316.sql.gz".into()], ..Default::default() }
+    }
+
+    #[test]
+    fn creates_only_where_nothing_is_known() {
+        for state in [State::Absent, State::Empty] {
+            assert_eq!(decide(&state, Verdict::Persistent, &Knowledge::default(), InitWishes::default()).unwrap(), InitPlan::Create);
+            let error = decide(&state, Verdict::Persistent, &known(), InitWishes::default()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsafe);
+            assert!(error.remedy().unwrap().contains("--restore-latest") && error.remedy().unwrap().contains("--new"));
+        }
+    }
+
+    #[test]
+    fn restores_unattended_only_where_the_place_is_proven() {
+        let wishes = InitWishes { when_missing: WhenMissing::Restore, ..Default::default() };
+        assert!(matches!(decide(&State::Empty, Verdict::Persistent, &known(), wishes), Ok(InitPlan::Restore { .. })));
+        assert!(decide(&State::Empty, Verdict::Unknown, &known(), wishes).is_err());
+        let wishes = InitWishes { restore_latest: true, ..Default::default() };
+        assert!(matches!(decide(&State::Empty, Verdict::Unknown, &known(), wishes), Ok(InitPlan::Restore { .. })));
+    }
+
+    #[test]
+    fn refuses_an_ephemeral_place_unless_told() {
+        assert!(decide(&State::Absent, Verdict::Ephemeral, &Knowledge::default(), InitWishes::default()).is_err());
+        let wishes = InitWishes { allow_ephemeral: true, ..Default::default() };
+        assert_eq!(decide(&State::Absent, Verdict::Ephemeral, &Knowledge::default(), wishes).unwrap(), InitPlan::Create);
+    }
+
+    #[test]
+    fn never_touches_foreign_files_whatever_is_wished() {
+        let wishes = InitWishes { allow_ephemeral: true, new: true, restore_latest: true, when_missing: WhenMissing::Restore };
+        let state = State::Foreign { examples: vec!["thesis.tex".into()] };
+        assert!(decide(&state, Verdict::Persistent, &known(), wishes).unwrap_err().to_string().contains("thesis.tex"));
+    }
+}
