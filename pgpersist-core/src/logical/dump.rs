@@ -171,7 +171,10 @@ async fn not_older(program: &Path, server: ServerVersion) -> Result<ServerVersio
         program_version: version,
         other: "the server".to_owned(),
         other_version: server,
-        remedy: Some(format!("install the client programs of PostgreSQL {0} (Debian: `apt-get install postgresql-client-{0}`)", server.major)),
+        remedy: Some(format!(
+            "install the client programs of PostgreSQL {0} (Debian: `apt-get install postgresql-client-{0}`)",
+            server.major
+        )),
     })
 }
 

@@ -101,9 +101,7 @@ impl Program {
         };
         match tokio::time::timeout(deadline, work).await {
             Ok(result) => result,
-            Err(_) => {
-                Err(Error::Deadline { what: format!("{} did not end", self_name(&self.path)), after: deadline, remedy: None })
-            }
+            Err(_) => Err(Error::Deadline { what: format!("{} did not end", self_name(&self.path)), after: deadline, remedy: None }),
         }
     }
 

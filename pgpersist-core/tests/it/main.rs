@@ -11,3 +11,4 @@ mod floors;
 mod logical;
 mod postmaster_pid;
 mod store_contract;
+mod temporary;
