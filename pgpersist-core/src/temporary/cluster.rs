@@ -295,13 +295,7 @@ fn server_user() -> Result<Option<OsUser>> {
 fn prepare(options: &TemporaryOptions) -> Result<(Template, PostgresInstallation, Scratch)> {
     let os_user = options.os_user.as_ref();
     let installation = choose(options)?;
-    let cache = match &options.cache {
-        Some(cache) => {
-            durable::create_directories(cache, 0o755)?;
-            cache.clone()
-        }
-        None => template::cache_folder(os_user)?,
-    };
+    let cache = template::cache_folder(options.cache.as_deref(), os_user)?;
     let template = Template::ensure(&cache, &installation, os_user)?;
     let scratch = Scratch::create(options.parent.as_deref(), os_user, options.afterwards)?;
     if let Err(error) = clone::clone(&template, &scratch.data(), fresh_system_identifier(), os_user) {

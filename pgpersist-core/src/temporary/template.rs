@@ -273,12 +273,23 @@ fn list(cluster: &Path, installation: &PostgresInstallation, wal_segments: Vec<S
     Ok(list)
 }
 
-/// The folder of the templates, created: `PGPERSIST_CACHE`, else the user's cache, as root `/var/cache`, else one below the
-/// temporary folder. The first that the user of the server can reach and where nobody else can write.
+/// The folder of the templates, created: the one that is asked for, else `PGPERSIST_CACHE`, else the user's cache, as root
+/// `/var/cache`, else one below the temporary folder: the first that the user of the server can reach and where nobody else
+/// can write.
 ///
 /// # Errors
-/// [`Error::Denied`] when there is no such place.
-pub(crate) fn cache_folder(os_user: Option<&OsUser>) -> Result<PathBuf> {
+/// [`Error::Denied`] when there is no such place; [`Error::Unsafe`] when the one asked for is not.
+pub(crate) fn cache_folder(wanted: Option<&Path>, os_user: Option<&OsUser>) -> Result<PathBuf> {
+    if let Some(wanted) = wanted {
+        durable::create_directories(wanted, 0o755)?;
+        if is_ours_alone(wanted) {
+            return Ok(wanted.to_owned());
+        }
+        return Err(Error::refused(
+            format!("others can write to {}, so what they put there could be run as a template", wanted.display()),
+            "choose a folder of your own, with mode 0755 or 0700",
+        ));
+    }
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let mut candidates = Vec::new();
     candidates.extend(absolute("PGPERSIST_CACHE"));
