@@ -10,5 +10,6 @@ mod control_file;
 mod floors;
 mod logical;
 mod postmaster_pid;
+mod shelf;
 mod store_contract;
 mod temporary;
