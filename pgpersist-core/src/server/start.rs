@@ -225,7 +225,7 @@ async fn still_starting(cluster: &Cluster, timeout: Duration, log_offset: u64) -
 }
 
 /// Why the server ended, from the lines it wrote.
-fn failed(cluster: &Cluster, log_offset: u64) -> Error {
+pub(crate) fn failed(cluster: &Cluster, log_offset: u64) -> Error {
     let log = cluster.log_file().tail(log_offset, 12);
     let port = cluster.options().port;
     let (kind, remedy) = if log.contains("Address already in use") || (log.contains("lock file") && log.contains(".s.PGSQL.")) {
