@@ -17,12 +17,8 @@ use time::OffsetDateTime;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::logical::cluster_card::ClusterCard;
 use crate::logical::database_state::DatabaseState;
 use crate::logical::gzip;
-use crate::logical::name::SIDE_FILE_SUFFIX;
-use crate::logical::shelf::Shelf;
-use crate::logical::side_file::{FORMAT, SideFile};
 use crate::logical::store_output::store_output;
 use crate::pg::version::ServerVersion;
 use crate::progress::{Event, ProgressSink};
@@ -89,96 +85,6 @@ pub struct Dump {
     pub tables: std::collections::BTreeMap<String, u64>,
     /// Encoding, locale, owner, grants and settings of the database.
     pub state: DatabaseState,
-}
-
-impl Dump {
-    /// What stands beside it in the store.
-    pub fn side_file(&self, cluster: &str, system_identifier: u64) -> SideFile {
-        SideFile {
-            format: FORMAT,
-            database: self.database.clone(),
-            cluster: cluster.to_owned(),
-            system_identifier,
-            server_version: self.server_version,
-            pg_dump_version: self.program_version,
-            pgpersist_version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: self.started_at,
-            finished_at: self.started_at + self.duration,
-            size_bytes: self.size_bytes,
-            sha256: self.sha256.clone(),
-            uncompressed_bytes: self.uncompressed_bytes,
-            tables: self.tables.clone(),
-            state: Some(self.state.clone()),
-        }
-    }
-}
-
-/// The dumps that one call made.
-#[derive(Debug, Clone, Serialize)]
-pub struct DumpReport {
-    /// The first of them once more, for those who dump one database: its fields stand at the top of the document.
-    #[serde(flatten)]
-    pub first: Option<Dump>,
-    /// One for each database, in the order that was asked for.
-    pub dumps: Vec<Dump>,
-    /// The dumps of the roles.
-    pub globals: Vec<ObjectKey>,
-    /// What the user should know although all went well.
-    pub warnings: Vec<String>,
-}
-
-/// Dumps databases of a cluster to where its shelf has their places, each with its side file and the roles beside it.
-///
-/// Without any name, all databases but `postgres` and the templates are dumped. Dumps that are complete when a later
-/// database fails stay.
-///
-/// # Errors
-/// As [`dump_database`]; `Unsafe` when the store serves another cluster under this name; `NotFound` when there is no database to dump.
-pub async fn dump(
-    options: &DumpOptions,
-    shelf: &Shelf,
-    cluster: &str,
-    databases: &[String],
-    clock: &Arc<dyn Clock>,
-    progress: &dyn ProgressSink,
-) -> Result<DumpReport> {
-    let session = Session::connect(&options.connection, options.connect).await?;
-    let version = session.version().await?;
-    not_older(&options.bin_directory.join("pg_dump"), version).await?;
-    let system_identifier = session.system_identifier().await?;
-    let databases = match databases {
-        [] => session.databases().await?.into_iter().filter(|name| name != "postgres").collect(),
-        named => named.to_vec(),
-    };
-    drop(session);
-    if databases.is_empty() {
-        return Err(Error::not_found("the server has no database but `postgres`", "name it: `pgpersist dump -d postgres`"));
-    }
-    let store = shelf.store().as_ref();
-    ClusterCard::new(cluster, system_identifier, version, clock.now()).claim(store).await?;
-    let mut report = DumpReport { first: None, dumps: Vec::new(), globals: Vec::new(), warnings: Vec::new() };
-    for database in &databases {
-        let (time, warning) = shelf.next_time(database).await?;
-        report.warnings.extend(warning);
-        let key = shelf.key_for(database, time)?;
-        let dump = dump_database(options, database, &key, store, clock, progress).await?;
-        let side_file: ObjectKey = format!("{key}{SIDE_FILE_SUFFIX}").parse()?;
-        store.put(&side_file, dump.side_file(cluster, system_identifier).to_bytes()?).await?;
-        report.dumps.push(dump);
-        // The dump stands whatever becomes of the roles, but whoever needs them must know.
-        let globals = shelf.globals_key_for(database, time)?;
-        match dump_globals(options, &globals, store, progress).await {
-            Ok(_) => report.globals.push(globals),
-            Err(error) => report.warnings.push(
-                std::iter::once(format!("the roles were not dumped beside {key}: {error}"))
-                    .chain(error.causes())
-                    .collect::<Vec<_>>()
-                    .join(": "),
-            ),
-        }
-    }
-    report.first = report.dumps.first().cloned();
-    Ok(report)
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

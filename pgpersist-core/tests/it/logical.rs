@@ -12,7 +12,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, ErrorKind, Result};
-use pgpersist_core::logical::dump::{self, Dump, DumpOptions, dump_database, dump_globals};
+use pgpersist_core::logical::dump::{Dump, DumpOptions, dump_database, dump_globals};
+use pgpersist_core::logical::dump_cluster::dump_cluster;
 use pgpersist_core::logical::load::{DumpSource, Existing, Expected, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust, load};
 use pgpersist_core::logical::object_reader::ObjectReader;
 use pgpersist_core::logical::shelf::{DumpState, Shelf};
@@ -267,14 +268,12 @@ async fn a_bad_dump_leaves_the_target_alone() {
         ("role.sql.gz", zipped(&text.replace("OWNER TO postgres", "OWNER TO gone")), None, ErrorKind::NotFound),
         ("locale.sql.gz", good.to_vec(), wrong(|e| e.state.as_mut().unwrap().collate = "xx_XX".into()), ErrorKind::Conflict),
     ];
-    for trust in [Trust::Nobody, Trust::Superuser] {
-        for target in ["target", "empty"] {
-            for (name, bytes, expected, kind) in &cases {
-                let options = LoadOptions { existing: Existing::KeepAside, trust, ..options(&server, target) };
-                let error = load_bytes(&options, name, bytes, expected.clone()).await.unwrap_err();
-                assert_eq!(error.kind(), *kind, "{name} {trust:?}: {error} {:?}", error.causes());
-                assert_eq!(databases(&server).await, databases_before, "{name}");
-            }
+    for (trust, target) in [(Trust::Nobody, "target"), (Trust::Superuser, "empty")] {
+        for (name, bytes, expected, kind) in &cases {
+            let options = LoadOptions { existing: Existing::KeepAside, trust, ..options(&server, target) };
+            let error = load_bytes(&options, name, bytes, expected.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), *kind, "{name} {trust:?}: {error} {:?}", error.causes());
+            assert_eq!(databases(&server).await, databases_before, "{name}");
         }
     }
     assert_eq!(roles(&server).await, "postgres");
@@ -507,18 +506,12 @@ async fn a_shelf_is_filled_and_loaded_from() {
     filled(&server, "a/b").await;
     let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
     let both = vec!["customerInvoice".to_owned(), "a/b".to_owned()];
-    let shelf = Shelf::new(Arc::clone(&store), "main", both);
+    let shelf = Shelf::new(Arc::clone(&store), "main", both.clone());
     let options_ = DumpOptions::new(server.connection("postgres"), Path::new(BIN));
-    let report = dump::dump(&options_, &shelf, "main", &[], &clock(), &Silent).await.unwrap();
-    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
-    assert_eq!((report.dumps.len(), report.globals.len()), (2, 2));
-    let document = serde_json::to_value(&report).unwrap();
-    for field in ["name", "database", "size_bytes", "duration_s", "started_at", "sha256"] {
-        assert_eq!(document[field], document["dumps"][0][field], "{field}");
-        assert!(!document[field].is_null(), "{field}");
-    }
+    let report = dump_cluster(&shelf, &options_, &both, &clock(), &Silent).await.unwrap();
+    assert_eq!((report.dumps.len(), shelf.globals().await.unwrap().len()), (2, 2));
     // A second one in the same second has a later name.
-    dump::dump(&options_, &shelf, "main", &["customerInvoice".to_owned()], &clock(), &Silent).await.unwrap();
+    dump_cluster(&shelf, &options_, &both[..1], &clock(), &Silent).await.unwrap();
     assert_eq!(shelf.list().await.unwrap().len(), 3);
     let entry = shelf.find("latest", Some("customerInvoice")).await.unwrap();
     assert_eq!(entry.state, DumpState::Complete);
@@ -534,6 +527,7 @@ async fn a_shelf_is_filled_and_loaded_from() {
     // The store serves this cluster only.
     let other = TestServer::start("", "").await;
     filled(&other, "customerInvoice").await;
-    let error = dump::dump(&DumpOptions::new(other.connection("postgres"), Path::new(BIN)), &shelf, "main", &[], &clock(), &Silent).await;
+    let foreign = DumpOptions::new(other.connection("postgres"), Path::new(BIN));
+    let error = dump_cluster(&shelf, &foreign, &both[..1], &clock(), &Silent).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Unsafe);
 }
