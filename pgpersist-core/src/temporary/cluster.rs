@@ -374,7 +374,7 @@ fn start_ephemeral(cluster: &Cluster, installation: &PostgresInstallation, timeo
             if let Some(user) = &cluster.options().os_user {
                 std::os::unix::fs::fchown(&file, Some(user.uid), Some(user.gid))?;
             }
-            Ok(file.write_all(cluster.settings().render().map_err(io::Error::other)?.as_bytes())?)
+            file.write_all(cluster.settings().render().map_err(io::Error::other)?.as_bytes())
         })
         .map_err(|e| Error::file("write", &settings, e))?;
     let log = cluster.log_file();
