@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod data_directory;
+pub mod drill;
 pub mod error;
 pub mod fs;
 pub mod init;

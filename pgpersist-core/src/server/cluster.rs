@@ -42,6 +42,8 @@ pub struct ClusterOptions {
     pub os_user: Option<OsUser>,
     /// The only folder for the server's socket, instead of what its configuration says.
     pub socket_directory: Option<PathBuf>,
+    /// Settings that go on the server's command line, where they beat every file: a copy of a cluster brings files along.
+    pub command_line: BTreeMap<String, String>,
 }
 
 impl Default for ClusterOptions {
@@ -56,6 +58,7 @@ impl Default for ClusterOptions {
             host: None,
             os_user: None,
             socket_directory: None,
+            command_line: BTreeMap::new(),
         }
     }
 }
