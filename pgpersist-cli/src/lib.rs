@@ -4,6 +4,7 @@
 //! holds what they share. Only `output` writes to stdout, only `exit` maps errors to exit codes.
 
 mod args;
+mod cluster;
 mod commands;
 mod context;
 mod exit;
@@ -11,6 +12,7 @@ mod output;
 mod privileges;
 mod progress;
 mod runtime;
+mod store;
 mod terminal;
 
 use std::ffi::OsString;

@@ -17,16 +17,18 @@ use rustix::process::Gid;
 use crate::context::Context;
 use pgpersist_core::config::environment;
 use pgpersist_core::config::value;
+use pgpersist_core::data_directory::placement::{self, Verdict};
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::server::continue_as;
 use pgpersist_core::server::os_user::OsUser;
 
 /// A folder on a command's way that root may have to prepare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "the first command that makes a directory uses them")]
 pub(crate) enum Place {
-    /// The data directory.
+    /// The data directory, where it lies on something that lasts; the command refuses any other, and no trace is left there.
     Data,
+    /// The data directory, wherever it lies.
+    DataAnywhere,
     /// The primary store, where it is a folder.
     Store,
     /// `[log] directory`, where it is set.
@@ -35,7 +37,6 @@ pub(crate) enum Place {
 
 /// What a command does when it is started as root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(dead_code, reason = "the first command that works on a cluster continues")]
 pub(crate) enum AsRoot {
     /// It stays root: it touches nothing.
     Stay,
@@ -64,7 +65,8 @@ pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString])
     if !context.common.dry_run {
         for place in places {
             match place {
-                Place::Data => own_data_directory(config.data_directory()?, &user)?,
+                Place::Data if placement::of(config.data_directory()?)?.verdict == Verdict::Ephemeral => {}
+                Place::Data | Place::DataAnywhere => own_data_directory(config.data_directory()?, &user)?,
                 Place::Store => config.stores.first().and_then(|store| store.url.folder()).map_or(Ok(()), |path| prepare(path, &user))?,
                 Place::Log => config.log_directory.as_deref().map_or(Ok(()), |path| prepare(path, &user))?,
             }

@@ -1,5 +1,4 @@
 //! Runs what waits: builds the async runtime for the commands that need one, and turns Ctrl-C into a cancelled command.
-#![cfg_attr(not(test), expect(dead_code, reason = "the first command that waits for a server uses it"))]
 
 use std::future::Future;
 use std::time::Duration;

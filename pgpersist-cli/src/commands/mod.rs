@@ -2,19 +2,40 @@
 
 mod completions;
 mod config;
+mod dump;
+mod init;
+mod list;
+mod load;
+mod prune;
+mod restart;
+mod start;
+mod status;
+mod stop;
+mod verify;
 
 use clap::Subcommand;
 
 use crate::args::Format;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::privileges::AsRoot;
+use crate::privileges::{AsRoot, Place};
 use pgpersist_core::config::sources::Flag;
 use pgpersist_core::error::Result;
 
 /// Every subcommand that exists. One whose code is not there is not here either.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(init::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Restart(restart::Args),
+    Status(status::Args),
+    Dump(dump::Args),
+    Load(load::Args),
+    List(list::Args),
+    Show(list::ShowArgs),
+    Verify(verify::Args),
+    Prune(prune::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -31,6 +52,17 @@ impl Command {
     /// Runs it. What waits for processes or networks goes through [`crate::runtime::block_on`].
     pub(crate) fn run(&self, context: &Context) -> Result<Exit> {
         match self {
+            Self::Init(args) => init::run(args, context),
+            Self::Start(args) => start::run(args, context),
+            Self::Stop(args) => stop::run(args, context),
+            Self::Restart(args) => restart::run(args, context),
+            Self::Status(args) => status::run(args, context),
+            Self::Dump(args) => dump::run(args, context),
+            Self::Load(args) => load::run(args, context),
+            Self::List(args) => list::run(args, context),
+            Self::Show(args) => list::show(args, context),
+            Self::Verify(args) => verify::run(args, context),
+            Self::Prune(args) => prune::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
@@ -39,21 +71,25 @@ impl Command {
     /// The command's own options that set a key of the configuration, such as `prune --keep-days`.
     pub(crate) fn flags(&self) -> Vec<Flag> {
         match self {
-            Self::Config(_) | Self::Completions(_) => Vec::new(),
+            Self::Prune(args) => args.flags(),
+            _ => Vec::new(),
         }
     }
 
     /// The formats it knows.
     pub(crate) fn formats(&self) -> &'static [Format] {
-        match self {
-            Self::Config(_) | Self::Completions(_) => TEXT_AND_JSON,
-        }
+        TEXT_AND_JSON
     }
 
     /// What becomes of root.
     pub(crate) fn as_root(&self) -> AsRoot {
         match self {
             Self::Config(_) | Self::Completions(_) => AsRoot::Stay,
+            Self::Init(args) if args.allow_ephemeral => AsRoot::Continue(&[Place::DataAnywhere, Place::Store, Place::Log]),
+            Self::Init(_) => AsRoot::Continue(&[Place::Data, Place::Store, Place::Log]),
+            Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
+            Self::Dump(_) => AsRoot::Continue(&[Place::Store]),
+            _ => AsRoot::Continue(&[]),
         }
     }
 }

@@ -145,18 +145,12 @@ impl Notes {
     fn meta_command(&mut self, line: &[u8]) {
         let line = line.trim_ascii_end();
         let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
-        match (words.next(), words.next()) {
-            (Some(b"\\restrict"), Some(key)) => {
-                if self.scanned.restrict_key.is_none() && !self.scanned.has_content {
-                    self.scanned.restrict_key = Some(shown(key));
-                    return;
-                }
+        match (words.next(), words.next().map(shown)) {
+            (Some(b"\\restrict"), key @ Some(_)) if self.scanned.restrict_key.is_none() && !self.scanned.has_content => {
+                self.scanned.restrict_key = key;
+                return;
             }
-            (Some(b"\\unrestrict"), key) => {
-                if key.map(shown) == self.scanned.restrict_key {
-                    return;
-                }
-            }
+            (Some(b"\\unrestrict"), key @ Some(_)) if key == self.scanned.restrict_key => return,
             (Some(b"\\connect" | b"\\c"), _) => self.scanned.leaves_its_database = true,
             _ => {}
         }

@@ -161,7 +161,11 @@ impl DatabaseState {
             let role = setting.role.as_ref().map(|role| format!("ROLE {} IN ", quote::identifier(role))).unwrap_or_default();
             let (name, value) = (quote::identifier(&setting.name), setting.sql_value());
             // The name may have parts, such as `auto_explain.log_min_duration`, each an identifier of its own.
-            let name = if setting.name.contains('.') { setting.name.split('.').map(quote::identifier).collect::<Vec<_>>().join(".") } else { name };
+            let name = if setting.name.contains('.') {
+                setting.name.split('.').map(quote::identifier).collect::<Vec<_>>().join(".")
+            } else {
+                name
+            };
             statements.push(format!("ALTER {role}DATABASE {database} SET {name} TO {value}"));
         }
         if let Some(grants) = &self.grants {

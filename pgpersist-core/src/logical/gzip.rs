@@ -215,10 +215,16 @@ mod tests {
         let data = many_blocks();
         let mut count = 0;
         let threads = NonZeroUsize::new(2).unwrap();
-        let result = compress(&data[..], "test", threads, |_| (), |_| {
-            count += 1;
-            if count == 3 { Err(Error::unavailable("the store is full", "")) } else { Ok(()) }
-        });
+        let result = compress(
+            &data[..],
+            "test",
+            threads,
+            |_| (),
+            |_| {
+                count += 1;
+                if count == 3 { Err(Error::unavailable("the store is full", "")) } else { Ok(()) }
+            },
+        );
         assert_eq!(result.unwrap_err().to_string(), "the store is full");
     }
 

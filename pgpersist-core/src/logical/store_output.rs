@@ -56,10 +56,16 @@ pub(super) async fn store_output(
     let compressing = tokio::spawn(workers::run(move || {
         let mut scan = CopyScan::new();
         let mut hash = Sha256::new();
-        let uncompressed_bytes = gzip::compress(stdout, &pipe, threads, |block| scan.feed(block), |member| {
-            hash.update(&member);
-            send.blocking_send(member).map_err(|_| Error::Cancelled { what: "compressing".to_owned() })
-        })?;
+        let uncompressed_bytes = gzip::compress(
+            stdout,
+            &pipe,
+            threads,
+            |block| scan.feed(block),
+            |member| {
+                hash.update(&member);
+                send.blocking_send(member).map_err(|_| Error::Cancelled { what: "compressing".to_owned() })
+            },
+        )?;
         Ok((uncompressed_bytes, scan.finish(), hexadecimal(&hash.finalize())))
     }));
     let mut size_bytes = 0;
@@ -90,8 +96,7 @@ pub(super) async fn store_output(
         return Err(error);
     }
     running.finish().await?;
-    let (uncompressed_bytes, scanned, sha256) =
-        compressing.await.map_err(|error| Error::Bug(format!("compressing failed: {error}")))??;
+    let (uncompressed_bytes, scanned, sha256) = compressing.await.map_err(|error| Error::Bug(format!("compressing failed: {error}")))??;
     if !scanned.has_trailer || scanned.is_cut_off {
         return Err(Error::damaged(
             format!("the output of {name} ends before its last line, though {name} reported success"),

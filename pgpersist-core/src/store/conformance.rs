@@ -74,6 +74,7 @@ promises! {
     a_list_is_in_key_order_and_recursive,
     a_prefix_counts_characters_not_folders,
     a_prefix_that_is_no_key_matches_nothing,
+    folders_are_those_directly_below,
     odd_keys_are_kept_as_they_are,
     delete_may_be_repeated,
     an_upload_is_seen_when_finished_and_not_before,
@@ -288,6 +289,17 @@ async fn a_prefix_that_is_no_key_matches_nothing(store: Store) -> Kept {
     fill(&store).await?;
     for prefix in ["/", "//", "/a", "a//", "../", "..", "./", ".", "a/../", "a/./x", "\0", "a/\0/", "/etc/"] {
         same(&format!("list of {prefix:?}"), &keys(&store, prefix).await?, &Vec::new())?;
+    }
+    Ok(())
+}
+
+async fn folders_are_those_directly_below(store: Store) -> Kept {
+    same("the folders of an empty store", &store.folders("").await?, &Vec::new())?;
+    fill(&store).await?;
+    for (prefix, expected) in
+        [("", vec!["a", "b"]), ("a/", vec!["y"]), ("a/y/", vec![]), ("b/", vec!["c"]), ("c/", vec![]), ("../", vec![])]
+    {
+        same(&format!("the folders of `{prefix}`"), &store.folders(prefix).await?, &expected.into_iter().map(str::to_owned).collect())?;
     }
     Ok(())
 }

@@ -231,6 +231,11 @@ impl BackupStore for FaultyStore {
         .boxed()
     }
 
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let after = self.before(Operation::List, prefix).await?;
+        after.answer(Operation::List, prefix, self.inner.folders(prefix).await)
+    }
+
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let after = self.before(Operation::Delete, key.as_str()).await?;
         after.answer(Operation::Delete, key.as_str(), self.inner.delete(key).await)

@@ -117,6 +117,17 @@ impl BackupStore for LocalBackupStore {
         .boxed()
     }
 
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let prefix = prefix.to_owned();
+        let folder = prefix.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let entries = self.run(move |root| root.entries(folder.as_deref(), &prefix)).await?;
+        let name = |entry| match entry {
+            Entry::Folder(Some(folder)) => folder.rsplit('/').next().map(str::to_owned),
+            _ => None,
+        };
+        Ok(entries.into_iter().filter_map(name).collect())
+    }
+
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let key = key.clone();
         self.run(move |root| root.delete(&key)).await

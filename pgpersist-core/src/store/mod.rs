@@ -19,7 +19,7 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, TryStreamExt};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
@@ -71,6 +71,24 @@ pub trait BackupStore: Debug + Display + Send + Sync + 'static {
     /// All objects whose key starts with `prefix` (characters, not folders: `a/b` finds `a/bc/d`), in the byte order of
     /// their keys. A store that holds nothing yet is empty. Objects that come or go meanwhile may be seen or not.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<ObjectMeta>>;
+
+    /// The folders directly below `prefix`, without it, in order: for `a/` and the keys `a/b/c`, `a/d` this is `b`. The
+    /// prefix is empty or ends with a slash. A store may also name folders that hold nothing any more.
+    ///
+    /// This lists everything below the prefix; a store that can do better should.
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut folders: Vec<String> = Vec::new();
+        let mut listed = self.list(prefix);
+        while let Some(meta) = listed.try_next().await? {
+            let below = meta.key.as_str().get(prefix.len()..).unwrap_or_default();
+            if let Some((folder, _)) = below.split_once('/')
+                && folders.last().is_none_or(|last| last != folder)
+            {
+                folders.push(folder.to_owned());
+            }
+        }
+        Ok(folders)
+    }
 
     /// Removes an object. One that is already gone is fine.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;

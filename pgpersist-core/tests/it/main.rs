@@ -11,4 +11,6 @@ mod drill_crash;
 mod floors;
 mod logical;
 mod postmaster_pid;
+mod shelf;
 mod store_contract;
+mod temporary;

@@ -52,13 +52,8 @@ impl TestServer {
             File::create(data.join("pg_hba.conf")).unwrap().write_all(pg_hba.as_bytes()).unwrap();
         }
         let log = File::create(directory.path().join("log")).unwrap();
-        let server = as_server_user(&Path::new(BIN).join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let server =
+            as_server_user(&Path::new(BIN).join("postgres")).arg("-D").arg(&data).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let server = Self { directory, server };
         let begin = Instant::now();
         while Session::connect(&server.connection("postgres"), Duration::from_secs(5)).await.is_err() {
