@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+mod drill;
 mod dump;
 mod init;
 mod list;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Show(list::ShowArgs),
     Verify(verify::Args),
     Prune(prune::Args),
+    Drill(drill::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -63,6 +65,7 @@ impl Command {
             Self::Show(args) => list::show(args, context),
             Self::Verify(args) => verify::run(args, context),
             Self::Prune(args) => prune::run(args, context),
+            Self::Drill(args) => drill::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }

@@ -77,7 +77,11 @@ impl CrashOptions {
         }
     }
 
-    fn check(&self, target: &Target) -> Result<()> {
+    /// Whether these options can be carried out on this target.
+    ///
+    /// # Errors
+    /// `Invalid` for numbers out of range or options that contradict; `Unsafe` for a fault outside a throw-away cluster.
+    pub fn check(&self, target: &Target) -> Result<()> {
         for (name, value, most) in [("writers", self.writers, MOST_WRITERS), ("rounds", self.rounds, MOST_ROUNDS)] {
             if !(1..=most).contains(&value) {
                 return Err(Error::invalid(format!("a drill cannot have {value} {name}"), format!("name a number from 1 to {most}")));
@@ -102,21 +106,43 @@ impl CrashOptions {
         }
     }
 
-    fn plan(&self) -> Vec<PlannedKill> {
+    fn kills(&self) -> Vec<PlannedKill> {
         let choice = self.plant.and_then(Plant::kill).map_or(self.kill, KillChoice::Only);
         kill::plan(self.seed, self.rounds, self.writers, choice)
     }
 }
 
-/// What would be done on a live cluster, one step a line, for somebody to agree to.
-pub fn live_plan(cluster: &Cluster, options: &CrashOptions) -> Vec<String> {
-    vec![
-        format!("create the database `{}` in {}", books::DATABASE, cluster.path().display()),
-        format!("let {} writers commit in it, {} times", options.writers, options.rounds),
-        format!("each time kill the server with SIGKILL ({}): every session of every database ends", options.kill.as_str()),
-        "start it again, and wait for its recovery".to_owned(),
-        format!("drop the database `{}`", books::DATABASE),
-    ]
+/// A seed that nobody chose: short enough to be typed, and exact in every JSON reader.
+pub fn draw_seed() -> u64 {
+    u64::from(rand::random::<u32>())
+}
+
+/// What would be done, one step a line, for somebody to agree to.
+pub fn plan(target: &Target, options: &CrashOptions) -> Vec<String> {
+    let (place, end) = match target {
+        Target::ThrowAway { .. } => ("make a throw-away cluster".to_owned(), "remove the cluster".to_owned()),
+        Target::Copy(source) => {
+            let path = source.path().display();
+            (format!("copy the cluster in {path} on its volume, with everything outward switched off"), "remove the copy".to_owned())
+        }
+        Target::Live(cluster) => {
+            let path = cluster.path().display();
+            (format!("use the running cluster in {path}"), format!("drop the database `{}`", books::DATABASE))
+        }
+    };
+    let ends = if matches!(target, Target::Live(_)) { ": every session of every database ends" } else { "" };
+    let mut steps = vec![place, format!("create the database `{}` in it", books::DATABASE)];
+    for (index, kill) in options.kills().iter().enumerate() {
+        steps.push(format!(
+            "round {}: let {} writers commit, kill the {} with SIGKILL after {:.0} % of an undisturbed run{ends}; recover, compare",
+            index + 1,
+            options.writers,
+            kill.kind.as_str(),
+            kill.moment * 100.0
+        ));
+    }
+    steps.push(if options.keep { "keep all of it".to_owned() } else { end });
+    steps
 }
 
 /// Runs a drill. That something is lost is a report with [`Verdict::Fail`], not an error; an error means that the drill
@@ -132,7 +158,7 @@ pub async fn run(target: &Target, options: &CrashOptions, clock: &dyn Clock, pro
     let began = Instant::now();
     let started_at = clock.now().replace_nanosecond(0).unwrap_or_else(|_| clock.now());
     progress.event(Event::Step(format!("preparing a {} cluster", target.as_str())));
-    let mut ground = Ground::prepare(target).await?;
+    let ground = Ground::prepare(target).await?;
     let drill = Drill::open(target, &ground, options, progress).await?;
     let result = drill.rounds(progress).await;
     if let (Target::Live(cluster), false) = (target, options.keep) {
@@ -180,15 +206,15 @@ pub async fn run(target: &Target, options: &CrashOptions, clock: &dyn Clock, pro
     };
     // What failed by itself is evidence; what was made to fail is not.
     if options.keep || (report.verdict == Verdict::Fail && options.plant.is_none()) {
-        ground.kept = true;
-        report.ledger = Some(ground.ledger.clone());
         if !matches!(target, Target::Live(_)) {
-            report.kept = Some(ground.folder().to_owned());
-            // Best effort: what does not stop is killed below, and recovers when somebody starts it.
+            // What does not stop is ended below, and recovers when somebody starts it.
             let _ = stop::stop(&ground.cluster, END).await;
         }
+        report.ledger = Some(ground.ledger.clone());
+        report.kept = ground.keep().await?;
+    } else {
+        ground.clear().await?;
     }
-    ground.clear().await?;
     report.duration_s = began.elapsed().as_secs_f64();
     Ok(report)
 }
@@ -225,13 +251,9 @@ impl<'a> Drill<'a> {
         if !ground.ledger_is_apart() {
             notes.push("the ledger lies on the same file system as the data".to_owned());
         }
-        books::create_database(&session).await?;
-        let drills = Session::connect(&cluster.connection(books::DATABASE).await?, CONNECT).await?;
-        books::open(&drills, options.seed, options.writers).await?;
-        session.execute("write a checkpoint", "CHECKPOINT").await?;
-        drop((session, drills));
         let (path, seed) = (ground.ledger.clone(), options.seed);
         let ledger = Arc::new(workers::run(move || Ledger::create(&path, seed)).await?);
+        books::create_database(&session).await?;
         let mut drill = Self {
             cluster,
             options,
@@ -244,11 +266,18 @@ impl<'a> Drill<'a> {
             notes,
         };
         progress.event(Event::Step("measuring an undisturbed run".to_owned()));
-        drill.measure().await?;
-        Ok(drill)
+        let measured = drill.measure(&session).await;
+        if measured.is_err() && live {
+            // What it failed with is the news; a database that stays is named by the next drill.
+            let _ = books::drop_database(&session).await;
+        }
+        measured.map(|()| drill)
     }
 
-    async fn measure(&mut self) -> Result<()> {
+    /// Fills the database and lets the writers run without a kill.
+    async fn measure(&mut self, session: &Session) -> Result<()> {
+        books::open(&self.session().await?, self.options.seed, self.options.writers).await?;
+        session.execute("write a checkpoint", "CHECKPOINT").await?;
         let deadline = tokio::time::Instant::now() + LOAD;
         let mut writers = Writers::start(&self.load(0, &Records::new()).await?);
         let (first, all) = (self.options.at_least, self.options.undisturbed);
@@ -282,7 +311,7 @@ impl<'a> Drill<'a> {
     /// All rounds, up to the first that fails: what is lost stays lost, and what comes later would only blur it.
     async fn rounds(&self, progress: &dyn ProgressSink) -> Result<(Vec<String>, Vec<Round>)> {
         let (mut reasons, mut rounds) = (Vec::new(), Vec::new());
-        for (index, planned) in self.options.plan().iter().enumerate() {
+        for (index, planned) in self.options.kills().iter().enumerate() {
             let number = index as u32 + 1;
             progress.event(Event::Step(format!("round {number} of {}: {}", self.options.rounds, planned.kind.as_str())));
             let round = self.round(number, planned).await?;

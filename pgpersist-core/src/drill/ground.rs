@@ -7,9 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
-
-use rustix::process::{Pid, Signal};
 
 use crate::data_directory::local::LocalDataDirectory;
 use crate::data_directory::own_folder::FOLDER_NAME;
@@ -17,16 +14,15 @@ use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::space::Space;
 use crate::fs::walk::{self, Walk};
 use crate::fs::{durable, lock_file};
+use crate::pg::quote;
 use crate::server::cluster::{Cluster, ClusterOptions};
-use crate::server::create::{self, CreateOptions};
 use crate::server::installation::InstallationSearch;
 use crate::server::os_user::OsUser;
-use crate::server::process::{self, Presence};
+use crate::server::settings::Profile;
 use crate::server::spawn::run_as;
+use crate::temporary::cluster::{TemporaryCluster, TemporaryOptions};
+use crate::temporary::scratch::{Afterwards, Scratch, Undertaker};
 use crate::workers;
-
-/// The longest path of a folder that can hold a socket, with room for its name; else `/tmp` is taken.
-const LONGEST_SOCKET_FOLDER: usize = 90;
 
 /// What a drill is made on.
 #[derive(Debug, Clone)]
@@ -37,6 +33,8 @@ pub enum Target {
         search: InstallationSearch,
         /// Whom the server runs as, where we are root.
         os_user: Option<OsUser>,
+        /// The major version, where it matters.
+        major: Option<u32>,
     },
     /// A copy of this cluster, on the same volume, removed afterwards.
     Copy(Cluster),
@@ -55,145 +53,118 @@ impl Target {
     }
 }
 
-/// A prepared place. Unless it is live or kept, dropping it ends its server and removes it.
+/// A prepared place. Unless it is live or kept, its server ends and its files go when this is dropped, and also when this
+/// process dies.
 #[derive(Debug)]
 pub(crate) struct Ground {
     pub(crate) cluster: Cluster,
-    /// What we made, and therefore remove.
-    folder: PathBuf,
-    /// A folder for the socket, where the path of the other one is too long for it.
-    sockets: Option<PathBuf>,
-    /// Whether the cluster is ours too, and not only the folder.
-    owned: bool,
-    pub(crate) kept: bool,
     pub(crate) ledger: PathBuf,
+    /// A throw-away cluster.
+    made: Option<TemporaryCluster>,
+    /// A copy on the source's volume.
+    copied: Option<Copied>,
+    /// The folder of the ledger, and of a copy's socket.
+    scratch: Scratch,
+}
+
+/// The folder of a copy, and the process that removes it however we end.
+#[derive(Debug)]
+struct Copied {
+    folder: PathBuf,
+    undertaker: Undertaker,
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // There is nobody to tell; the folder is named for what it is.
+        let _ = self.undertaker.bury(&self.folder);
+    }
 }
 
 impl Ground {
-    /// Makes the place ready; no server runs there yet, except on a live one.
+    /// Makes the place ready. Whether a server runs there yet is another question.
     pub(crate) async fn prepare(target: &Target) -> Result<Self> {
         match target {
-            Target::ThrowAway { search, os_user } => throw_away(search.clone(), os_user.clone()).await,
+            Target::ThrowAway { search, os_user, major } => throw_away(search.clone(), os_user.clone(), *major).await,
             Target::Copy(source) => copy(source).await,
             Target::Live(cluster) => live(cluster).await,
         }
     }
 
-    /// What was made for the drill: the ledger at least, the cluster too unless it is a live one.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// Whether the ledger lies on another file system than the data.
     pub(crate) fn ledger_is_apart(&self) -> bool {
-        let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
         device(self.cluster.path()) != device(&self.ledger)
     }
 
-    fn tidy(&self) -> Result<()> {
-        if self.kept {
-            return Ok(());
-        }
-        if self.owned {
-            end_server(self.cluster.path());
-        }
-        durable::remove_file(&self.ledger)?;
-        if let Some(sockets) = &self.sockets {
-            durable::remove_tree(sockets)?;
-        }
-        durable::remove_tree(&self.folder)
-    }
-
-    /// Ends the server and removes what was made, unless kept.
-    pub(crate) async fn clear(mut self) -> Result<()> {
-        let kept = std::mem::replace(&mut self.kept, true);
-        let this = Self { cluster: self.cluster.clone(), folder: self.folder.clone(), sockets: self.sockets.clone(), owned: self.owned, kept, ledger: self.ledger.clone() };
-        workers::run(move || this.tidy()).await
-    }
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        // A drill that was cancelled; there is nobody to tell about a failure.
-        let _ = self.tidy();
-    }
-}
-
-/// Kills the server of this very directory and all below it, and waits a little.
-fn end_server(directory: &Path) {
-    let Ok(presence) = Presence::of(directory) else { return };
-    let Some(pid) = presence.running().map(|file| file.pid) else { return };
-    let all: Vec<i32> = std::iter::once(pid).chain(process::descendants(pid)).collect();
-    for pid in all.iter().filter_map(|pid| Pid::from_raw(*pid)) {
-        // Gone already is what is wanted.
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
-    }
-    for _ in 0..500 {
-        if !all.iter().any(|pid| process::is_alive(*pid)) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// A folder of our own that the server's user owns. Its name is random, so nobody can be there first.
-fn new_folder(parent: &Path, os_user: Option<&OsUser>) -> Result<PathBuf> {
-    let folder = parent.join(format!("pgpersist-drill-{:08x}", rand::random::<u32>()));
-    fs::create_dir(&folder).map_err(|e| Error::file("create", &folder, e))?;
-    durable::sync_directory(parent)?;
-    fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-        .and_then(|()| give(&folder, os_user))
-        .map_err(|e| Error::file("set the owner of", &folder, e))?;
-    Ok(folder)
-}
-
-fn give(path: &Path, os_user: Option<&OsUser>) -> std::io::Result<()> {
-    os_user.map_or(Ok(()), |user| std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)))
-}
-
-fn temporary_folder() -> PathBuf {
-    let folder = std::env::temp_dir();
-    if folder.as_os_str().len() + "/pgpersist-drill-01234567".len() <= LONGEST_SOCKET_FOLDER { folder } else { PathBuf::from("/tmp") }
-}
-
-/// The ledger's place: on another file system than the data where one of the usual folders is, else beside it.
-fn ledger_path(data: &Path, folder: &Path) -> PathBuf {
-    let device = fs::metadata(data).map(|metadata| metadata.dev()).ok();
-    let apart = ["/var/tmp", "/tmp"].map(PathBuf::from).into_iter().find(|candidate| {
-        fs::metadata(candidate).is_ok_and(|metadata| metadata.is_dir() && Some(metadata.dev()) != device)
-            && rustix::fs::access(candidate, rustix::fs::Access::WRITE_OK).is_ok()
-    });
-    match (apart, folder.file_name()) {
-        (Some(apart), Some(name)) => apart.join(format!("{}.ledger", name.to_string_lossy())),
-        _ => folder.join("ledger"),
-    }
-}
-
-async fn throw_away(search: InstallationSearch, os_user: Option<OsUser>) -> Result<Ground> {
-    workers::run(move || {
-        let installation = search.for_new_cluster()?;
-        let folder = new_folder(&temporary_folder(), os_user.as_ref())?;
-        let data = folder.join("data");
-        let options = ClusterOptions {
-            settings: [
-                ("listen_addresses", ""),
-                ("restart_after_crash", "on"),
-                // Often enough that kills also meet a checkpoint at work.
-                ("checkpoint_timeout", "30s"),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-            os_user: os_user.clone(),
-            socket_directory: Some(folder.clone()),
-            ..ClusterOptions::default()
+    /// Ends the servers that were made and lets everything stay. Returns the folder of the data directory, where it is ours.
+    pub(crate) async fn keep(self) -> Result<Option<PathBuf>> {
+        let Self { made, copied, scratch, .. } = self;
+        let kept = match made {
+            Some(made) => Some(made.keep().await?),
+            None => None,
         };
-        let cluster = Cluster::new(Arc::new(LocalDataDirectory::open(&data)?), search, options);
-        let ground = Ground { cluster, ledger: ledger_path(&folder, &folder), folder, sockets: None, owned: true, kept: false };
-        durable::create_directory(&data, 0o700)?;
-        let superuser = ground.cluster.options().user.clone();
-        let create = CreateOptions { local_authentication: "trust", os_user, ..CreateOptions::durable(superuser) };
-        create::create(&installation, &data, &create)?;
-        Ok(ground)
+        workers::run(move || {
+            let copied = match copied {
+                Some(mut copied) => {
+                    copied.undertaker.keep(&copied.folder)?;
+                    Some(copied.folder.clone())
+                }
+                None => None,
+            };
+            scratch.keep()?;
+            Ok(kept.or(copied))
+        })
+        .await
+    }
+
+    /// Ends the servers that were made and removes everything; returns when it is gone.
+    pub(crate) async fn clear(self) -> Result<()> {
+        let Self { made, copied, scratch, .. } = self;
+        if let Some(made) = made {
+            made.stop().await?;
+        }
+        workers::run(move || {
+            if let Some(mut copied) = copied {
+                copied.undertaker.bury(&copied.folder)?;
+            }
+            scratch.end()
+        })
+        .await
+    }
+}
+
+fn device(path: &Path) -> Option<u64> {
+    fs::metadata(path).map(|metadata| metadata.dev()).ok()
+}
+
+/// A folder for the ledger: on another file system than the data, where one of the usual folders is.
+fn ledger_folder(data: &Path, os_user: Option<&OsUser>) -> Result<Scratch> {
+    let apart = ["/var/tmp", "/tmp"].map(Path::new).into_iter().find(|candidate| {
+        device(candidate).is_some_and(|other| Some(other) != device(data))
+            && rustix::fs::access(*candidate, rustix::fs::Access::WRITE_OK).is_ok()
+    });
+    Scratch::create(apart, os_user, Afterwards::Remove)
+}
+
+async fn throw_away(search: InstallationSearch, os_user: Option<OsUser>, major: Option<u32>) -> Result<Ground> {
+    let settings = [
+        ("restart_after_crash", "on"),
+        // Often enough that kills also meet a checkpoint at work.
+        ("checkpoint_timeout", "30s"),
+    ];
+    let made = TemporaryCluster::start(TemporaryOptions {
+        search,
+        major,
+        os_user: os_user.clone(),
+        profile: Profile::Durable,
+        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..TemporaryOptions::default()
+    })
+    .await?;
+    let cluster = made.cluster().clone();
+    workers::run(move || {
+        let scratch = ledger_folder(cluster.path(), os_user.as_ref())?;
+        Ok(Ground { ledger: scratch.path().join("ledger"), cluster, made: Some(made), copied: None, scratch })
     })
     .await
 }
@@ -211,8 +182,8 @@ async fn live(cluster: &Cluster) -> Result<Ground> {
                 "stop it with `pgpersist stop`, then `pgpersist start`: else nobody could safely start it again after the kill",
             ));
         }
-        let folder = new_folder(&temporary_folder(), cluster.options().os_user.as_ref())?;
-        Ok(Ground { ledger: ledger_path(cluster.path(), &folder), cluster, folder, sockets: None, owned: false, kept: false })
+        let scratch = ledger_folder(cluster.path(), cluster.options().os_user.as_ref())?;
+        Ok(Ground { ledger: scratch.path().join("ledger"), cluster, made: None, copied: None, scratch })
     })
     .await
 }
@@ -251,21 +222,25 @@ async fn copy(source: &Cluster) -> Result<Ground> {
             ));
         }
         let os_user = source.options().os_user.clone();
-        let folder = new_folder(volume.path(), os_user.as_ref())?;
-        let data = folder.join("data");
-        let sockets = if folder.as_os_str().len() <= LONGEST_SOCKET_FOLDER { None } else { Some(new_folder(Path::new("/tmp"), os_user.as_ref())?) };
+        // It holds the socket too: the path of a volume may be too long for one.
+        let scratch = ledger_folder(volume.path(), os_user.as_ref())?;
+        scratch.give_to(os_user.as_ref())?;
+        let folder = volume.path().join(format!("drill-{:016x}", rand::random::<u64>()));
+        // Engaged first: from here on nothing that we make outlives us.
+        let copied = Copied { undertaker: Undertaker::engage(&folder, Afterwards::Remove)?, folder: folder.clone() };
+        durable::create_directory(&folder, 0o700)?;
+        let (data, outward) = (folder.join("data"), quiet(&folder, major));
         let options = ClusterOptions {
             port: 5432,
-            settings: BTreeMap::new(),
             log_directory: None,
             password: None,
             host: None,
-            socket_directory: Some(sockets.clone().unwrap_or_else(|| folder.clone())),
-            command_line: quiet(&folder, major),
+            socket_directory: Some(scratch.path().to_owned()),
+            command_line: outward.clone(),
             ..source.options().clone()
         };
         let cluster = Cluster::new(Arc::new(LocalDataDirectory::open(&data)?), source.search().clone(), options);
-        let ground = Ground { cluster, ledger: ledger_path(&folder, &folder), folder, sockets, owned: true, kept: false };
+        let ground = Ground { ledger: scratch.path().join("ledger"), cluster, made: None, copied: Some(copied), scratch };
         match connection {
             None => copy_files(source.path(), &data, os_user.as_ref())?,
             Some(connection) => {
@@ -286,8 +261,9 @@ async fn copy(source: &Cluster) -> Result<Ground> {
                 }
             }
         }
-        durable::write(&ground.folder.join("pg_hba.conf"), b"local all all trust\n", 0o600)?;
-        durable::write(&ground.folder.join("pg_ident.conf"), b"", 0o600)?;
+        durable::write(&folder.join("pg_hba.conf"), b"local all all trust\n", 0o600)?;
+        durable::write(&folder.join("pg_ident.conf"), b"", 0o600)?;
+        calm(&data, &outward)?;
         Ok(ground)
     })
     .await
@@ -324,6 +300,23 @@ fn quiet(folder: &Path, major: u32) -> BTreeMap<String, String> {
     settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
+/// Says the same at the end of `postgresql.auto.conf`, for those who start a kept copy by hand.
+fn calm(data: &Path, settings: &BTreeMap<String, String>) -> Result<()> {
+    let path = data.join("postgresql.auto.conf");
+    let mut text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(Error::file("read", path, error)),
+    };
+    text.extend_from_slice(b"\n# A copy for a drill reaches nobody.\n");
+    for (name, value) in settings {
+        let value = quote::setting(value)
+            .ok_or_else(|| Error::invalid(format!("{} has a line break in its path", data.display()), "choose another folder"))?;
+        text.extend_from_slice(format!("{name} = {value}\n").as_bytes());
+    }
+    durable::write(&path, &text, 0o600)
+}
+
 /// Copies a stopped cluster's files; where the file system can, without copying their bytes. A `pg_wal` that lies elsewhere
 /// becomes a plain folder. Replication slots stay behind: nobody replays from a copy.
 fn copy_files(source: &Path, target: &Path, os_user: Option<&OsUser>) -> Result<()> {
@@ -345,7 +338,9 @@ fn copy_files(source: &Path, target: &Path, os_user: Option<&OsUser>) -> Result<
         } else if entry.metadata.is_file() && !matches!(relative.as_ref(), "postmaster.pid" | "postmaster.opts") {
             // Nothing of a copy must survive anything, so it is not synced; the kernel shares blocks where it can.
             fs::copy(&entry.path, &to).map_err(|e| Error::file("copy", &entry.path, e))?;
-            give(&to, os_user).map_err(|e| Error::file("set the owner of", &to, e))?;
+            if let Some(user) = os_user {
+                std::os::unix::fs::chown(&to, Some(user.uid), Some(user.gid)).map_err(|e| Error::file("set the owner of", &to, e))?;
+            }
         }
     }
     Ok(())

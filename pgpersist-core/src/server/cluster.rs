@@ -44,8 +44,6 @@ pub struct ClusterOptions {
     pub command_line: BTreeMap<String, String>,
     /// The only folder for the server's socket, instead of what its configuration says.
     pub socket_directory: Option<PathBuf>,
-    /// Settings that go on the server's command line, where they beat every file: a copy of a cluster brings files along.
-    pub command_line: BTreeMap<String, String>,
 }
 
 impl Default for ClusterOptions {
@@ -61,7 +59,6 @@ impl Default for ClusterOptions {
             os_user: None,
             command_line: BTreeMap::new(),
             socket_directory: None,
-            command_line: BTreeMap::new(),
         }
     }
 }

@@ -165,9 +165,6 @@ fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> Vec<OsString
         arguments.push(OsString::from("-c"));
         arguments.push(OsString::from(format!("{name}={value}")));
     };
-    for (name, value) in &cluster.options().command_line {
-        set(name, value);
-    }
     for (name, value) in cluster.options().profile.command_line() {
         set(name, value);
     }

@@ -37,7 +37,7 @@ fn search(installation: &Installation) -> InstallationSearch {
 }
 
 fn throw_away(installation: &Installation) -> Target {
-    Target::ThrowAway { search: search(installation), os_user: os_user() }
+    Target::ThrowAway { search: search(installation), os_user: os_user(), major: None }
 }
 
 fn newest() -> Installation {
@@ -50,7 +50,9 @@ fn small(seed: u64) -> CrashOptions {
 }
 
 async fn run(target: &Target, options: &CrashOptions) -> CrashReport {
-    crash::run(target, options, &SystemClock, &Silent).await.unwrap()
+    let report = crash::run(target, options, &SystemClock, &Silent).await.unwrap();
+    println!("{}", report.to_markdown());
+    report
 }
 
 fn assert_clean(report: &CrashReport) {
@@ -268,14 +270,13 @@ async fn faults_are_never_planted_outside_a_throw_away_cluster() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_drill_leaves_nothing() {
-    let installation = newest();
-    let scratch = Scratch::new();
-    let names = || {
-        let all = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten().map(|entry| entry.path());
-        all.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("pgpersist-drill-")).collect::<Vec<_>>()
+    let life = Life::new(&[]).await;
+    let own = life.cluster.directory().own_folder().path().to_owned();
+    let left = move || {
+        let all = std::fs::read_dir(&own).unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        all.filter(|name| name.starts_with("drill-")).count()
     };
-    let _ = (scratch, names);
-    let (target, options) = (throw_away(&installation), CrashOptions { rounds: 50, ..small(8) });
+    let (target, options) = (Target::Copy(life.cluster.clone()), CrashOptions { rounds: 50, ..small(8) });
     let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
     let sink = Steps(told);
     let drill = tokio::spawn(async move { crash::run(&target, &options, &SystemClock, &sink).await });
@@ -284,8 +285,10 @@ async fn a_cancelled_drill_leaves_nothing() {
             break;
         }
     }
+    assert_eq!(left(), 1);
     drill.abort();
     assert!(drill.await.unwrap_err().is_cancelled());
+    assert_eq!(left(), 0);
 }
 
 #[derive(Debug)]
