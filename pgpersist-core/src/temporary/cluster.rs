@@ -358,7 +358,6 @@ fn cluster_options(options: &TemporaryOptions, scratch: &Scratch, port: u16) -> 
         os_user: options.os_user.clone(),
         command_line: BTreeMap::new(),
         socket_directory: Some(scratch.path().to_owned()),
-        command_line: BTreeMap::new(),
     }
 }
 

@@ -14,9 +14,9 @@ use pgpersist_core::drill::report::CrashReport;
 use pgpersist_core::drill::{CheckStatus, KillKind, Plant, Verdict, history, ledger};
 use pgpersist_core::error::ErrorKind;
 use pgpersist_core::fs::durable;
-use pgpersist_core::init::plan::{InitWishes, Knowledge};
+use pgpersist_core::init::plan::InitWishes;
 use pgpersist_core::init::ready::{InitOptions, make_ready};
-use pgpersist_core::progress::Silent;
+use pgpersist_core::progress::{ProgressSink, Silent};
 use pgpersist_core::server::cluster::{Cluster, ClusterOptions, ServerState};
 use pgpersist_core::server::installation::InstallationSearch;
 use pgpersist_core::server::os_user::OsUser;
@@ -188,7 +188,7 @@ impl Life {
             superuser: "postgres".into(),
             wishes: InitWishes::default(),
         };
-        make_ready(&cluster, Knowledge::default(), &wishes, &Silent).await.unwrap();
+        make_ready(&cluster, None, &wishes, &(Arc::new(Silent) as Arc<dyn ProgressSink>)).await.unwrap();
         // The tests may run as root, whom `peer` does not know as postgres.
         let hba = scratch.join("pgdata/pg_hba.conf");
         durable::write(&hba, b"local all all trust\nlocal replication all trust\n", 0o600).unwrap();
