@@ -1,7 +1,8 @@
 //! `global/pg_control`: whose cluster this is, in which state, and from where it recovers.
 //!
-//! Source: `src/include/catalog/pg_control.h` of PostgreSQL 14 to 18. Versions 13 to 17 share format 1300; format 1800 adds
-//! `default_char_signedness` near the end, which moves the CRC. The fields that both share have the same places in both.
+//! Source: `src/include/catalog/pg_control.h` of PostgreSQL 14 to 18. Versions 13 to 16 share format 1300; 1700 adds a field to
+//! the checkpoint where padding was; 1800 adds `default_char_signedness` near the end, which moves the CRC. The fields that
+//! they share have the same places in all.
 //! Numbers are in the machine's byte order, which is little-endian on all machines that pgpersist supports.
 
 use serde::Serialize;
@@ -21,7 +22,7 @@ pub const CONTROL_FILE_SIZE: usize = 8192;
 pub struct ControlFile {
     /// Chosen by initdb and kept for life: the same number in two places means the same cluster.
     pub system_identifier: u64,
-    /// The format of this file: 1300 or 1800.
+    /// The format of this file: 1300, 1700 or 1800.
     pub control_version: u32,
     /// The format of the system catalogs, such as 202209061: each major version has its own.
     pub catalog_version: u32,
@@ -143,7 +144,7 @@ pub enum ControlFileError {
         needed: usize,
     },
     /// Written by a PostgreSQL that we do not know, or no control file at all.
-    #[error("the control file has format {0}, and formats 1300 (PostgreSQL 14 to 17) and 1800 (18) are known")]
+    #[error("the control file has format {0}, and formats 1300 (PostgreSQL 14 to 16), 1700 and 1800 are known")]
     UnknownVersion(u32),
     /// Torn or damaged.
     #[error("the control file's CRC is {computed:08x} where {stored:08x} is stored")]
@@ -268,7 +269,7 @@ fn checked_length(bytes: &[u8]) -> Result<usize, ControlFileError> {
         return Err(too_short(12));
     }
     let crc_at = match Fields(bytes).u32(8) {
-        1300 => 288,
+        1300 | 1700 => 288,
         1800 => 292,
         version => return Err(ControlFileError::UnknownVersion(version)),
     };
@@ -343,8 +344,8 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_are_read() {
-        for version in [1300, 1800] {
+    fn all_formats_are_read() {
+        for version in [1300, 1700, 1800] {
             let read = ControlFile::parse(&sample(version)).unwrap();
             assert_eq!(read.system_identifier, 7_412_345_678_901_234_567);
             assert_eq!(read.state, ClusterState::InProduction);

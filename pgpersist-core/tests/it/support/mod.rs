@@ -1,0 +1,4 @@
+//! What the tests share: real PostgreSQL programs, and places to put things that vanish afterwards.
+
+pub(crate) mod installation;
+pub(crate) mod scratch;
