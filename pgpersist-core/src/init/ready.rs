@@ -19,8 +19,10 @@ use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::Cluster;
 use crate::server::create::{self, CreateOptions};
 use crate::server::installation::PostgresInstallation;
+use crate::server::os_user::OsUser;
 use crate::server::session::Session;
 use crate::server::settings::Settings;
+use crate::server::spawn::run_as;
 use crate::workers;
 
 /// How `init` is to go about it.
@@ -121,8 +123,8 @@ async fn adopt(
         create_by_session(cluster, &unknown).await?
     } else {
         progress.event(Event::Step(format!("looking for the databases {}", unknown.join(", "))));
-        let (installation, path) = (installation.clone(), cluster.path().to_owned());
-        workers::run(move || create_by_single_user(&installation, &path, &unknown)).await?
+        let (installation, path, os_user) = (installation.clone(), cluster.path().to_owned(), cluster.options().os_user.clone());
+        workers::run(move || create_by_single_user(&installation, &path, os_user.as_ref(), &unknown)).await?
     };
     write_card(cluster, &files, options).await?;
     Ok(InitReport {
@@ -140,9 +142,10 @@ async fn create(cluster: &Cluster, options: &InitOptions, progress: &dyn Progres
     progress.event(Event::Step(format!("creating a PostgreSQL {} cluster in {}", installation.version(), cluster.path().display())));
     let (own, path, settings) = (cluster.directory().own_folder().clone(), cluster.path().to_owned(), cluster.settings());
     let (superuser, databases, programs) = (options.superuser.clone(), options.databases.clone(), installation.clone());
+    let os_user = cluster.options().os_user.clone();
     let created = workers::run(move || {
         staging::begin(&own)?;
-        make_in(&programs, &own.staging(), &settings, superuser, &databases)
+        make_in(&programs, &own.staging(), &settings, superuser, os_user, &databases)
             .and_then(|created| staging::publish(&path, &own, "init").map(|()| created))
             .inspect_err(|_| {
                 // The error is what matters; what cannot be removed now, the next run removes.
@@ -166,11 +169,12 @@ fn make_in(
     staging: &Path,
     settings: &Settings,
     superuser: String,
+    os_user: Option<OsUser>,
     databases: &[String],
 ) -> Result<Vec<String>> {
-    create::create(installation, staging, &CreateOptions::durable(superuser))?;
+    create::create(installation, staging, &CreateOptions { os_user: os_user.clone(), ..CreateOptions::durable(superuser) })?;
     settings.install(staging)?;
-    create_by_single_user(installation, staging, databases)
+    create_by_single_user(installation, staging, os_user.as_ref(), databases)
 }
 
 async fn write_card(cluster: &Cluster, files: &ClusterFiles, options: &InitOptions) -> Result<()> {
@@ -198,13 +202,19 @@ async fn create_by_session(cluster: &Cluster, databases: &[String]) -> Result<Ve
 
 /// Creates the missing databases of a cluster without a server, in PostgreSQL's single-user mode: no port, no socket, no
 /// log-in, and a checkpoint at the end. Blocking.
-fn create_by_single_user(installation: &PostgresInstallation, directory: &Path, databases: &[String]) -> Result<Vec<String>> {
+fn create_by_single_user(
+    installation: &PostgresInstallation,
+    directory: &Path,
+    os_user: Option<&OsUser>,
+    databases: &[String],
+) -> Result<Vec<String>> {
     if databases.is_empty() {
         return Ok(Vec::new());
     }
     let listing = single_user(
         installation,
         directory,
+        os_user,
         "COPY (SELECT 'database:' || encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_catalog.pg_database) TO STDOUT;\n\n",
     )?;
     let existing: Vec<&str> = listing.lines().filter_map(|line| line.trim().strip_prefix("database:")).collect();
@@ -221,7 +231,7 @@ fn create_by_single_user(installation: &PostgresInstallation, directory: &Path, 
         statements.push_str(&format!("CREATE DATABASE {};\n\n", quote::identifier(name)));
     }
     if !statements.is_empty() {
-        single_user(installation, directory, &statements)?;
+        single_user(installation, directory, os_user, &statements)?;
     }
     Ok(missing.into_iter().cloned().collect())
 }
@@ -230,9 +240,11 @@ fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn single_user(installation: &PostgresInstallation, directory: &Path, statements: &str) -> Result<String> {
+fn single_user(installation: &PostgresInstallation, directory: &Path, os_user: Option<&OsUser>, statements: &str) -> Result<String> {
     let program = installation.program("postgres")?;
-    let mut child = Command::new(&program)
+    let mut command = Command::new(&program);
+    run_as(&mut command, os_user);
+    let mut child = command
         .args(["--single", "-j", "-c", "exit_on_error=on", "-c", "log_destination=stderr", "-c", "logging_collector=off", "-D"])
         .arg(directory)
         .arg("template1")

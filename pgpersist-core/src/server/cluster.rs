@@ -16,6 +16,7 @@ use crate::secret::Secret;
 use crate::server::connection::{ConnectionOptions, Host};
 use crate::server::installation::{InstallationSearch, PostgresInstallation};
 use crate::server::log_file::LogFile;
+use crate::server::os_user::OsUser;
 use crate::server::process::Presence;
 use crate::server::settings::{Profile, Settings};
 use crate::workers;
@@ -37,6 +38,8 @@ pub struct ClusterOptions {
     pub password: Option<Secret<String>>,
     /// Where our own sessions connect to, instead of where the server says it listens.
     pub host: Option<Host>,
+    /// The user that the server and its helpers run as, where we are root.
+    pub os_user: Option<OsUser>,
     /// The only folder for the server's socket, instead of what its configuration says.
     pub socket_directory: Option<PathBuf>,
 }
@@ -51,6 +54,7 @@ impl Default for ClusterOptions {
             user: "postgres".to_owned(),
             password: None,
             host: None,
+            os_user: None,
             socket_directory: None,
         }
     }

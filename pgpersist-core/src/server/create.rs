@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::server::installation::PostgresInstallation;
+use crate::server::os_user::OsUser;
+use crate::server::spawn::run_as;
 
 /// How a new cluster is made.
 #[derive(Debug, Clone)]
@@ -15,6 +17,8 @@ pub struct CreateOptions {
     pub local_authentication: &'static str,
     /// Whether `initdb` syncs what it wrote; the caller does it where this says no.
     pub sync: bool,
+    /// The user that `initdb` runs as, where we are root.
+    pub os_user: Option<OsUser>,
     /// The size of a WAL segment in MiB, where not the usual 16.
     pub wal_segment_mib: Option<u32>,
 }
@@ -22,7 +26,7 @@ pub struct CreateOptions {
 impl CreateOptions {
     /// For a cluster that is to last: `peer` locally; the caller publishes, and syncs, the directory.
     pub fn durable(superuser: impl Into<String>) -> Self {
-        Self { superuser: superuser.into(), local_authentication: "peer", sync: false, wal_segment_mib: None }
+        Self { superuser: superuser.into(), local_authentication: "peer", sync: false, os_user: None, wal_segment_mib: None }
     }
 }
 
@@ -33,6 +37,7 @@ impl CreateOptions {
 /// [`Error::Program`] with what `initdb` said.
 pub fn create(installation: &PostgresInstallation, directory: &Path, options: &CreateOptions) -> Result<()> {
     let mut command = Command::new(installation.program("initdb")?);
+    run_as(&mut command, options.os_user.as_ref());
     command.arg("-D").arg(directory).arg("--data-checksums").arg(format!("--username={}", options.superuser));
     command.arg(format!("--auth-local={}", options.local_authentication)).arg("--auth-host=scram-sha-256").arg("--encoding=UTF8");
     command.args(locale_arguments(installation.version().major));

@@ -5,6 +5,7 @@ pub mod connection;
 pub mod create;
 pub mod installation;
 pub mod log_file;
+pub mod os_user;
 pub mod process;
 pub mod session;
 pub mod settings;

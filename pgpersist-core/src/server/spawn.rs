@@ -9,10 +9,12 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use rustix::fs::{Gid, Uid};
 use rustix::io::FdFlags;
 
 use crate::error::{Error, Result};
 use crate::fs::durable::PreparedFile;
+use crate::server::os_user::OsUser;
 
 /// A server about to be started.
 #[derive(Debug)]
@@ -29,12 +31,14 @@ pub(crate) struct ServerSpawn {
     pub(crate) record: PreparedFile,
     /// Where the id goes in the record.
     pub(crate) pid_offset: u64,
+    /// The user that the server runs as, where not ours.
+    pub(crate) user: Option<OsUser>,
 }
 
 impl ServerSpawn {
     /// Starts the server in a session of its own. Our copy of the lock is closed on return; the server's remains.
     pub(crate) fn spawn(self) -> Result<Child> {
-        let Self { program, arguments, log, lock, record, pid_offset } = self;
+        let Self { program, arguments, log, lock, record, pid_offset, user } = self;
         let log_for_errors = log.try_clone().map_err(|e| Error::file("duplicate the descriptor of the log of", &program, e))?;
         let mut command = Command::new(&program);
         command.args(arguments).stdin(Stdio::null()).stdout(log).stderr(log_for_errors);
@@ -44,16 +48,56 @@ impl ServerSpawn {
                 command.env_remove(name);
             }
         }
+        let identity = user.as_ref().map(Identity::of);
         // SAFETY: the closure runs in the child between fork and exec. It makes only system calls on descriptors and
         // C strings made before the fork, and neither allocates nor takes a lock.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
                 rustix::io::fcntl_setfd(lock.as_fd(), FdFlags::empty())?;
-                record.publish_patched(&right_aligned(rustix::process::getpid().as_raw_nonzero().get()), pid_offset)
+                record.publish_patched(&right_aligned(rustix::process::getpid().as_raw_nonzero().get()), pid_offset)?;
+                identity.as_ref().map_or(Ok(()), Identity::take)
             });
         }
         command.spawn().map_err(|e| Error::file("run", program, e))
+    }
+}
+
+/// Makes a program run as another user: root's helpers such as `initdb` refuse to be root.
+pub(crate) fn run_as(command: &mut Command, user: Option<&OsUser>) {
+    let Some(identity) = user.map(Identity::of) else { return };
+    // SAFETY: the closure makes only system calls, on values made before the fork.
+    unsafe {
+        command.pre_exec(move || identity.take());
+    }
+}
+
+/// The ids of a user, in the form that the system calls want.
+#[derive(Debug)]
+struct Identity {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+impl Identity {
+    fn of(user: &OsUser) -> Self {
+        Self {
+            uid: Uid::from_raw(user.uid),
+            gid: Gid::from_raw(user.gid),
+            groups: user.groups.iter().map(|id| Gid::from_raw(*id)).collect(),
+        }
+    }
+
+    /// Becomes that user for good: groups first, since afterwards nothing of it is allowed any more.
+    fn take(&self) -> std::io::Result<()> {
+        if rustix::process::geteuid() == self.uid {
+            return Ok(());
+        }
+        rustix::thread::set_thread_groups(&self.groups)?;
+        rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)?;
+        rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)?;
+        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::pg::postmaster_pid::PostmasterPid;
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::installation::PostgresInstallation;
 use crate::server::process::{self, Presence, ServerRecord};
-use crate::server::spawn::ServerSpawn;
+use crate::server::spawn::{ServerSpawn, run_as};
 use crate::workers;
 
 /// How long the wait between two looks at a starting server is. A look reads one small file.
@@ -209,9 +209,16 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) 
     let pid_offset = text.find(&record.pid).ok_or_else(|| Error::Bug("a server record has no place for the process id".into()))? as u64;
     let record = PreparedFile::create(&own.server_record(), text.as_bytes(), 0o600)?;
     let program = installation.program("postgres")?;
-    let child =
-        ServerSpawn { program, arguments: arguments(cluster, socket_directory.as_deref()), log: log_file, lock, record, pid_offset }
-            .spawn()?;
+    let child = ServerSpawn {
+        program,
+        arguments: arguments(cluster, socket_directory.as_deref()),
+        log: log_file,
+        lock,
+        record,
+        pid_offset,
+        user: cluster.options().os_user.clone(),
+    }
+    .spawn()?;
     Ok((child, offset))
 }
 
@@ -238,7 +245,9 @@ fn socket_directory(cluster: &Cluster, installation: &PostgresInstallation) -> R
     if let Some(wanted) = &cluster.options().socket_directory {
         return Ok(Some(wanted.clone()));
     }
-    let output = std::process::Command::new(installation.program("postgres")?)
+    let mut command = std::process::Command::new(installation.program("postgres")?);
+    run_as(&mut command, cluster.options().os_user.as_ref());
+    let output = command
         .args(["-C", "unix_socket_directories", "-D"])
         .arg(cluster.path())
         .env("LC_ALL", "C")
