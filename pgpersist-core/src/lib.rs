@@ -5,6 +5,7 @@ pub mod data_directory;
 pub mod error;
 pub mod fs;
 pub mod init;
+pub mod migrate;
 pub mod pg;
 pub mod progress;
 pub mod secret;

@@ -126,9 +126,15 @@ async fn server_lock(cluster: &Cluster, grace: Duration) -> Result<OwnedFd> {
     }
 }
 
-/// Removes a `postmaster.pid` that is proven stale: it is the record of the server that we started (whose lock is free,
-/// so it is gone), or it is older than this machine's boot and lies on a disk of this machine alone.
 async fn remove_stale(cluster: &Cluster, pid_file: &PostmasterPid, options: &StartOptions) -> Result<()> {
+    prove_stale(cluster, pid_file, options).await?;
+    let file = cluster.path().join("postmaster.pid");
+    workers::run(move || durable::remove_file(&file)).await
+}
+
+/// Proves that the server of a `postmaster.pid` is gone, or refuses: it is the record of the server that we started (whose lock is free,
+/// so it is gone), or it is older than this machine's boot and lies on a disk of this machine alone.
+pub(crate) async fn prove_stale(cluster: &Cluster, pid_file: &PostmasterPid, options: &StartOptions) -> Result<()> {
     let path = cluster.path().to_owned();
     let record_path = cluster.directory().own_folder().server_record();
     let pid_file_ = pid_file.clone();
@@ -142,7 +148,7 @@ async fn remove_stale(cluster: &Cluster, pid_file: &PostmasterPid, options: &Sta
     .await?;
     let file = cluster.path().join("postmaster.pid");
     if proven || options.trust_stale_pid {
-        return workers::run(move || durable::remove_file(&file)).await;
+        return Ok(());
     }
     let watched = WATCH.min(options.timeout);
     let signs = watch(cluster.path(), watched).await?;
@@ -162,7 +168,7 @@ async fn remove_stale(cluster: &Cluster, pid_file: &PostmasterPid, options: &Sta
         if signs {
             "a server on another machine or in another container uses this directory: stop it there"
         } else {
-            "if you are sure that no other machine or container uses this directory, start with `--yes`"
+            "if you are sure that no other machine or container uses this directory, insist with `--yes`"
         },
     ))
 }
