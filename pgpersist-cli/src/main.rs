@@ -1,2 +1,7 @@
 //! The `pgpersist` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(pgpersist_cli::run(std::env::args_os()))
+}

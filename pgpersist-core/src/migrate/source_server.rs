@@ -11,8 +11,7 @@ use crate::fs::lock_file;
 use crate::migrate::debian::{self, DebianCluster};
 use crate::server::cluster::Cluster;
 use crate::server::process::{self, Presence};
-use crate::server::start::{self, StartOptions};
-use crate::server::stop;
+use crate::server::{stale, stop};
 use crate::workers;
 
 const PG_CTLCLUSTER: &str = "/usr/bin/pg_ctlcluster";
@@ -135,7 +134,7 @@ pub(crate) async fn ensure_quiet(source: &Cluster, trust_stale_pid: bool, timeou
         let (orphans, free) = workers::run(move || Ok((process::working_in(&path), lock_file::is_free(&lock)?))).await?;
         if orphans.is_empty() && free {
             if let Presence::Stale(pid_file) = presence {
-                start::prove_stale(source, &pid_file, &StartOptions { timeout, trust_stale_pid }).await?;
+                stale::prove(source, &pid_file, timeout, trust_stale_pid).await?;
             }
             return Ok(());
         }

@@ -2,13 +2,17 @@
 
 pub mod cluster;
 pub mod connection;
+pub mod continue_as;
 pub mod create;
 pub mod installation;
 pub mod log_file;
 pub mod os_user;
 pub mod process;
+pub mod program;
 pub mod session;
 pub mod settings;
+pub mod socket;
 pub mod spawn;
+pub mod stale;
 pub mod start;
 pub mod stop;

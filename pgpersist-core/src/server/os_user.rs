@@ -46,6 +46,18 @@ impl OsUser {
     }
 }
 
+/// The login name of the user that this process runs as; `None` when its number has none.
+///
+/// # Errors
+/// [`Error::File`] when `/etc/passwd` cannot be read.
+pub fn current_name() -> Result<Option<String>> {
+    let path = Path::new("/etc/passwd");
+    let bytes = fs::read(path).map_err(|e| Error::file("read", path, e))?;
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str())).and_then(|line| line.split(':').next()).map(str::to_owned))
+}
+
 /// The user of this name in the text of `/etc/passwd`, without supplementary groups.
 fn parse_passwd(text: &str, name: &str) -> Option<OsUser> {
     text.lines().find_map(|line| {

@@ -1,36 +1,31 @@
 //! Starting a server: the claim, proof that none runs, the settings, the process, and the wait until it is ready.
 
 use std::ffi::OsString;
-use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::path::Path;
+use std::process::{Child, ExitStatus};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
-
 use crate::clock::{Clock, SystemClock};
-use crate::data_directory::placement::{self, Verdict};
 use crate::error::{Error, ErrorKind, Result, Said};
-use crate::fs::durable::{self, PreparedFile};
+use crate::fs::boot;
+use crate::fs::durable::PreparedFile;
 use crate::fs::lock_file::LockFile;
-use crate::fs::{boot, mounts};
 use crate::pg::postmaster_pid::PostmasterPid;
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::installation::PostgresInstallation;
 use crate::server::process::{self, Presence, ServerRecord};
-use crate::server::spawn::{ServerSpawn, run_as};
+use crate::server::socket::Sockets;
+use crate::server::spawn::ServerSpawn;
+use crate::server::stale;
 use crate::workers;
 
 /// How long the wait between two looks at a starting server is. A look reads one small file.
 const POLL: Duration = Duration::from_millis(5);
 /// How long backends of a killed postmaster get to notice and end.
 const ORPHANS_GRACE: Duration = Duration::from_secs(10);
-/// How long a directory with somebody's `postmaster.pid` is watched for signs of life before we report it.
-const WATCH: Duration = Duration::from_secs(60);
-/// The longest path that a Unix socket can have, with room for `/.s.PGSQL.65535`.
-const SOCKET_DIRECTORY_MAX: usize = 107 - 16;
 
 /// How to start.
 #[derive(Debug, Clone)]
@@ -80,13 +75,20 @@ pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartRep
     }
     let lock = server_lock(cluster, options.timeout.min(ORPHANS_GRACE)).await?;
     if let Presence::Stale(pid_file) = cluster.presence().await? {
-        remove_stale(cluster, &pid_file, options).await?;
+        stale::remove_pid_file(cluster, &pid_file, options.timeout, options.trust_stale_pid).await?;
     }
-    let (mut child, log_offset) = {
+    let (child, log_offset) = {
         let (cluster, installation) = (cluster.clone(), installation.clone());
         workers::run(move || spawn(&cluster, &installation, lock)).await?
     };
-    wait_until_ready(cluster, Some(&mut child), log_offset, options.timeout, began).await?;
+    // A postmaster that nobody waits for stays a zombie when it is killed, and its number then blocks the next start. The
+    // thread ends with it, or with us.
+    let reaper = std::thread::Builder::new().name("postmaster".to_owned()).spawn(move || {
+        let mut child = child;
+        child.wait()
+    });
+    let reaper = reaper.map_err(|e| Error::file("watch the server of", cluster.path(), e))?;
+    wait_until_ready(cluster, Some(&reaper), log_offset, options.timeout, began).await?;
     let status = cluster.status().await?;
     Ok(StartReport { status, changed: true, duration_s: began.elapsed().as_secs_f64() })
 }
@@ -126,86 +128,15 @@ async fn server_lock(cluster: &Cluster, grace: Duration) -> Result<OwnedFd> {
     }
 }
 
-async fn remove_stale(cluster: &Cluster, pid_file: &PostmasterPid, options: &StartOptions) -> Result<()> {
-    prove_stale(cluster, pid_file, options).await?;
-    let file = cluster.path().join("postmaster.pid");
-    workers::run(move || durable::remove_file(&file)).await
-}
-
-/// Proves that the server of a `postmaster.pid` is gone, or refuses: it is the record of the server that we started (whose lock is free,
-/// so it is gone), or it is older than this machine's boot and lies on a disk of this machine alone.
-pub(crate) async fn prove_stale(cluster: &Cluster, pid_file: &PostmasterPid, options: &StartOptions) -> Result<()> {
-    let path = cluster.path().to_owned();
-    let record_path = cluster.directory().own_folder().server_record();
-    let pid_file_ = pid_file.clone();
-    let proven = workers::run(move || {
-        let ours = ServerRecord::read(&record_path).is_some_and(|record| record.matches(&pid_file_));
-        let mount = mounts::mount_of(&path)?;
-        let on_local_disk = placement::judge(&mount).verdict == Verdict::Persistent && mount.source.starts_with("/dev/");
-        let before_boot = on_local_disk && pid_file_.started_at < boot::boot_time()?;
-        Ok(ours || before_boot)
-    })
-    .await?;
-    let file = cluster.path().join("postmaster.pid");
-    if proven || options.trust_stale_pid {
-        return Ok(());
-    }
-    let watched = WATCH.min(options.timeout);
-    let signs = watch(cluster.path(), watched).await?;
-    let started =
-        OffsetDateTime::from_unix_timestamp(pid_file.started_at).map_or_else(|_| pid_file.started_at.to_string(), |at| at.to_string());
-    Err(Error::refused(
-        format!(
-            "{} names process {}, started {started}, which this machine does not run; nothing proves that its server is gone: {}",
-            file.display(),
-            pid_file.pid,
-            if signs {
-                "the cluster's files changed while it was watched".to_owned()
-            } else {
-                format!("its files did not change within {} s", watched.as_secs())
-            }
-        ),
-        if signs {
-            "a server on another machine or in another container uses this directory: stop it there"
-        } else {
-            "if you are sure that no other machine or container uses this directory, insist with `--yes`"
-        },
-    ))
-}
-
-/// Whether `pg_control` or anything in `pg_wal` changes within the time.
-async fn watch(directory: &Path, time: Duration) -> Result<bool> {
-    let look = |directory: PathBuf| {
-        move || {
-            let mut seen = Vec::new();
-            let control = directory.join("global/pg_control");
-            let names = fs::read_dir(directory.join("pg_wal")).into_iter().flatten().flatten().map(|entry| entry.path());
-            for path in std::iter::once(control).chain(names) {
-                if let Ok(metadata) = fs::metadata(&path) {
-                    seen.push((path, metadata.mtime(), metadata.mtime_nsec(), metadata.ctime_nsec(), metadata.size()));
-                }
-            }
-            seen.sort();
-            Ok(seen)
-        }
-    };
-    let before = workers::run(look(directory.to_owned())).await?;
-    let deadline = Instant::now() + time;
-    while Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        if workers::run(look(directory.to_owned())).await? != before {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) -> Result<(Child, u64)> {
     let directory = cluster.path();
     cluster.settings().install(directory)?;
     let own = cluster.directory().own_folder();
     own.create()?;
-    let socket_directory = socket_directory(cluster, installation)?;
+    let sockets = Sockets::choose(cluster, installation)?;
+    for folder in &sockets.folders {
+        stale::remove_socket(cluster, folder)?;
+    }
     let log = cluster.log_file();
     log.rotate()?;
     let log_file = log.open()?;
@@ -217,7 +148,7 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) 
     let program = installation.program("postgres")?;
     let child = ServerSpawn {
         program,
-        arguments: arguments(cluster, socket_directory.as_deref()),
+        arguments: arguments(cluster, sockets.instead.as_deref()),
         log: log_file,
         lock,
         record,
@@ -246,60 +177,10 @@ fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> Vec<OsString
     arguments
 }
 
-/// The folder for the socket, where the configured ones will not do: `None` leaves the configuration alone.
-fn socket_directory(cluster: &Cluster, installation: &PostgresInstallation) -> Result<Option<PathBuf>> {
-    if let Some(wanted) = &cluster.options().socket_directory {
-        return Ok(Some(wanted.clone()));
-    }
-    let mut command = std::process::Command::new(installation.program("postgres")?);
-    run_as(&mut command, cluster.options().os_user.as_ref());
-    let output = command
-        .args(["-C", "unix_socket_directories", "-D"])
-        .arg(cluster.path())
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(|e| Error::file("run", installation.bin_directory().join("postgres"), e))?;
-    if !output.status.success() {
-        return Err(Error::ServerStart {
-            directory: cluster.path().to_owned(),
-            kind: ErrorKind::Invalid,
-            log: Said(String::from_utf8_lossy(&output.stderr).into_owned()),
-            remedy: Some("mend the configuration that it names; nothing was started".to_owned()),
-        });
-    }
-    let configured = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let usable = |folder: &str| rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok();
-    if !configured.is_empty() && configured.split(',').all(|folder| usable(folder.trim().trim_matches('"'))) {
-        return Ok(None);
-    }
-    private_socket_directory(cluster).map(Some)
-}
-
-/// A folder of our own for the socket: on the volume where its path is short enough, else below `/tmp`.
-fn private_socket_directory(cluster: &Cluster) -> Result<PathBuf> {
-    let own = cluster.directory().own_folder().path().join("socket");
-    if own.as_os_str().len() <= SOCKET_DIRECTORY_MAX {
-        durable::create_directories(&own, 0o700)?;
-        return Ok(own);
-    }
-    let user = rustix::process::geteuid().as_raw();
-    let inode = fs::metadata(cluster.path()).map_err(|e| Error::file("look at", cluster.path(), e))?;
-    let folder = PathBuf::from(format!("/tmp/.pgpersist-{user}-{:x}-{:x}", inode.dev(), inode.ino()));
-    durable::create_directory(&folder, 0o700)?;
-    let made = fs::symlink_metadata(&folder).map_err(|e| Error::file("look at", &folder, e))?;
-    if !made.is_dir() || made.uid() != user || made.mode() & 0o077 != 0 {
-        return Err(Error::refused(
-            format!("{} belongs to somebody else", folder.display()),
-            "remove it, or set `unix_socket_directories` in `[cluster.settings]`",
-        ));
-    }
-    Ok(folder)
-}
-
 /// Waits until `postmaster.pid` says ready, or the process has ended.
 async fn wait_until_ready(
     cluster: &Cluster,
-    mut child: Option<&mut Child>,
+    reaper: Option<&JoinHandle<io::Result<ExitStatus>>>,
     log_offset: u64,
     timeout: Duration,
     began: Instant,
@@ -310,8 +191,8 @@ async fn wait_until_ready(
         if presence.running().is_some_and(|pid_file| matches!(pid_file.status.as_deref(), Some("ready" | "standby"))) {
             return Ok(());
         }
-        let ended = match child.as_deref_mut() {
-            Some(child) => child.try_wait().map_err(|e| Error::file("wait for the server of", cluster.path(), e))?.is_some(),
+        let ended = match reaper {
+            Some(reaper) => reaper.is_finished(),
             None => presence.running().is_none_or(|pid_file| !process::is_alive(pid_file.pid)),
         };
         if ended {

@@ -4,6 +4,11 @@
 
 mod support;
 
+mod cluster;
+mod continue_as;
 mod control_file;
 mod floors;
+mod logical;
 mod postmaster_pid;
+mod shelf;
+mod store_contract;

@@ -1,0 +1,90 @@
+//! `init`: make the data directory ready.
+
+use serde_json::json;
+
+use crate::cluster;
+use crate::commands::status::document;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::printable;
+use crate::runtime;
+use pgpersist_core::config::load::WhenMissing as Configured;
+use pgpersist_core::error::Result;
+use pgpersist_core::init::plan::{InitPlan, InitWishes, Knowledge, WhenMissing};
+use pgpersist_core::init::ready::{self, InitOptions};
+
+/// Make the data directory ready: adopt what is there, create a cluster, restore one, or refuse
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Example:\n  pgpersist init -D /app/pgdata --store /app/backups/postgres")]
+pub(crate) struct Args {
+    /// Accept a place that does not survive this machine
+    #[arg(long)]
+    pub(super) allow_ephemeral: bool,
+    /// Begin a new history although another cluster is known here; its backups are kept
+    #[arg(long, conflicts_with = "restore_latest")]
+    new: bool,
+    /// Load the newest backups when the directory is empty
+    #[arg(long)]
+    restore_latest: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let config = context.config()?;
+    let cluster = cluster::open(context)?;
+    let wishes = InitWishes {
+        allow_ephemeral: args.allow_ephemeral,
+        new: args.new,
+        restore_latest: args.restore_latest,
+        when_missing: match config.cluster.when_missing {
+            Configured::Restore => WhenMissing::Restore,
+            Configured::Refuse => WhenMissing::Refuse,
+        },
+    };
+    let options = InitOptions {
+        cluster_name: config.cluster.name.clone(),
+        databases: config.cluster.databases.clone(),
+        superuser: cluster::own_name(context)?,
+        wishes,
+    };
+    if context.common.dry_run {
+        let plan = runtime::block_on("`init --dry-run`", async { ready::plan(&cluster, &Knowledge::default(), wishes).await })?;
+        context.output.write(|| json!({ "plan": document(&plan) }), || plan_text(&plan, &cluster.path().display().to_string()))?;
+        return Ok(Exit::DONE);
+    }
+    let progress = context.progress.clone();
+    let report =
+        runtime::block_on("`init`", async { ready::make_ready(&cluster, Knowledge::default(), &options, progress.as_ref()).await })?;
+    context.output.write(
+        || document(&report),
+        || {
+            let what = match report.action {
+                "created" => "Created a cluster",
+                "restored" => "Restored the cluster",
+                _ => "Adopted the cluster",
+            };
+            let mut text = format!(
+                "{what} in {}: PostgreSQL {}, system identifier {}.\n",
+                printable(&report.data_directory.display().to_string()),
+                report.version,
+                report.system_identifier
+            );
+            for name in &report.databases_created {
+                text.push_str(&format!("  created the database {}\n", printable(name)));
+            }
+            text
+        },
+    )?;
+    Ok(Exit::DONE)
+}
+
+fn plan_text(plan: &InitPlan, directory: &str) -> String {
+    let directory = printable(directory);
+    match plan {
+        InitPlan::Adopt { system_identifier } => format!("Would adopt the cluster {system_identifier} in {directory}.\n"),
+        InitPlan::Create => format!("Would create a cluster in {directory}.\n"),
+        InitPlan::Restore { dumps } => format!(
+            "Would create a cluster in {directory} and load {}.\n",
+            dumps.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ")
+        ),
+    }
+}

@@ -1,0 +1,63 @@
+//! `status`: what stands in the data directory and what its server is doing.
+
+use serde_json::{Value, json};
+
+use crate::cluster;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::printable;
+use crate::runtime;
+use pgpersist_core::error::{Error, Result};
+use pgpersist_core::server::cluster::{ServerState, ServerStatus};
+
+/// Tell what stands in the data directory and what its server is doing
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Example:\n  pgpersist status -D /app/pgdata")]
+#[command(after_help = "Exit codes: 0 running, 6 stopped, starting, stopping or recovering, 4 absent or empty, 5 foreign, 7 damaged")]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
+    let cluster = cluster::open(context)?;
+    let status = runtime::block_on("`status`", async { cluster.status().await })?;
+    context.output.write(|| document(&status), || text(&status))?;
+    Ok(Exit(match status.state {
+        ServerState::Running => 0,
+        ServerState::Stopped | ServerState::Starting | ServerState::Stopping | ServerState::Recovering | ServerState::HalfMade => 6,
+        ServerState::Absent | ServerState::Empty => 4,
+        ServerState::Foreign => 5,
+        ServerState::Damaged => 7,
+    }))
+}
+
+/// The document of everything that ends with a look at the server.
+pub(crate) fn document(report: &impl serde::Serialize) -> Value {
+    // Our own structs serialise; a failure would be told by a document that says so rather than by a panic.
+    serde_json::to_value(report).unwrap_or_else(|e| json!({ "error": Error::Bug(e.to_string()).to_string() }))
+}
+
+/// A server in a few lines.
+pub(crate) fn text(status: &ServerStatus) -> String {
+    let word = document(&status.state).as_str().unwrap_or_default().replace('_', "-");
+    let mut text = format!("{}: {word}", printable(&status.data_directory.display().to_string()));
+    if let Some(pid) = status.pid {
+        text.push_str(&format!(" (process {pid}"));
+        if let Some(port) = status.port {
+            text.push_str(&format!(", port {port}"));
+        }
+        if let Some(directory) = &status.socket_directory {
+            text.push_str(&format!(", socket in {}", printable(&directory.display().to_string())));
+        }
+        text.push(')');
+    }
+    text.push('\n');
+    if let Some(detail) = &status.detail {
+        text.push_str(&format!("  {}\n", printable(detail)));
+    }
+    if let (Some(version), Some(identifier)) = (&status.version, &status.system_identifier) {
+        text.push_str(&format!(
+            "  PostgreSQL {version}, system identifier {identifier}\n  log: {}\n",
+            printable(&status.log_file.display().to_string())
+        ));
+    }
+    text
+}

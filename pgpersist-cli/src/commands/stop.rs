@@ -1,0 +1,36 @@
+//! `stop`: end the server cleanly.
+
+use std::time::Duration;
+
+use crate::cluster;
+use crate::commands::status;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::runtime;
+use pgpersist_core::error::Result;
+use pgpersist_core::server::stop;
+
+/// Stop the server: fast, and when that takes too long, immediately
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Example:\n  pgpersist stop -D /app/pgdata")]
+pub(crate) struct Args {
+    /// How long the clean shutdown may take before an immediate one follows, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let cluster = cluster::open(context)?;
+    let report = runtime::block_on("`stop`", async { stop::stop(&cluster, Duration::from_secs(args.timeout)).await })?;
+    if report.immediate {
+        context.progress.warn("the clean shutdown took too long and was cut short: the next start recovers, nothing is lost");
+    }
+    context.output.write(
+        || status::document(&report),
+        || {
+            let said = if report.changed { "Stopped.\n" } else { "It did not run.\n" };
+            format!("{said}{}", status::text(&report.status))
+        },
+    )?;
+    Ok(Exit::DONE)
+}

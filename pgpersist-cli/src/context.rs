@@ -1,0 +1,70 @@
+//! What commands share: options, configuration, output, progress, consent.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::args::{Common, Format};
+use crate::output::Output;
+use crate::progress::Progress;
+use pgpersist_core::config::load::Config;
+use pgpersist_core::config::sources::{Flag, Sources};
+use pgpersist_core::error::{Error, Result};
+
+/// What one run of a command has at hand.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) common: Common,
+    pub(crate) output: Output,
+    /// Also a [`ProgressSink`](pgpersist_core::progress::ProgressSink) for operations of the library.
+    pub(crate) progress: Arc<Progress>,
+    flags: Vec<Flag>,
+    loaded: OnceLock<(Sources, Config)>,
+}
+
+impl Context {
+    /// `flags` are the command's own options that set keys.
+    pub(crate) fn new(common: Common, mut flags: Vec<Flag>) -> Result<Self> {
+        if let Some(directory) = &common.data_directory {
+            let values = vec![text(directory, "--data-directory")?];
+            flags.push(Flag { key: "cluster.data_directory", option: "--data-directory", values });
+        }
+        if !common.store.is_empty() {
+            flags.push(Flag { key: "store.url", option: "--store", values: common.store.clone() });
+        }
+        let format = if common.json { Format::Json } else { common.format.unwrap_or(Format::Text) };
+        let progress = Arc::new(Progress::new(&common, format == Format::Json));
+        let output = Output::new(format, progress.clone());
+        Ok(Self { common, output, progress, flags, loaded: OnceLock::new() })
+    }
+
+    /// The configuration; read at the first call, so that commands that need none work beside a broken one.
+    pub(crate) fn config(&self) -> Result<&Config> {
+        Ok(&self.loaded()?.1)
+    }
+
+    /// What the configuration was made of, for handing it over.
+    pub(crate) fn sources(&self) -> Result<&Sources> {
+        Ok(&self.loaded()?.0)
+    }
+
+    /// Asks for what destroys or moves something: with `--yes` it goes on, without the plan is shown and the exit code is 5.
+    #[expect(dead_code, reason = "the first command that destroys something uses it")]
+    pub(crate) fn consent(&self, action: impl Into<String>, plan: Vec<String>) -> Result<()> {
+        if self.common.yes { Ok(()) } else { Err(Error::ConsentNeeded { action: action.into(), plan }) }
+    }
+
+    fn loaded(&self) -> Result<&(Sources, Config)> {
+        if let Some(loaded) = self.loaded.get() {
+            return Ok(loaded);
+        }
+        let here = std::env::current_dir().map_err(|e| Error::file("find", Path::new("the current directory"), e))?;
+        let sources = Sources::gather(self.common.config.as_deref(), std::env::vars_os(), &here, self.flags.clone())?;
+        let config = Config::load(&sources)?;
+        Ok(self.loaded.get_or_init(|| (sources, config)))
+    }
+}
+
+fn text(path: &Path, option: &str) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::invalid(format!("the path of {option} is not UTF-8: {}", path.display()), "rename the directory"))
+}

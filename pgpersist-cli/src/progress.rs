@@ -1,0 +1,191 @@
+//! Progress on stderr: one line drawn over and over on a terminal, a line now and then elsewhere, silence when asked.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::args::Common;
+use crate::output::printable;
+use crate::terminal;
+use pgpersist_core::progress::{Event, ProgressSink};
+
+/// How often a line is drawn over: faster is not seen.
+const REDRAW: Duration = Duration::from_millis(100);
+/// How often a file gets a line about bytes.
+const NOW_AND_THEN: Duration = Duration::from_secs(30);
+const BAR_WIDTH: usize = 24;
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Silent,
+    Lines,
+    Redrawn,
+}
+
+/// Shows events and keeps the warnings: they make the exit code 3, and are part of a JSON document.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    style: Style,
+    /// Steps stay readable although the line below them is drawn over.
+    keep_steps: bool,
+    /// With JSON, stderr is left to the document of an error.
+    warnings_on_stderr: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    step: String,
+    drawn: bool,
+    last_bytes: Option<Instant>,
+    warnings: Vec<String>,
+}
+
+impl Progress {
+    pub(crate) fn new(common: &Common, json: bool) -> Self {
+        let style = match (common.quiet || (json && !common.verbose), terminal::redraws()) {
+            (true, _) => Style::Silent,
+            (false, true) => Style::Redrawn,
+            (false, false) => Style::Lines,
+        };
+        Self { style, keep_steps: common.verbose, warnings_on_stderr: !json, state: Mutex::default() }
+    }
+
+    /// Takes a warning of the command itself.
+    pub(crate) fn warn(&self, text: &str) {
+        self.event(Event::Warning(text.to_owned()));
+    }
+
+    /// The warnings so far.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.state().warnings.clone()
+    }
+
+    /// Clears the line that was drawn, and returns the warnings.
+    pub(crate) fn finish(&self) -> Vec<String> {
+        let mut state = self.state();
+        let clear = state.clear();
+        write(&clear);
+        state.warnings.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ProgressSink for Progress {
+    fn event(&self, event: Event) {
+        let mut state = self.state();
+        let text = match event {
+            Event::Warning(warning) => {
+                let line = format!("{}warning: {}\n", state.clear(), printable(&warning));
+                state.warnings.push(warning);
+                if self.warnings_on_stderr { line } else { String::new() }
+            }
+            Event::Step(step) => {
+                state.step = printable(&step).into_owned();
+                state.last_bytes = None;
+                state.show_step(self.style, self.keep_steps)
+            }
+            Event::Bytes { done, total } => state.show_bytes(self.style, done, total),
+            _ => String::new(),
+        };
+        write(&text);
+    }
+}
+
+impl State {
+    fn clear(&mut self) -> String {
+        if std::mem::take(&mut self.drawn) { "\r\x1b[K".to_owned() } else { String::new() }
+    }
+
+    fn show_step(&mut self, style: Style, keep: bool) -> String {
+        match style {
+            Style::Silent => String::new(),
+            Style::Lines => format!("{}\n", self.step),
+            Style::Redrawn if keep => format!("{}{}\n", self.clear(), self.step),
+            Style::Redrawn => self.draw(&self.step.clone()),
+        }
+    }
+
+    fn show_bytes(&mut self, style: Style, done: u64, total: Option<u64>) -> String {
+        let pause = match style {
+            Style::Silent => return String::new(),
+            Style::Lines => NOW_AND_THEN,
+            Style::Redrawn => REDRAW,
+        };
+        let now = Instant::now();
+        let last = *self.last_bytes.get_or_insert_with(|| if style == Style::Lines { now } else { now - pause });
+        if now.duration_since(last) < pause {
+            return String::new();
+        }
+        self.last_bytes = Some(now);
+        let line = format!("{}  {}", self.step, amount(done, total));
+        if style == Style::Lines { format!("{line}\n") } else { self.draw(&line) }
+    }
+
+    fn draw(&mut self, line: &str) -> String {
+        self.drawn = true;
+        // Cut short of the usual width: a line that wraps can no longer be drawn over.
+        let short: String = line.chars().take(78).collect();
+        format!("\r\x1b[K{short}")
+    }
+}
+
+fn amount(done: u64, total: Option<u64>) -> String {
+    match total.filter(|total| *total > 0) {
+        Some(total) => {
+            let share = (done.min(total) as f64) / (total as f64);
+            let full = (share * BAR_WIDTH as f64) as usize;
+            let bar = format!("[{}{}]", "#".repeat(full), ".".repeat(BAR_WIDTH - full));
+            format!("{bar} {:3.0} % of {}", share * 100.0, bytes(total))
+        }
+        None => bytes(done),
+    }
+}
+
+/// A size as people say it: `12 KB`, `1.4 GB`, in powers of 1024 as PostgreSQL's `pg_size_pretty`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "KB", "MB", "GB", "TB"];
+    let mut size = count as f64;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    if unit > 0 && size < 10.0 { format!("{size:.1} {}", UNITS[unit]) } else { format!("{size:.0} {}", UNITS[unit]) }
+}
+
+fn write(text: &str) {
+    if !text.is_empty() {
+        // Progress that cannot be shown is no reason to stop.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_like_people_say_them() {
+        assert_eq!([bytes(0), bytes(1023), bytes(12 * 1024), bytes(1_503_238_553)], ["0 bytes", "1023 bytes", "12 KB", "1.4 GB"]);
+    }
+
+    #[test]
+    fn a_bar_never_exceeds_its_width() {
+        assert_eq!(amount(2, Some(1)), format!("[{}] 100 % of 1 bytes", "#".repeat(BAR_WIDTH)));
+        assert_eq!(amount(0, Some(0)), "0 bytes");
+    }
+
+    #[test]
+    fn a_file_gets_steps_and_no_cursor_movements() {
+        let mut state = State { step: "dumping a".into(), ..State::default() };
+        assert_eq!(state.show_step(Style::Lines, false), "dumping a\n");
+        assert_eq!(state.show_bytes(Style::Lines, 1, None), "");
+        assert_eq!(state.show_bytes(Style::Silent, 1, None), "");
+        assert!(state.show_bytes(Style::Redrawn, 1, None).starts_with('\r') || state.last_bytes.is_some());
+    }
+}

@@ -1,0 +1,175 @@
+//! Reads the configuration file: TOML, with the line of every value.
+
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::keys::{self, Key};
+use crate::config::layer::Layer;
+use crate::config::value::{self, Raw, Source, Sourced};
+use crate::error::{Error, Result};
+
+/// The example that `pgpersist config example` prints: every key, commented.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// A file's name and content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Its absolute path; relative paths in it count from its folder.
+    pub path: PathBuf,
+    /// Its content.
+    pub text: String,
+}
+
+/// Reads a file's values.
+///
+/// # Errors
+/// [`Error::Config`] that names file, line and key.
+pub(crate) fn read(file: &SourceFile) -> Result<Layer> {
+    let lines = Lines { path: &file.path, text: &file.text };
+    let document = DeTable::parse(&file.text).map_err(|error| lines.syntax(&error))?;
+    let mut layer = Layer::new(file.path.parent().unwrap_or(Path::new("/")).to_owned());
+    for (section, content) in document.get_ref() {
+        let (name, source) = (section.get_ref().as_ref(), lines.source(section));
+        match (name, content.get_ref()) {
+            ("store", DeValue::Array(stores)) => {
+                for store in stores.iter() {
+                    let Some(table) = store.get_ref().as_table() else { return Err(not_tables("store", &source)) };
+                    read_store(table, &lines.source(store), &lines, &mut layer)?;
+                }
+            }
+            ("store", _) => return Err(not_tables("store", &source)),
+            (_, DeValue::Table(table)) if is_section(name) => read_section(name, table, &lines, &mut layer)?,
+            _ if is_section(name) => {
+                return Err(value::wrong(&source, name, "expected a section", Some(format!("write `[{name}]` on a line of its own"))));
+            }
+            _ => return Err(unknown(name, &source)),
+        }
+    }
+    Ok(layer)
+}
+
+fn read_section(section: &str, table: &DeTable<'_>, lines: &Lines<'_>, layer: &mut Layer) -> Result<()> {
+    for (word, content) in table {
+        let (name, source) = (format!("{section}.{}", word.get_ref()), lines.source(word));
+        match content.get_ref() {
+            DeValue::Table(settings) if name == keys::SETTINGS => read_settings("", settings, lines, layer)?,
+            _ if name == keys::SETTINGS => {
+                return Err(value::wrong(&source, &name, "expected a section", Some(format!("write `[{name}]` on a line of its own"))));
+            }
+            DeValue::Array(probes) if name == "health.probe" => {
+                for probe in probes.iter() {
+                    let Some(table) = probe.get_ref().as_table() else { return Err(not_tables(&name, &source)) };
+                    read_probe(table, lines.source(probe), lines, layer)?;
+                }
+            }
+            _ if name == "health.probe" => return Err(not_tables(&name, &source)),
+            scalar => layer.set(plain_key(&name, &source)?, raw(scalar), source)?,
+        }
+    }
+    Ok(())
+}
+
+/// A dotted setting, such as `pg_stat_statements.max`, arrives as a table in a table.
+fn read_settings(prefix: &str, table: &DeTable<'_>, lines: &Lines<'_>, layer: &mut Layer) -> Result<()> {
+    for (word, content) in table {
+        let name = format!("{prefix}{}", word.get_ref());
+        match content.get_ref() {
+            DeValue::Table(below) => read_settings(&format!("{name}."), below, lines, layer)?,
+            scalar => layer.setting(&name, raw(scalar), lines.source(word))?,
+        }
+    }
+    Ok(())
+}
+
+fn read_store(table: &DeTable<'_>, place: &Source, lines: &Lines<'_>, layer: &mut Layer) -> Result<()> {
+    for (word, content) in table {
+        let (name, source) = (format!("store.{}", word.get_ref()), lines.source(word));
+        let key = keys::STORE_KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown(&name, &source))?;
+        layer.store(key, raw(content.get_ref()), source)?;
+    }
+    if table.get("url").is_none() {
+        return Err(value::wrong(
+            place,
+            "store",
+            "this store has no `url`",
+            Some("add `url = \"file:///a/persistent/folder\"`".to_owned()),
+        ));
+    }
+    Ok(())
+}
+
+fn read_probe(table: &DeTable<'_>, place: Source, lines: &Lines<'_>, layer: &mut Layer) -> Result<()> {
+    let mut found: [Option<String>; 3] = [None, None, None];
+    for (word, content) in table {
+        let (name, source) = (format!("health.probe.{}", word.get_ref()), lines.source(word));
+        let position = keys::PROBE_KEYS.iter().position(|key| key.name == name).ok_or_else(|| unknown(&name, &source))?;
+        let value = value::check(&keys::PROBE_KEYS[position], raw(content.get_ref()), &source, Path::new("/"))?;
+        found[position] = Some(value.to_string());
+    }
+    match found {
+        [Some(name), Some(database), Some(sql)] => {
+            if layer.probes.iter().any(|probe| probe.value[0] == name) {
+                return Err(value::wrong(&place, "health.probe", &format!("there are two probes `{name}`"), None));
+            }
+            layer.probes.push(Sourced { value: [name, database, sql], source: place });
+            Ok(())
+        }
+        _ => Err(value::wrong(&place, "health.probe", "a probe needs `name`, `database` and `sql`", None)),
+    }
+}
+
+fn raw(value: &DeValue<'_>) -> Raw {
+    match value {
+        DeValue::String(text) => Raw::Text(text.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => Raw::Number(number.as_str().to_owned()),
+        DeValue::Integer(_) => Raw::Other("a number that is not decimal"),
+        DeValue::Float(number) => Raw::Number(number.as_str().to_owned()),
+        DeValue::Boolean(value) => Raw::Bool(*value),
+        DeValue::Array(items) => Raw::List(items.iter().map(|item| raw(item.get_ref())).collect()),
+        DeValue::Datetime(_) => Raw::Other("a time"),
+        DeValue::Table(_) => Raw::Other("a table"),
+    }
+}
+
+fn is_section(name: &str) -> bool {
+    keys::KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(section, _)| section == name))
+}
+
+fn plain_key(name: &str, source: &Source) -> Result<&'static Key> {
+    keys::KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown(name, source))
+}
+
+fn unknown(name: &str, source: &Source) -> Error {
+    value::wrong(source, name, "unknown key", Some(keys::suggestion(name)))
+}
+
+fn not_tables(name: &str, source: &Source) -> Error {
+    value::wrong(source, name, "there can be several of these", Some(format!("write `[[{name}]]`, with two brackets")))
+}
+
+struct Lines<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Lines<'_> {
+    fn source<T>(&self, spanned: &Spanned<T>) -> Source {
+        Source::File { path: self.path.to_owned(), line: self.line(spanned.span().start) }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        1 + self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> Error {
+        let line = error.span().map(|span| format!(", line {}", self.line(span.start))).unwrap_or_default();
+        // The message alone: the library's own display quotes the line, which may hold what nobody should read in a log.
+        Error::Config {
+            place: format!("{}{line}", self.path.display()),
+            reason: error.message().lines().collect::<Vec<_>>().join(", "),
+            remedy: Some("`pgpersist config example` shows a whole file".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What one source gives: checked values, ready to be laid over those of weaker sources.
+
+use std::path::PathBuf;
+
+use crate::config::keys::{self, Key, Kind, Support};
+use crate::config::value::{self, Raw, Source, Sourced, Value};
+use crate::error::Result;
+
+/// One source's values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// What relative paths count from.
+    base: PathBuf,
+    /// Plain keys.
+    pub(crate) values: Vec<(&'static Key, Sourced<Value>)>,
+    /// `[cluster.settings]`.
+    pub(crate) settings: Vec<(String, Sourced<String>)>,
+    /// The stores' addresses; an empty list says nothing.
+    pub(crate) stores: Vec<Sourced<Value>>,
+    /// `[[health.probe]]`, each with its keys in the order of [`keys::PROBE_KEYS`].
+    pub(crate) probes: Vec<Sourced<[String; 3]>>,
+}
+
+impl Layer {
+    pub(crate) fn new(base: PathBuf) -> Self {
+        Self { base, ..Self::default() }
+    }
+
+    /// Takes a value for a plain key.
+    pub(crate) fn set(&mut self, key: &'static Key, raw: Raw, source: Source) -> Result<()> {
+        let value = value::check(key, raw, &source, &self.base)?;
+        self.values.push((key, Sourced { value, source }));
+        Ok(())
+    }
+
+    /// Takes one key of a `[[store]]`.
+    pub(crate) fn store(&mut self, key: &'static Key, raw: Raw, source: Source) -> Result<()> {
+        let value = value::check(key, raw, &source, &self.base)?;
+        if key.support == Support::Used && key.kind == Kind::Store {
+            self.stores.push(Sourced { value, source });
+        }
+        Ok(())
+    }
+
+    /// Takes a setting of PostgreSQL.
+    pub(crate) fn setting(&mut self, name: &str, raw: Raw, source: Source) -> Result<()> {
+        let key = format!("{}.{name}", keys::SETTINGS);
+        let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$'));
+        if !named {
+            return Err(value::wrong(&source, &key, "no setting of PostgreSQL has such a name", None));
+        }
+        let text = raw.into_setting().filter(|text| crate::pg::quote::setting(text).is_some());
+        let Some(value) = text else {
+            return Err(value::wrong(&source, &key, "expected a text without line breaks, a number, true or false", None));
+        };
+        self.settings.push((name.to_owned(), Sourced { value, source }));
+        Ok(())
+    }
+}

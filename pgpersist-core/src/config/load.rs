@@ -1,0 +1,353 @@
+//! [`Config`]: the settings as the rest of the program wants them, and the table of where each came from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::connection::ConnectionSettings;
+use crate::config::keys::{self, Kind, Support};
+use crate::config::layer::Layer;
+use crate::config::sources::Sources;
+use crate::config::value::{self, Raw, Source, Sourced, Value};
+use crate::config::{environment, file};
+use crate::error::{Error, Result};
+use crate::retention::Retention;
+use crate::store::url::StoreUrl;
+
+/// What `init` does when the directory is empty and something is known about its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenMissing {
+    /// Refuse, and name the two ways out. The default.
+    Refuse,
+    /// Restore the newest backup or dumps.
+    Restore,
+}
+
+/// `[cluster]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterConfig {
+    /// The cluster's name in the stores.
+    pub name: String,
+    /// The data directory, absolute. Without it, commands that need one say so.
+    pub data_directory: Option<PathBuf>,
+    /// The port.
+    pub port: u16,
+    /// The databases that are created when missing, dumped, and watched.
+    pub databases: Vec<String>,
+    /// Whom to become when started as root.
+    pub os_user: Sourced<String>,
+    /// What to do when the directory is empty although something is known about it.
+    pub when_missing: WhenMissing,
+    /// Any setting of PostgreSQL, as text.
+    pub settings: BTreeMap<String, String>,
+    /// Where PostgreSQL's programs lie, when they are not to be searched for.
+    pub bin_directory: Option<PathBuf>,
+}
+
+/// One `[[store]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreConfig {
+    /// Its address; a folder's path is absolute.
+    pub url: StoreUrl,
+    /// Where it was named.
+    pub source: Source,
+}
+
+/// One `[[health.probe]]`: a question whose answer is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProbeConfig {
+    /// The finding is called `probe:<name>`.
+    pub name: String,
+    /// The database to ask.
+    pub database: String,
+    /// A query that returns one value.
+    pub sql: String,
+}
+
+/// `[health]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HealthConfig {
+    /// How old the newest dump may be.
+    pub dump_max_age: Duration,
+    /// From this many percent in use on, the disk is a warning.
+    pub disk_warn_percent: u8,
+    /// From this many percent in use on, the disk is a failure.
+    pub disk_fail_percent: u8,
+    /// The probes, in their order.
+    pub probes: Vec<ProbeConfig>,
+}
+
+/// One line of `config show`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShownValue {
+    /// The key.
+    pub key: String,
+    /// The value, with its type; a secret is `***`.
+    pub value: serde_json::Value,
+    /// Its origin.
+    pub source: Source,
+}
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The file that was read, where there was one.
+    pub file: Option<PathBuf>,
+    /// `[cluster]`.
+    pub cluster: ClusterConfig,
+    /// `[[store]]`, the primary first.
+    pub stores: Vec<StoreConfig>,
+    /// `[log] directory`; without it, logs lie beside the data.
+    pub log_directory: Option<PathBuf>,
+    /// `[retention]`.
+    pub retention: Retention,
+    /// `[health]`.
+    pub health: HealthConfig,
+    /// What libpq's environment says about sessions.
+    pub connection: ConnectionSettings,
+    /// What is set and has no effect, each with its place.
+    pub warnings: Vec<String>,
+    shown: Vec<ShownValue>,
+}
+
+impl Config {
+    /// Lays the sources over each other and checks them. Reads nothing but its argument.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the place, the key, what was expected, and for an unknown key the nearest known one.
+    pub fn load(sources: &Sources) -> Result<Self> {
+        let base = &sources.working_directory;
+        let mut layers = vec![defaults()?, environment::read_libpq(&sources.environment, base)?];
+        if let Some(file) = &sources.file {
+            layers.push(file::read(file)?);
+        }
+        layers.push(environment::read_own(&sources.environment, base)?);
+        layers.push(read_flags(sources, base)?);
+        let connection = ConnectionSettings::read(&sources.environment, sources.password_file.clone());
+        let mut config = Merged::from(layers).into_config(connection)?;
+        config.file = sources.file.as_ref().map(|file| file.path.clone());
+        config.warnings.extend(sources.warnings.iter().cloned());
+        Ok(config)
+    }
+
+    /// Every value with its origin, in a fixed order. Secrets are never among them.
+    pub fn values(&self) -> &[ShownValue] {
+        &self.shown
+    }
+
+    /// The data directory.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the ways to name one.
+    pub fn data_directory(&self) -> Result<&Path> {
+        self.cluster.data_directory.as_deref().ok_or_else(|| {
+            Error::invalid(
+                "no data directory is named",
+                "give `--data-directory DIR`, set PGDATA, or write `data_directory` into `[cluster]` of pgpersist.toml",
+            )
+        })
+    }
+
+    /// The primary store. There is no default: a folder that nobody chose is no place for backups.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the ways to name one.
+    pub fn primary_store(&self) -> Result<&StoreConfig> {
+        self.stores.first().ok_or_else(|| {
+            Error::invalid(
+                "no store is named",
+                "give `--store /a/persistent/folder`, set PGPERSIST_STORE_URL, or write `[[store]]` into pgpersist.toml",
+            )
+        })
+    }
+}
+
+fn defaults() -> Result<Layer> {
+    let mut layer = Layer::new(PathBuf::from("/"));
+    for key in keys::KEYS {
+        if let Some(default) = key.default {
+            layer.set(key, Raw::Word(default.to_owned()), Source::Default)?;
+        }
+    }
+    Ok(layer)
+}
+
+fn read_flags(sources: &Sources, base: &Path) -> Result<Layer> {
+    let mut layer = Layer::new(base.to_owned());
+    for flag in &sources.flags {
+        let source = Source::Flag(flag.option.to_owned());
+        let key = keys::find(flag.key).ok_or_else(|| Error::Bug(format!("{} sets no key", flag.option)))?;
+        match key.kind {
+            Kind::Store => flag.values.iter().try_for_each(|url| layer.store(key, Raw::Word(url.clone()), source.clone()))?,
+            Kind::Databases => layer.set(key, Raw::List(flag.values.iter().cloned().map(Raw::Text).collect()), source)?,
+            _ => flag.values.iter().try_for_each(|text| layer.set(key, Raw::Word(text.clone()), source.clone()))?,
+        }
+    }
+    Ok(layer)
+}
+
+/// The layers, each laid over the weaker ones.
+#[derive(Default)]
+struct Merged {
+    values: BTreeMap<&'static str, Sourced<Value>>,
+    settings: BTreeMap<String, Sourced<String>>,
+    stores: Vec<Sourced<Value>>,
+    probes: Vec<Sourced<[String; 3]>>,
+}
+
+impl Merged {
+    fn from(layers: Vec<Layer>) -> Self {
+        let mut merged = Self::default();
+        for layer in layers {
+            merged.values.extend(layer.values.into_iter().map(|(key, sourced)| (key.name, sourced)));
+            merged.settings.extend(layer.settings);
+            // A stronger source replaces the list of stores as a whole: mixing two would write copies nobody asked for.
+            if !layer.stores.is_empty() {
+                merged.stores = layer.stores;
+            }
+            merged.probes.extend(layer.probes);
+        }
+        merged
+    }
+
+    fn into_config(self, connection: ConnectionSettings) -> Result<Config> {
+        let (warn, fail) = (self.integer("health.disk_warn_percent"), self.integer("health.disk_fail_percent"));
+        if let (Some(warn), Some(fail), Some(found)) = (warn, fail, self.values.get("health.disk_warn_percent"))
+            && warn > fail
+        {
+            let key = "health.disk_warn_percent";
+            return Err(value::wrong(&found.source, key, &format!("{warn} is above `disk_fail_percent`, {fail}"), None));
+        }
+        let os_user = self.values.get("cluster.os_user").map(|s| Sourced { value: s.value.to_string(), source: s.source.clone() });
+        Ok(Config {
+            file: None,
+            cluster: ClusterConfig {
+                name: self.text("cluster.name").ok_or_else(|| no_default("cluster.name"))?,
+                data_directory: self.path("cluster.data_directory"),
+                port: self.number("cluster.port")?.ok_or_else(|| no_default("cluster.port"))?,
+                databases: match self.values.get("cluster.databases").map(|s| &s.value) {
+                    Some(Value::List(names)) => names.clone(),
+                    _ => Vec::new(),
+                },
+                os_user: os_user.ok_or_else(|| no_default("cluster.os_user"))?,
+                when_missing: match self.text("cluster.when_missing").as_deref() {
+                    Some("restore") => WhenMissing::Restore,
+                    _ => WhenMissing::Refuse,
+                },
+                settings: self.settings.iter().map(|(name, sourced)| (name.clone(), sourced.value.clone())).collect(),
+                bin_directory: self.path("cluster.bin_directory"),
+            },
+            stores: self
+                .stores
+                .iter()
+                .map(|s| Ok(StoreConfig { url: s.value.to_string().parse()?, source: s.source.clone() }))
+                .collect::<Result<_>>()?,
+            log_directory: self.path("log.directory"),
+            retention: Retention {
+                keep_days: self.number("retention.keep_days")?,
+                keep_last: self.number("retention.keep_last")?,
+                keep_daily: self.number("retention.keep_daily")?,
+                keep_weekly: self.number("retention.keep_weekly")?,
+                keep_monthly: self.number("retention.keep_monthly")?,
+                max_bytes: self.integer("retention.max_bytes"),
+            },
+            health: HealthConfig {
+                dump_max_age: match self.values.get("health.dump_max_age").map(|s| &s.value) {
+                    Some(Value::Duration(duration, _)) => *duration,
+                    _ => return Err(no_default("health.dump_max_age")),
+                },
+                disk_warn_percent: self.number("health.disk_warn_percent")?.ok_or_else(|| no_default("health.disk_warn_percent"))?,
+                disk_fail_percent: self.number("health.disk_fail_percent")?.ok_or_else(|| no_default("health.disk_fail_percent"))?,
+                probes: self
+                    .probes
+                    .iter()
+                    .map(|s| {
+                        let [name, database, sql] = s.value.clone();
+                        ProbeConfig { name, database, sql }
+                    })
+                    .collect(),
+            },
+            warnings: self.unused(),
+            shown: self.shown(&connection),
+            connection,
+        })
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.values.get(key).map(|sourced| sourced.value.to_string())
+    }
+
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
+    fn integer(&self, key: &str) -> Option<u64> {
+        match self.values.get(key)?.value {
+            Value::Integer(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    fn number<T: TryFrom<u64>>(&self, key: &str) -> Result<Option<T>> {
+        let convert = |number| T::try_from(number).map_err(|_| Error::Bug(format!("`{key}` is {number}, which its check let pass")));
+        self.integer(key).map(convert).transpose()
+    }
+
+    fn unused(&self) -> Vec<String> {
+        let later = keys::KEYS.iter().filter(|key| key.support == Support::Later);
+        later
+            .filter_map(|key| self.values.get(key.name).map(|sourced| (key.name, &sourced.source)))
+            .map(|(name, source)| format!("`{name}` ({source}) is not used by this version"))
+            .collect()
+    }
+
+    fn shown(&self, connection: &ConnectionSettings) -> Vec<ShownValue> {
+        let mut shown = Vec::new();
+        let mut show = |key: String, value: serde_json::Value, source: &Source| {
+            shown.push(ShownValue { key, value, source: source.clone() });
+        };
+        for key in keys::KEYS {
+            if let Some(sourced) = self.values.get(key.name) {
+                show(key.name.to_owned(), sourced.value.to_json(), &sourced.source);
+            }
+            // The settings of PostgreSQL follow the section they belong to.
+            if key.name == "cluster.bin_directory" {
+                for (name, sourced) in &self.settings {
+                    let value = if holds_secret(&sourced.value) { "***" } else { &sourced.value };
+                    show(format!("{}.{name}", keys::SETTINGS), value.into(), &sourced.source);
+                }
+                // A store's address holds no secret: `StoreUrl` refuses one that does.
+                for (position, sourced) in self.stores.iter().enumerate() {
+                    show(format!("store.{position}.url"), sourced.value.to_json(), &sourced.source);
+                }
+            }
+        }
+        for sourced in &self.probes {
+            let [name, database, sql] = &sourced.value;
+            show(format!("health.probe.{name}"), serde_json::json!({ "database": database, "sql": sql }), &sourced.source);
+        }
+        for (key, value, source) in connection.shown() {
+            show(key.to_owned(), value.into(), &source);
+        }
+        shown
+    }
+}
+
+/// A setting such as `primary_conninfo` may carry a password; a false alarm costs a line of `config show`, no more.
+fn holds_secret(setting: &str) -> bool {
+    let lower = setting.to_ascii_lowercase();
+    ["password", "passphrase", "secret", "://"].iter().any(|word| lower.contains(word))
+}
+
+fn no_default(key: &str) -> Error {
+    Error::Bug(format!("`{key}` has no default"))
+}
+
+#[cfg(test)]
+mod tests;

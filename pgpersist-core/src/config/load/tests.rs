@@ -1,0 +1,229 @@
+use super::*;
+use crate::config::file::{EXAMPLE, SourceFile};
+use crate::config::sources::Flag;
+use crate::error::ErrorKind;
+
+/// The file of the contract, without the store that this version refuses.
+const CONTRACT: &str = r#"
+[cluster]
+name = "main"
+data_directory = "/app/pgdata"
+port = 5432
+databases = ["customerInvoice"]
+os_user = "postgres"
+when_missing = "refuse"
+[cluster.settings]
+shared_buffers = "256MB"
+[[store]]
+url = "file:///app/backups/postgres"
+[log]
+directory = "/app/logs"
+[dump]
+schedule = "0 2 * * *"
+[backup]
+schedule = "30 2 * * *"
+[retention]
+keep_days = 7
+[wal]
+ship_interval = "1s"
+[drill]
+restore = "0 4 * * 0"
+[health]
+listen = "127.0.0.1:9432"
+dump_max_age = "26h"
+[[health.probe]]
+name = "orders"
+database = "customerInvoice"
+sql = "select count(*) from orders"
+"#;
+
+fn sources(text: &str) -> Sources {
+    Sources {
+        file: Some(SourceFile { path: "/etc/p.toml".into(), text: text.to_owned() }),
+        working_directory: "/work".into(),
+        ..Sources::default()
+    }
+}
+
+fn load(text: &str) -> Result<Config> {
+    Config::load(&sources(text))
+}
+
+fn refusal(text: &str) -> (String, Option<String>) {
+    let error = load(text).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    (error.to_string(), error.remedy())
+}
+
+fn source_of(config: &Config, key: &str) -> String {
+    config.values().iter().find(|value| value.key == key).unwrap().source.to_string()
+}
+
+#[test]
+fn without_any_source_every_default_is_safe() {
+    let config = Config::load(&Sources { working_directory: "/".into(), ..Sources::default() }).unwrap();
+    assert_eq!((config.cluster.name.as_str(), config.cluster.port), ("main", 5432));
+    assert_eq!(config.cluster.when_missing, WhenMissing::Refuse);
+    assert!(config.retention.is_empty());
+    assert_eq!(config.health.dump_max_age, Duration::from_secs(26 * 3600));
+    assert_eq!(config.data_directory().unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(config.primary_store().unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn the_file_of_the_contract_loads_and_names_what_is_not_used_yet() {
+    let config = load(CONTRACT).unwrap();
+    assert_eq!(config.data_directory().unwrap(), Path::new("/app/pgdata"));
+    assert_eq!(config.cluster.databases, ["customerInvoice"]);
+    assert_eq!(config.cluster.settings["shared_buffers"], "256MB");
+    assert_eq!(config.primary_store().unwrap().url.folder(), Some(Path::new("/app/backups/postgres")));
+    assert_eq!(config.values().iter().find(|v| v.key == "store.0.url").unwrap().value, "file:///app/backups/postgres");
+    assert_eq!(config.retention.keep_days, Some(7));
+    assert_eq!(config.health.probes[0].sql, "select count(*) from orders");
+    assert_eq!(config.warnings.len(), 5);
+    assert!(config.warnings[0].starts_with("`dump.schedule` (/etc/p.toml:16)"), "{}", config.warnings[0]);
+}
+
+#[test]
+fn the_example_loads_without_a_warning_and_shows_every_key() {
+    let config = load(EXAMPLE).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    for key in keys::KEYS.iter().chain(keys::STORE_KEYS).chain(keys::PROBE_KEYS) {
+        let word = key.name.rsplit('.').next().unwrap();
+        let shown = EXAMPLE.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{word} = ")));
+        assert!(shown, "{} is not in the example", key.name);
+    }
+}
+
+#[test]
+fn the_example_stays_valid_when_its_comments_are_taken_away() {
+    let uncommented: String = EXAMPLE
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || rest.contains(" = ")).unwrap_or(line))
+        .filter(|line| !line.contains("encryption") && !line.contains("s3://"))
+        .map(|line| if line.starts_with("[[store]]") && line.contains("copies") { "" } else { line })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = load(&uncommented).unwrap();
+    assert_eq!(config.retention.max_bytes, Some(50 << 30));
+    assert_eq!(config.warnings.len(), 5);
+}
+
+#[test]
+fn each_source_beats_the_weaker_ones_and_is_named() {
+    let mut sources = sources("[cluster]\nport = 1\nname = 'file'\n");
+    let set = |sources: &mut Sources, name: &str, value: &str| sources.environment.insert(name.to_owned(), value.to_owned());
+    set(&mut sources, "PGPORT", "2");
+    set(&mut sources, "PGDATA", "/from/pgdata");
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(config.cluster.port, 1);
+    assert_eq!(source_of(&config, "cluster.port"), "/etc/p.toml:2");
+    assert_eq!(source_of(&config, "cluster.data_directory"), "PGDATA");
+    assert_eq!(source_of(&config, "cluster.os_user"), "default");
+
+    set(&mut sources, "PGPERSIST_CLUSTER_PORT", "3");
+    set(&mut sources, "PGPERSIST_CLUSTER_NAME", "variable");
+    sources.flags = vec![Flag { key: "cluster.data_directory", option: "--data-directory", values: vec!["relative".into()] }];
+    let config = Config::load(&sources).unwrap();
+    assert_eq!((config.cluster.port, config.cluster.name.as_str()), (3, "variable"));
+    assert_eq!(config.data_directory().unwrap(), Path::new("/work/relative"));
+    assert_eq!(source_of(&config, "cluster.data_directory"), "--data-directory");
+    assert_eq!(source_of(&config, "cluster.port"), "PGPERSIST_CLUSTER_PORT");
+}
+
+#[test]
+fn a_stronger_source_replaces_the_stores_as_a_whole() {
+    let mut sources = sources("[[store]]\nurl = 'backups'\n[[store]]\nurl = '/second'\n");
+    let urls = |config: &Config| config.stores.iter().map(|store| store.url.to_string()).collect::<Vec<_>>();
+    assert_eq!(urls(&Config::load(&sources).unwrap()), ["/etc/backups", "/second"]);
+    sources.flags = vec![Flag { key: "store.url", option: "--store", values: vec!["here".into()] }];
+    assert_eq!(urls(&Config::load(&sources).unwrap()), ["/work/here"]);
+}
+
+#[test]
+fn an_unknown_key_names_file_line_and_the_nearest_one() {
+    let (text, remedy) = refusal("[cluster]\n\nprot = 5432\n");
+    assert_eq!(text, "/etc/p.toml, line 3, `cluster.prot`: unknown key");
+    assert_eq!(remedy.unwrap(), "did you mean `port`?");
+    let (text, remedy) = refusal("[cluter]\nport = 5432\n");
+    assert_eq!(text, "/etc/p.toml, line 1, `cluter`: unknown key");
+    assert_eq!(remedy.unwrap(), "did you mean `cluster`?");
+    let (_, remedy) = refusal("[[store]]\nurll = 'x'\n");
+    assert_eq!(remedy.unwrap(), "did you mean `url`?");
+    let (_, remedy) = refusal("[[health.probe]]\nnam = 'x'\n");
+    assert_eq!(remedy.unwrap(), "did you mean `name`?");
+}
+
+#[test]
+fn a_wrong_value_says_what_was_expected() {
+    for (text, expected) in [
+        ("cluster.port = '5432'", "without quotes"),
+        ("cluster.port = 70000", "expected a port, 1 to 65535, found `70000`"),
+        ("cluster.port = true", "found true or false"),
+        ("cluster.name = 'a/b'", "expected a name"),
+        ("cluster.name = ''", "found nothing"),
+        ("cluster.name = \"a\\u0000\"", "NUL"),
+        ("cluster.databases = 'x'", "expected a list of database names"),
+        ("cluster.databases = ['x', 'x']", "named twice"),
+        ("cluster.databases = [7]", "in quotes"),
+        ("cluster.when_missing = 'panic'", "expected `refuse` or `restore`, found `panic`"),
+        ("cluster.settings = 7", "expected a section"),
+        ("cluster.settings.'a b' = 7", "no setting of PostgreSQL has such a name"),
+        ("cluster.settings.a = [1]", "a number, true or false"),
+        ("cluster.settings.a = \"x\\ny\"", "without line breaks"),
+        ("cluster = 1", "expected a section"),
+        ("store = 'x'", "there can be several"),
+        ("[store]\nurl = 'x'", "there can be several"),
+        ("[[store]]", "has no `url`"),
+        ("[[store]]\nurl = 's3://acme/prod'", "not in this build"),
+        ("[[store]]\nurl = 'file://host/x'", "three slashes"),
+        ("[[store]]\nurl = 's3://key:canary@acme/prod'", "holds a user name or a password"),
+        ("[[health.probe]]\nname = 'x'", "needs `name`, `database` and `sql`"),
+        ("health.dump_max_age = '26'", "is no duration"),
+        ("health.dump_max_age = 26", "in quotes"),
+        ("health.disk_warn_percent = 99", "is above `disk_fail_percent`"),
+        ("retention.keep_days = 0", "expected a whole number, 1 to"),
+        ("retention.keep_days = 1.5", "expected a whole number"),
+        ("retention.max_bytes = 'many'", "is no size"),
+        ("cluster.port = 1\ncluster.port = 2", "line 2"),
+        ("[cluster", "line 1"),
+    ] {
+        let (message, remedy) = refusal(text);
+        let message = format!("{message}; {}", remedy.unwrap_or_default());
+        assert!(message.contains(expected) && !message.contains("canary"), "{text}: {message}");
+        assert!(message.starts_with("/etc/p.toml, line "), "{message}");
+    }
+}
+
+#[test]
+fn encryption_is_refused_rather_than_ignored() {
+    let (text, remedy) = refusal("[[store]]\nurl = '/backups'\nencryption = { recipients = ['age1...'] }\n");
+    assert!(text.contains("line 3, `store.encryption`: not in this version"), "{text}");
+    assert!(remedy.is_some());
+}
+
+#[test]
+fn settings_of_postgresql_become_text() {
+    let config = load("[cluster.settings]\na = 7\nb = 1.5\nc = true\npg_stat_statements.max = 100\n").unwrap();
+    let settings: Vec<_> = config.cluster.settings.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    assert_eq!(settings, ["a=7", "b=1.5", "c=on", "pg_stat_statements.max=100"]);
+}
+
+#[test]
+fn show_never_holds_a_secret() {
+    let mut sources = sources("[cluster.settings]\nprimary_conninfo = 'host=x password=canary'\n");
+    sources.environment.insert("PGPASSWORD".into(), "canary".into());
+    let config = Config::load(&sources).unwrap();
+    assert!(!format!("{:?}", config.values()).contains("canary"), "{:?}", config.values());
+    assert!(!format!("{:?}", config.connection).contains("canary"));
+    assert_eq!(source_of(&config, "environment.PGPASSWORD"), "PGPASSWORD");
+    assert_eq!(config.connection.password("x", 1, "y", "z").unwrap().expose(), "canary");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_file_causes_a_panic(text in "[\\[\\]=a-z\\.\"'\n0-9 {}]{0,80}") {
+        let _ = load(&text);
+    }
+}

@@ -1,0 +1,612 @@
+//! A dump → a new database beside the old one → compared → renamed: all or nothing.
+//!
+//! The target is untouched until one short transaction gives the new database its name. Until then everything happens in
+//! `<database>_load_<id>`, which is dropped on any error, and by the next load when this one is killed.
+//!
+//! # Who runs the dump's SQL
+//! A dump is a program. Run by a superuser it could do to the whole cluster, and through `COPY … TO PROGRAM` to the
+//! machine, whatever it likes. `SET ROLE` is no protection, since SQL can undo it. So psql logs in as a temporary role that
+//! is no superuser, owns the new database and is a member of nothing; what only a superuser may do to give things away
+//! (`ALTER … OWNER TO`, `GRANT`) is taken out of the script and run at the end by one, as those statements run no code of
+//! the dump (`ownership.rs`). What else needs a superuser (extensions that are not trusted, functions in C, event triggers) fails, and needs
+//! [`Trust::Superuser`]. Either way psql runs under `\restrict`, so meta-commands fail. What a dump's functions do later,
+//! when a superuser uses the database, is not limited by this.
+//!
+//! When the configured role is no superuser it loads by itself: it cannot do more harm than it may.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use time::macros::format_description;
+use tokio_postgres::error::SqlState;
+
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result, Said};
+use crate::logical::database_state::{DatabaseState, texts};
+use crate::logical::load_script::{self, Fed, Owners, Passed};
+use crate::logical::scratch_database::{
+    ScratchDatabase, Standing, lasting_sessions, maintenance_session, sessions, standing, sweep, with_suffix,
+};
+use crate::logical::side_file::SideFile;
+use crate::pg::quote;
+use crate::pg::version::ServerVersion;
+use crate::progress::{Event, ProgressSink};
+use crate::server::connection::ConnectionOptions;
+use crate::server::program::{Program, check};
+use crate::server::session::Session;
+use crate::workers;
+
+/// A dump to load: where its bytes come from, and what is known about them.
+pub struct DumpSource {
+    /// How to call it in messages: its name in the store, its path, or `stdin`.
+    pub name: String,
+    /// The bytes as they are stored, compressed or not.
+    pub bytes: Box<dyn Read + Send>,
+    /// What its side file says; nothing where there is none.
+    pub expected: Option<Expected>,
+}
+
+impl std::fmt::Debug for DumpSource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("DumpSource").field("name", &self.name).field("expected", &self.expected).finish_non_exhaustive()
+    }
+}
+
+/// What a dump must turn out to be, by its side file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// SHA-256 of the stored bytes.
+    pub sha256: String,
+    /// Their number.
+    pub size_bytes: u64,
+    /// The rows of each table.
+    pub tables: BTreeMap<String, u64>,
+    /// The database's encoding, locale, owner, grants and settings, where it was recorded.
+    pub state: Option<DatabaseState>,
+}
+
+impl From<&SideFile> for Expected {
+    fn from(side_file: &SideFile) -> Self {
+        Self {
+            sha256: side_file.sha256.clone(),
+            size_bytes: side_file.size_bytes,
+            tables: side_file.tables.clone(),
+            state: side_file.state.clone(),
+        }
+    }
+}
+
+/// What to do with a target database that holds something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse, before anything is loaded.
+    Refuse,
+    /// Rename it to `<database>_before_YYYYMMDD_HHMMSS`.
+    KeepAside,
+}
+
+/// What to do with other sessions in the target database, which cannot be renamed under them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherSessions {
+    /// Refuse, before anything is loaded.
+    Refuse,
+    /// End them, at the moment of the renaming.
+    Disconnect,
+}
+
+/// As whom the dump's SQL runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// As a role that is no superuser.
+    Nobody,
+    /// As the configured role, even if it is a superuser: the dump can do whatever it likes to the whole machine.
+    Superuser,
+}
+
+/// To whom the loaded things belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadedOwners {
+    /// As the dump says.
+    AsDumped,
+    /// All to the database's owner, and nothing is granted: for servers without the dump's roles.
+    DatabaseOwner,
+}
+
+/// How to load.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// How to reach the server; the database is not used.
+    pub connection: ConnectionOptions,
+    /// The `psql` to use.
+    pub psql: PathBuf,
+    /// The database that the dump becomes.
+    pub database: String,
+    /// What to do when it exists and holds something.
+    pub existing: Existing,
+    /// What to do when somebody is connected to it.
+    pub other_sessions: OtherSessions,
+    /// As whom the dump's SQL runs.
+    pub trust: Trust,
+    /// To whom things belong.
+    pub owners: LoadedOwners,
+    /// Load into this cluster's own locale where it differs from the recorded one. The order of texts may change with it.
+    pub accept_locale: bool,
+    /// How long opening a session may take.
+    pub connect: Duration,
+    /// How long the whole load may take.
+    pub timeout: Duration,
+}
+
+impl LoadOptions {
+    /// The safe defaults: refuse what is in the way, trust nobody, give up after a day.
+    pub fn new(connection: ConnectionOptions, psql: PathBuf, database: impl Into<String>) -> Self {
+        Self {
+            connection,
+            psql,
+            database: database.into(),
+            existing: Existing::Refuse,
+            other_sessions: OtherSessions::Refuse,
+            trust: Trust::Nobody,
+            owners: LoadedOwners::AsDumped,
+            accept_locale: false,
+            connect: Duration::from_secs(30),
+            timeout: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// What a load did.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoadReport {
+    /// The dump.
+    pub name: String,
+    /// The database that it became.
+    pub database: String,
+    /// How long it took, in seconds.
+    pub duration_s: f64,
+    /// Whether bytes and rows were compared with what the side file says; nothing when there is none. A difference is an
+    /// error, so `false` never appears.
+    pub verified: Option<bool>,
+    /// The rows loaded into each table.
+    pub tables: BTreeMap<String, u64>,
+    /// Where the database that had the name before is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_aside: Option<String>,
+    /// Leftovers of killed loads that were removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// What the user should know although all went well.
+    pub warnings: Vec<String>,
+}
+
+/// Loads a dump into a database, all or nothing.
+///
+/// # Errors
+/// The target is as it was before, whatever happens. `Conflict`: it holds something, or others are connected to it.
+/// `Invalid`: the input is no dump of one database, or its SQL fails. `Damaged`: it is cut off, or is not what its side file
+/// says. `NotFound`: it needs roles that are not here. `Unsafe`: no role but a superuser can log in. `Denied`: it does what
+/// only a superuser may. `Unavailable`: the server is not there.
+pub async fn load(
+    options: &LoadOptions,
+    source: DumpSource,
+    clock: &Arc<dyn Clock>,
+    progress: &Arc<dyn ProgressSink>,
+) -> Result<LoadReport> {
+    let begin = Instant::now();
+    let psql_version = Program::version(&options.psql).await?;
+    if !psql_version.psql_knows_restrict() {
+        return Err(Error::invalid(
+            format!("{} is version {psql_version}, which cannot keep a dump from running commands", options.psql.display()),
+            "update PostgreSQL's client programs: 14.19, 15.14, 16.10, 17.6, 18 and later can",
+        ));
+    }
+    let admin = maintenance_session(&options.connection, &options.database, options.connect).await?;
+    let removed = sweep(&admin).await?;
+    let plan = Plan::make(options, &admin, &source.name, source.expected.as_ref()).await?;
+    let mut scratch = ScratchDatabase::create(
+        &admin,
+        &options.connection,
+        &options.database,
+        &plan.creation_options(options),
+        plan.is_superuser,
+        plan.version,
+        options.connect,
+    )
+    .await
+    .map_err(|error| explain_locale(error, &plan))?;
+    progress.event(Event::Step(format!("loading {} into {}", source.name, options.database)));
+    let name = source.name.clone();
+    let filled = tokio::time::timeout(options.timeout, fill(options, &plan, &mut scratch, source)).await;
+    let passed = match filled {
+        Ok(Ok(passed)) => passed,
+        Ok(Err(error)) => {
+            scratch.remove(&admin).await;
+            return Err(error);
+        }
+        Err(_) => {
+            scratch.remove(&admin).await;
+            return Err(Error::Deadline { what: format!("{name} was not loaded"), after: options.timeout, remedy: None });
+        }
+    };
+    progress.event(Event::Step(format!("renaming to {}", options.database)));
+    match publish(options, &plan, &admin, &mut scratch, clock).await {
+        Ok(kept_aside) => Ok(LoadReport {
+            name,
+            database: options.database.clone(),
+            duration_s: begin.elapsed().as_secs_f64(),
+            verified: plan.expected.is_some().then_some(true),
+            tables: passed.scanned.tables,
+            kept_aside,
+            removed,
+            warnings: plan.warnings,
+        }),
+        Err(error) => {
+            scratch.remove(&admin).await;
+            Err(error)
+        }
+    }
+}
+
+/// What is known before anything is created.
+#[derive(Debug)]
+struct Plan {
+    version: ServerVersion,
+    is_superuser: bool,
+    roles: BTreeSet<String>,
+    /// What the database is to be: by the side file, or as the empty one that it replaces.
+    state: Option<DatabaseState>,
+    expected: Option<Expected>,
+    warnings: Vec<String>,
+}
+
+impl Plan {
+    async fn make(options: &LoadOptions, admin: &Session, name: &str, expected: Option<&Expected>) -> Result<Self> {
+        let version = admin.version().await?;
+        let is_superuser = admin
+            .text("ask for the role's rights", "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
+            .await?
+            .as_deref()
+            == Some("t");
+        let rows = texts(admin, "list the roles", "SELECT rolname FROM pg_catalog.pg_roles").await?;
+        let roles: BTreeSet<_> = rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+        let standing = standing(admin, &options.connection, &options.database, version, options.connect).await?;
+        let database = &options.database;
+        let mut state = expected.and_then(|expected| expected.state.clone());
+        let exists = standing != Standing::Absent;
+        match standing {
+            Standing::Absent => {}
+            Standing::Empty(standing) => state = state.or(Some(*standing)),
+            Standing::Filled(standing) if options.existing == Existing::KeepAside => state = state.or(Some(*standing)),
+            Standing::Filled(_) => {
+                return Err(Error::conflict(
+                    format!("database `{database}` is not empty"),
+                    format!(
+                        "load into another (`-d NAME`), or replace it with `--clean --yes`, which keeps the old one as `{database}_before_…`"
+                    ),
+                ));
+            }
+        }
+        if exists && options.other_sessions == OtherSessions::Refuse {
+            let sessions = lasting_sessions(admin, database).await?;
+            if !sessions.is_empty() {
+                return Err(Error::conflict(
+                    format!("database `{database}` has sessions, so it cannot be replaced: {}", sessions.join("; ")),
+                    "stop the programs that use it, or end their sessions with `--disconnect`",
+                ));
+            }
+        }
+        let mut warnings = Vec::new();
+        if let Some(state) = &mut state {
+            settle_roles(options, name, state, &roles, &mut warnings)?;
+        }
+        Ok(Self { version, is_superuser, roles, state, expected: expected.cloned(), warnings })
+    }
+
+    fn creation_options(&self, options: &LoadOptions) -> String {
+        match &self.state {
+            Some(state) if options.accept_locale => format!("ENCODING {}", quote::literal(&state.encoding)),
+            Some(state) => state.creation_options(self.version),
+            None => "ENCODING 'UTF8'".to_owned(),
+        }
+    }
+
+    fn owners(&self, options: &LoadOptions) -> Owners {
+        match (options.owners, options.trust, self.is_superuser) {
+            (LoadedOwners::DatabaseOwner, ..) => Owners::Never,
+            (_, Trust::Nobody, true) => Owners::Later,
+            _ => Owners::InPlace,
+        }
+    }
+
+    fn owner<'a>(&'a self, options: &'a LoadOptions) -> &'a str {
+        self.state.as_ref().map_or(&options.connection.user, |state| &state.owner)
+    }
+}
+
+/// Missing roles are told before anything is loaded, or left out where the user said so.
+fn settle_roles(
+    options: &LoadOptions,
+    name: &str,
+    state: &mut DatabaseState,
+    roles: &BTreeSet<String>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let missing: Vec<_> = state.roles().into_iter().filter(|role| !roles.contains(*role)).map(|role| format!("`{role}`")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    if options.owners == LoadedOwners::AsDumped {
+        return Err(Error::not_found(
+            format!("{name} needs roles that this server does not have: {missing}"),
+            "load the roles first (`gunzip -c globals_….sql.gz | psql`), create them, or load with `--no-owner`",
+        ));
+    }
+    warnings.push(format!("left out what concerns roles that this server does not have: {missing}"));
+    if !roles.contains(&state.owner) {
+        state.owner.clone_from(&options.connection.user);
+    }
+    let known = |role: &Option<String>| role.as_ref().is_none_or(|role| roles.contains(role));
+    state.settings.retain(|setting| known(&setting.role));
+    if let Some(grants) = &mut state.grants {
+        grants.retain(|grant| known(&grant.role));
+    }
+    Ok(())
+}
+
+fn explain_locale(error: Error, plan: &Plan) -> Error {
+    let Error::Sql { action, source } = error else { return error };
+    let is_locale = source.as_db_error().is_some_and(|said| {
+        said.message().contains("locale") || said.message().contains("collation") || said.message().contains("encoding")
+    });
+    let Some(state) = plan.state.as_ref().filter(|_| is_locale) else { return Error::Sql { action, source } };
+    Error::Conflict {
+        what: format!(
+            "this server cannot make a database with encoding {}, collation `{}`, character type `{}`: {}",
+            state.encoding,
+            state.collate,
+            state.ctype,
+            source.as_db_error().map_or("", |said| said.message())
+        ),
+        remedy: Some("install that locale, or load into this server's own with `--accept-locale`".to_owned()),
+    }
+}
+
+/// Runs the dump in the new database and compares.
+async fn fill(options: &LoadOptions, plan: &Plan, scratch: &mut ScratchDatabase, source: DumpSource) -> Result<Passed> {
+    let connection = options.connection.with_database(&scratch.name);
+    let runs_as = match options.trust {
+        Trust::Nobody => scratch.connection_of_role(&options.connection, options.connect).await?,
+        Trust::Superuser => None,
+    };
+    let untrusted = runs_as.is_some();
+    let name = source.name.clone();
+    let (owners, roles) = (plan.owners(options), plan.roles.clone());
+    let (passed, tags) = run_psql(options, &runs_as.unwrap_or_else(|| connection.clone()), untrusted, &name, move |stdin| {
+        load_script::feed(&source.name, source.bytes, owners, &roles, stdin)
+    })
+    .await?;
+    compare(&name, &passed, &tags, plan.expected.as_ref())?;
+    if !passed.ownership.is_empty() {
+        let script = [
+            format!("\\restrict {}\nSELECT pg_catalog.set_config('search_path', '', false);\n", load_script::restrict_key()).as_bytes(),
+            &passed.ownership,
+        ]
+        .concat();
+        run_psql(options, &connection, false, &name, move |mut stdin| {
+            use std::io::Write;
+            match stdin.write_all(&script) {
+                Ok(()) => Ok(Fed::Whole(Passed::nothing())),
+                Err(_) => Ok(Fed::Refused),
+            }
+        })
+        .await?;
+    }
+    scratch.retire_role(plan.owner(options), plan.version).await?;
+    Ok(passed)
+}
+
+/// Runs psql over what `feed` writes, and returns that with the numbers of its `COPY` answers.
+async fn run_psql<F>(
+    options: &LoadOptions,
+    connection: &ConnectionOptions,
+    untrusted: bool,
+    name: &str,
+    feed: F,
+) -> Result<(Passed, Vec<u64>)>
+where
+    F: FnOnce(std::fs::File) -> Result<Fed> + Send + 'static,
+{
+    // The new database is nobody's until it has its name, and the renaming waits for the disk: the commits before need not.
+    let settings = "-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+                    -c default_transaction_read_only=off -c client_min_messages=warning";
+    let (mut running, stdin, stdout) = Program::new(&options.psql)
+        .arg("--no-psqlrc")
+        .arg("--no-password")
+        .arg("--no-align")
+        .arg("--tuples-only")
+        .arg("--set=ON_ERROR_STOP=1")
+        .arg("--file=-")
+        .arg(format!("--dbname={}", connection.conninfo()))
+        .envs(connection.environment())
+        .env("PGOPTIONS", settings)
+        .spawn_filter()?;
+    let answers =
+        tokio::spawn(workers::run(move || load_script::copy_tags(stdout).map_err(|e| Error::file("read", "the answers of psql", e))));
+    let fed = workers::run(move || feed(stdin)).await;
+    let fed = match fed {
+        Ok(fed) => fed,
+        Err(error) => {
+            running.kill().await;
+            return Err(error);
+        }
+    };
+    let (status, said) = running.end().await?;
+    check("psql", status, &said).map_err(|error| explain(error, name, untrusted))?;
+    let tags = answers.await.map_err(|error| Error::Bug(format!("reading psql failed: {error}")))??;
+    match fed {
+        Fed::Whole(passed) => Ok((passed, tags)),
+        Fed::Refused => Err(Error::Bug("psql stopped reading and reported success".to_owned())),
+    }
+}
+
+/// What psql's words mean for the one who loads.
+fn explain(error: Error, name: &str, untrusted: bool) -> Error {
+    let Error::Program { program, status, said: Said(said), .. } = error else { return error };
+    let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let (kind, remedy) = if any(&["backslash commands are restricted"]) {
+        (ErrorKind::Invalid, format!("{name} holds a psql command, which a dump never has: do not load it"))
+    } else if any(&[
+        "permission denied",
+        "must be superuser",
+        "must be owner",
+        "must be member",
+        "must be able to SET ROLE",
+        "Only roles with",
+    ]) {
+        let remedy = if untrusted {
+            "it needs a superuser: if you trust this dump with the whole machine, load it with `--trust`"
+        } else {
+            "load it as a superuser (PGUSER), or with `--no-owner`"
+        };
+        (ErrorKind::Denied, remedy.to_owned())
+    } else if any(&["role \""]) && any(&["does not exist"]) {
+        let remedy = "load the roles first (`gunzip -c globals_….sql.gz | psql`), create them, or load with `--no-owner`";
+        (ErrorKind::NotFound, remedy.to_owned())
+    } else if any(&["is not available", "extension control file"]) {
+        (ErrorKind::NotFound, "install that extension for this server".to_owned())
+    } else if any(&[
+        "No space left on device",
+        "server closed the connection",
+        "terminating connection",
+        "could not connect",
+        "Connection refused",
+    ]) {
+        (ErrorKind::Unavailable, "look at the server (`pgpersist status`), and load again; nothing was left half-done".to_owned())
+    } else {
+        (ErrorKind::Invalid, "the dump's SQL does not run here; the target was not touched".to_owned())
+    };
+    Error::Program { program, status, said: Said(said), kind, remedy: Some(remedy) }
+}
+
+fn compare(name: &str, passed: &Passed, tags: &[u64], expected: Option<&Expected>) -> Result<()> {
+    let remedy = "choose another dump: see `pgpersist list`";
+    // Only what pg_dump wrote has no other COPY than those with rows in the script.
+    if passed.scanned.has_header && tags != passed.scanned.copies {
+        let (loaded, held): (u64, u64) = (tags.iter().sum(), passed.scanned.copies.iter().sum());
+        return Err(Error::damaged(format!("psql loaded {loaded} rows of the {held} in {name}"), "load it again"));
+    }
+    let Some(expected) = expected else { return Ok(()) };
+    if passed.size_bytes != expected.size_bytes {
+        return Err(Error::damaged(
+            format!("{name} has {} bytes, and its side file says {}", passed.size_bytes, expected.size_bytes),
+            remedy,
+        ));
+    }
+    if passed.sha256 != expected.sha256 {
+        return Err(Error::damaged(format!("{name} has SHA-256 {}, and its side file says {}", passed.sha256, expected.sha256), remedy));
+    }
+    if passed.scanned.tables != expected.tables {
+        let differs = expected.tables.iter().find(|(table, rows)| passed.scanned.tables.get(*table) != Some(rows));
+        let example = differs.map_or_else(String::new, |(table, rows)| {
+            format!(": {table} has {} rows of {rows}", passed.scanned.tables.get(table).copied().unwrap_or_default())
+        });
+        return Err(Error::damaged(format!("{name} does not hold the rows that its side file says{example}"), remedy));
+    }
+    Ok(())
+}
+
+/// The moment of truth: one transaction gives the new database everything that is the target's, its name last.
+async fn publish(
+    options: &LoadOptions,
+    plan: &Plan,
+    admin: &Session,
+    scratch: &mut ScratchDatabase,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<String>> {
+    let database = &options.database;
+    let now = standing(admin, &options.connection, database, plan.version, options.connect).await?;
+    if matches!(now, Standing::Filled(_)) && options.existing == Existing::Refuse {
+        return Err(Error::conflict(
+            format!("database `{database}` was filled while the dump was loaded"),
+            "load again with `--clean --yes`",
+        ));
+    }
+    let stamp = clock
+        .now()
+        .format(format_description!("[year][month][day]_[hour][minute][second]"))
+        .map_err(|e| Error::Bug(format!("a time cannot be written: {e}")))?;
+    let aside = match &now {
+        Standing::Absent => None,
+        Standing::Empty(_) | Standing::Filled(_) => Some(free_name(admin, &with_suffix(database, &format!("_before_{stamp}"))).await?),
+    };
+    let mut statements = vec!["SET LOCAL synchronous_commit = on".to_owned()];
+    if let Some(aside) = &aside {
+        statements.push(format!("ALTER DATABASE {} RENAME TO {}", quote::identifier(database), quote::identifier(aside)));
+    }
+    statements.push(scratch.unmark_statement());
+    statements.push(format!("ALTER DATABASE {} RENAME TO {}", quote::identifier(&scratch.name), quote::identifier(database)));
+    match &plan.state {
+        Some(state) => statements.extend(state.finishing_statements(database)),
+        None => {
+            statements.push(format!("ALTER DATABASE {} OWNER TO {}", quote::identifier(database), quote::identifier(plan.owner(options))));
+        }
+    }
+    scratch.release();
+    rename(options, admin, &statements.join(";\n")).await?;
+    match (aside, now) {
+        // It was empty, so nothing is lost with it; should this fail, it is only in the way.
+        (Some(aside), Standing::Empty(_)) => {
+            let dropped = admin.execute("drop the empty database", &format!("DROP DATABASE {}", quote::identifier(&aside))).await;
+            Ok(dropped.err().map(|_| aside))
+        }
+        (aside, _) => Ok(aside),
+    }
+}
+
+async fn rename(options: &LoadOptions, admin: &Session, statements: &str) -> Result<()> {
+    // The server itself waits 5 s for sessions that are about to end. New ones may come as long as others are ended, so a
+    // few tries are needed; each is all or nothing.
+    const TRIES: u32 = 5;
+    let mut tries = 0;
+    loop {
+        if options.other_sessions == OtherSessions::Disconnect {
+            let ask = format!(
+                "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = {} AND pid <> pg_catalog.pg_backend_pid()",
+                quote::literal(&options.database)
+            );
+            texts(admin, "end the sessions in the database", &ask).await?;
+        }
+        let done = admin.client().batch_execute(&format!("BEGIN;\n{statements};\nCOMMIT")).await;
+        let Err(error) = done else { return Ok(()) };
+        // A transaction that failed must be ended before the session can do anything else.
+        admin.execute("go back", "ROLLBACK").await?;
+        tries += 1;
+        if error.code() != Some(&SqlState::OBJECT_IN_USE) {
+            return Err(Error::sql(format!("rename the loaded database to `{}`", options.database), error));
+        }
+        if options.other_sessions == OtherSessions::Refuse || tries == TRIES {
+            let sessions = sessions(admin, &options.database).await?;
+            return Err(Error::conflict(
+                format!("database `{}` has sessions, so it cannot be replaced: {}", options.database, sessions.join("; ")),
+                "stop the programs that use it, or end their sessions with `--disconnect`, and load again",
+            ));
+        }
+    }
+}
+
+/// The name, or one beside it: two loads can fall into one second.
+async fn free_name(admin: &Session, name: &str) -> Result<String> {
+    for number in 1..100 {
+        let candidate = if number == 1 { name.to_owned() } else { with_suffix(name, &format!("_{number}")) };
+        let query = format!("SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}", quote::literal(&candidate));
+        if admin.text("look for a free name", &query).await?.is_none() {
+            return Ok(candidate);
+        }
+    }
+    Err(Error::conflict(format!("all names like `{name}` are taken"), "drop the databases that are not needed any more"))
+}

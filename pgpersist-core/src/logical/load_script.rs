@@ -1,0 +1,411 @@
+//! A stored dump → SHA-256 → gunzip → the script that psql gets. Blocking.
+//!
+//! psql runs under a `\restrict` of ours, so that it refuses every meta-command by itself. The dump's own pair of
+//! `\restrict` and `\unrestrict` would be refused as well and is left out.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::logical::copy_scan::{CopyScan, Scanned};
+use crate::logical::gzip;
+use crate::logical::ownership::{self, Ownership};
+use crate::logical::psql_script::Piece;
+use crate::logical::store_output::hexadecimal;
+
+const READ_BYTES: usize = 256 * 1024;
+
+/// How much text about ownership is kept in memory: 15,000 tables have 2 MB.
+const MOST_OWNERSHIP: usize = 32 * 1024 * 1024;
+
+/// What to do with the statements that say to whom things belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// psql runs them where they stand: it is a superuser, or as much as there is.
+    InPlace,
+    /// They are kept for a superuser to run at the end.
+    Later,
+    /// Everything belongs to whoever loads.
+    Never,
+}
+
+/// What passed.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub(super) scanned: Scanned,
+    pub(super) sha256: String,
+    pub(super) size_bytes: u64,
+    /// The statements kept for the end.
+    pub(super) ownership: Vec<u8>,
+}
+
+impl Passed {
+    /// Of a script that is no dump.
+    pub(super) fn nothing() -> Self {
+        Self { scanned: Scanned::default(), sha256: String::new(), size_bytes: 0, ownership: Vec::new() }
+    }
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(super) enum Fed {
+    /// All of it is with psql.
+    Whole(Passed),
+    /// psql stopped reading: it knows why.
+    Refused,
+}
+
+/// Writes the dump's script to psql. `roles` are those of the server, so that a missing one ends the work at once and not
+/// after hours.
+///
+/// # Errors
+/// `Invalid` when the input is no dump of one database, `Damaged` when it is cut off or does not decompress, `NotFound` for
+/// roles that the server lacks.
+pub(super) fn feed(name: &str, source: impl Read, owners: Owners, roles: &BTreeSet<String>, mut psql: impl Write) -> Result<Fed> {
+    let mut raw = BufReader::with_capacity(READ_BYTES, Hashed { source, hash: Sha256::new(), size_bytes: 0 });
+    let start = raw.fill_buf().map_err(|e| Error::file("read", name, e))?;
+    let is_gzip = start.starts_with(&[0x1f, 0x8b]);
+    if let Some(error) = no_dump(name, start) {
+        return Err(error);
+    }
+    let mut feeder =
+        Feeder { name, owners, roles, scan: CopyScan::new(), out: Vec::new(), ownership: Vec::new(), missing: BTreeSet::new() };
+    feeder.out.extend_from_slice(format!("\\restrict {}\n", restrict_key()).as_bytes());
+    let mut piece = vec![0; READ_BYTES];
+    let outcome = if is_gzip {
+        feeder.pump(&mut gzip::decoder(&mut raw), &mut piece, &mut psql)?
+    } else {
+        feeder.pump(&mut raw, &mut piece, &mut psql)?
+    };
+    let Some((scanned, ownership)) = outcome else { return Ok(Fed::Refused) };
+    // What gzip leaves unread still belongs to the object whose hash is compared.
+    io::copy(&mut raw, &mut io::sink()).map_err(|e| Error::file("read", name, e))?;
+    let hashed = raw.into_inner();
+    Ok(Fed::Whole(Passed { scanned, sha256: hexadecimal(&hashed.hash.finalize()), size_bytes: hashed.size_bytes, ownership }))
+}
+
+/// A key that no dump can contain: psql takes it back with `\unrestrict`.
+pub(super) fn restrict_key() -> String {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+}
+
+fn no_dump(name: &str, start: &[u8]) -> Option<Error> {
+    if start.is_empty() {
+        return Some(Error::invalid(format!("{name} is empty"), "choose another dump: see `pgpersist list`"));
+    }
+    if start.starts_with(&[0x1f, 0x8b]) {
+        return None;
+    }
+    if start.starts_with(b"PGDMP") {
+        let remedy = "load it with `pg_restore --clean --if-exists`, or make a plain dump with `pgpersist dump`";
+        return Some(Error::invalid(format!("{name} is a dump in pg_dump's custom format"), remedy));
+    }
+    let claims_gzip = name.ends_with(".gz");
+    if claims_gzip || start.contains(&0) {
+        let what = if claims_gzip { "is not gzip, though its name says so" } else { "is neither gzip nor SQL text" };
+        return Some(Error::invalid(format!("{name} {what}"), "choose another dump: see `pgpersist list`"));
+    }
+    None
+}
+
+struct Hashed<R> {
+    source: R,
+    hash: Sha256,
+    size_bytes: u64,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        self.size_bytes += count as u64;
+        Ok(count)
+    }
+}
+
+struct Feeder<'a> {
+    name: &'a str,
+    owners: Owners,
+    roles: &'a BTreeSet<String>,
+    scan: CopyScan,
+    out: Vec<u8>,
+    ownership: Vec<u8>,
+    missing: BTreeSet<String>,
+}
+
+impl Feeder<'_> {
+    /// What passed and what was kept for the end; `None` when psql stopped reading.
+    fn pump(mut self, source: &mut impl Read, piece: &mut [u8], psql: &mut impl Write) -> Result<Option<(Scanned, Vec<u8>)>> {
+        loop {
+            let count = match source.read(piece) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.unreadable(error)),
+            };
+            let mut taken = Taken {
+                owners: self.owners,
+                roles: self.roles,
+                out: &mut self.out,
+                ownership: &mut self.ownership,
+                missing: &mut self.missing,
+            };
+            self.scan.feed_through(&piece[..count], &mut |piece| taken.take(piece));
+            self.judge()?;
+            if !write(psql, &mut self.out, self.name)? {
+                return Ok(None);
+            }
+        }
+        let mut taken = Taken {
+            owners: self.owners,
+            roles: self.roles,
+            out: &mut self.out,
+            ownership: &mut self.ownership,
+            missing: &mut self.missing,
+        };
+        let scan = std::mem::take(&mut self.scan);
+        let scanned = scan.finish_through(&mut |piece| taken.take(piece));
+        self.judge_whole(&scanned)?;
+        if !write(psql, &mut self.out, self.name)? {
+            return Ok(None);
+        }
+        Ok(Some((scanned, self.ownership)))
+    }
+
+    /// What need not wait for the end.
+    fn judge(&self) -> Result<()> {
+        let (name, scanned) = (self.name, self.scan.so_far());
+        self.judge_scanned(scanned)?;
+        if self.ownership.len() > MOST_OWNERSHIP {
+            return Err(Error::invalid(
+                format!("{name} has more than {} MiB of statements about ownership", MOST_OWNERSHIP / 1024 / 1024),
+                "if you trust this dump, load it with `--trust`",
+            ));
+        }
+        if !self.missing.is_empty() {
+            let missing = self.missing.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", ");
+            return Err(Error::not_found(
+                format!("{name} gives things to roles that this server does not have: {missing}"),
+                "load the roles first (`gunzip -c globals_….sql.gz | psql`), create them, or load with `--no-owner`",
+            ));
+        }
+        Ok(())
+    }
+
+    fn judge_scanned(&self, scanned: &Scanned) -> Result<()> {
+        let name = self.name;
+        if scanned.leaves_its_database {
+            return Err(Error::invalid(
+                format!("{name} creates databases or connects to others, as the output of `pg_dump -C` and `pg_dumpall` does"),
+                "load it by hand (`gunzip -c FILE | psql -X -v ON_ERROR_STOP=1 postgres`), or dump each database by itself",
+            ));
+        }
+        if let Some(command) = scanned.meta_commands.first() {
+            return Err(Error::invalid(
+                format!("{name} holds the psql command `{}`, which a dump never has", command.escape_debug()),
+                "somebody changed this file: do not load it; choose another dump",
+            ));
+        }
+        Ok(())
+    }
+
+    fn judge_whole(&self, scanned: &Scanned) -> Result<()> {
+        self.judge_scanned(scanned)?;
+        self.judge()?;
+        let name = self.name;
+        if !scanned.has_content && !scanned.has_header {
+            return Err(Error::invalid(format!("{name} holds no SQL"), "choose another dump: see `pgpersist list`"));
+        }
+        if scanned.is_cut_off || (scanned.has_header && !scanned.has_trailer) {
+            return Err(Error::damaged(
+                format!("{name} is cut off: its last lines are missing"),
+                "choose another dump: see `pgpersist list`",
+            ));
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, error: io::Error) -> Error {
+        match error.kind() {
+            // flate2 tells these two and `InvalidData` for what gunzip calls "unexpected end of file" and "crc error".
+            io::ErrorKind::UnexpectedEof => Error::damaged(
+                format!("{} is cut off in the middle of its compressed data", self.name),
+                "choose another dump: see `pgpersist list`",
+            ),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+                Error::damaged(format!("{} does not decompress: {error}", self.name), "choose another dump: see `pgpersist list`")
+            }
+            _ => Error::file("read", self.name, error),
+        }
+    }
+}
+
+/// Where a piece goes: to psql, to the end, or nowhere.
+struct Taken<'a> {
+    owners: Owners,
+    roles: &'a BTreeSet<String>,
+    out: &'a mut Vec<u8>,
+    ownership: &'a mut Vec<u8>,
+    missing: &'a mut BTreeSet<String>,
+}
+
+impl Taken<'_> {
+    fn take(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Text(bytes) | Piece::Comment(bytes) | Piece::CopyData(bytes, _) => self.out.extend_from_slice(bytes),
+            Piece::CopyEnd => {}
+            // The pair around the dump, which the scan knows; any other ends the load before it gets here.
+            Piece::MetaCommand(line) => self.skip(line),
+            Piece::Statement(statement) => {
+                let ownership = ownership::of(statement);
+                match &ownership {
+                    Ownership::Owner(role) if self.owners != Owners::Never && !self.roles.contains(role) => {
+                        self.missing.insert(role.clone());
+                    }
+                    _ => {}
+                }
+                match (self.owners, ownership) {
+                    (Owners::InPlace, _) | (_, Ownership::None) => self.out.extend_from_slice(statement),
+                    (Owners::Later, _) => {
+                        self.ownership.extend_from_slice(statement);
+                        self.ownership.push(b'\n');
+                        self.skip(statement);
+                    }
+                    (Owners::Never, _) => self.skip(statement),
+                }
+            }
+        }
+    }
+
+    /// Leaves as many line breaks as there were, so that psql's line numbers are those of the dump, plus one.
+    fn skip(&mut self, bytes: &[u8]) {
+        let lines = memchr::memchr_iter(b'\n', bytes).count();
+        self.out.resize(self.out.len() + lines, b'\n');
+    }
+}
+
+/// `false` when psql has ended.
+fn write(psql: &mut impl Write, out: &mut Vec<u8>, name: &str) -> Result<bool> {
+    match psql.write_all(out) {
+        Ok(()) => {
+            out.clear();
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::file("hand psql", name, error)),
+    }
+}
+
+/// Reads what psql prints and returns the numbers of its answers `COPY n`, in order.
+///
+/// # Errors
+/// What reading the pipe returns.
+pub(super) fn copy_tags(mut psql: impl Read) -> io::Result<Vec<u64>> {
+    // Other lines can be of any length: results of queries. Only the beginning of each is kept.
+    const KEPT: usize = 32;
+    let (mut tags, mut line, mut piece) = (Vec::new(), Vec::with_capacity(KEPT), vec![0; 8192]);
+    loop {
+        let count = match psql.read(&mut piece) {
+            Ok(0) => return Ok(tags),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        for &byte in &piece[..count] {
+            if byte != b'\n' {
+                if line.len() < KEPT {
+                    line.push(byte);
+                }
+                continue;
+            }
+            if let Some(rows) = line.strip_prefix(b"COPY ").and_then(|rows| std::str::from_utf8(rows).ok()?.parse().ok()) {
+                tags.push(rows);
+            }
+            line.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    const DUMP: &str = "--\n-- PostgreSQL database dump\n--\n\n\\restrict k\n\nCREATE TABLE public.t (a text);\nALTER TABLE public.t OWNER TO app;\n\
+        COPY public.t (a) FROM stdin;\n\\\\.\n\\.\n\n--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict k\n\n";
+
+    fn zipped(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn fed(name: &str, bytes: &[u8], owners: Owners) -> Result<(String, Passed)> {
+        let mut out = Vec::new();
+        match feed(name, bytes, owners, &BTreeSet::from(["app".to_owned()]), &mut out)? {
+            Fed::Whole(passed) => Ok((String::from_utf8(out).unwrap(), passed)),
+            Fed::Refused => panic!("nobody refuses"),
+        }
+    }
+
+    #[test]
+    fn the_dumps_own_restrict_is_replaced_by_ours() {
+        for bytes in [zipped(DUMP), DUMP.as_bytes().to_vec()] {
+            let (script, passed) = fed("x.sql", &bytes, Owners::InPlace).unwrap();
+            let (ours, rest) = script.split_once('\n').unwrap();
+            assert!(ours.starts_with("\\restrict ") && ours.len() == 74, "{ours}");
+            assert_eq!(rest, DUMP.replace("\\restrict k", "").replace("\\unrestrict k", ""));
+            assert_eq!(passed.size_bytes, bytes.len() as u64);
+            assert_eq!(passed.sha256, hexadecimal(&Sha256::digest(&bytes)));
+            assert_eq!(passed.scanned.copies, [1]);
+        }
+    }
+
+    #[test]
+    fn ownership_waits_for_the_end() {
+        let (script, passed) = fed("x", &zipped(DUMP), Owners::Later).unwrap();
+        assert!(!script.contains("OWNER") && script.contains("CREATE TABLE"));
+        assert_eq!(passed.ownership, b"ALTER TABLE public.t OWNER TO app;\n");
+        assert!(fed("x", &zipped(DUMP), Owners::Never).unwrap().1.ownership.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_dump_is_told_apart() {
+        let whole = zipped(DUMP);
+        let mut bit = whole.clone();
+        let middle = bit.len() / 2;
+        bit[middle] ^= 0x10;
+        let cases: [(&str, Vec<u8>, ErrorKind); 11] = [
+            ("empty", Vec::new(), ErrorKind::Invalid),
+            ("empty.sql.gz", zipped(""), ErrorKind::Invalid),
+            ("text.sql.gz", b"SELECT 1;\n".to_vec(), ErrorKind::Invalid),
+            ("bytes", b"\x7fELF\0\0".to_vec(), ErrorKind::Invalid),
+            ("custom", b"PGDMP\x01\x0e".to_vec(), ErrorKind::Invalid),
+            ("cut.sql.gz", whole[..whole.len() - 20].to_vec(), ErrorKind::Damaged),
+            ("bit.sql.gz", bit, ErrorKind::Damaged),
+            ("short.sql.gz", zipped(&DUMP[..DUMP.len() / 2]), ErrorKind::Damaged),
+            ("copy.sql", b"COPY t FROM stdin;\n1\n".to_vec(), ErrorKind::Damaged),
+            ("connect.sql", b"CREATE DATABASE x;\n\\connect x\nSELECT 1;\n".to_vec(), ErrorKind::Invalid),
+            ("shell.sql.gz", zipped(&DUMP.replace("CREATE", "\\! id\nCREATE")), ErrorKind::Invalid),
+        ];
+        for (name, bytes, kind) in cases {
+            let error = fed(name, &bytes, Owners::Later).unwrap_err();
+            assert_eq!(error.kind(), kind, "{name}: {error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_role_ends_the_load_at_once() {
+        let error = fed("x", DUMP.replace("app;", "gone;").as_bytes(), Owners::Later).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("`gone`"), "{error}");
+    }
+
+    #[test]
+    fn answers_of_copy_are_read_between_other_lines() {
+        assert_eq!(copy_tags(&b"SET\nCOPY 12\n1\nCOPY 0\nCOPYING 3\nCOPY x\nCOPY 7"[..]).unwrap(), [12, 0]);
+    }
+}

@@ -1,0 +1,20 @@
+//! Logical backup: plain `.sql.gz` that any `psql` can read without us.
+
+pub mod cluster_card;
+pub mod copy_scan;
+pub mod database_state;
+pub mod dump;
+pub mod gzip;
+pub mod load;
+mod load_script;
+pub mod name;
+pub mod object_reader;
+mod ownership;
+pub mod prune_plan;
+pub mod psql_script;
+mod scratch_database;
+pub mod shelf;
+pub mod side_file;
+mod store_output;
+mod system_identifier;
+pub mod verify;

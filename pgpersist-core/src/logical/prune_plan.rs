@@ -1,0 +1,188 @@
+//! [`PrunePlan`]: which dumps go and which stay, with reasons; made first, shown or carried out after.
+//!
+//! - Each database is judged by itself. A dump whose database nothing tells stays, and so does everything of other clusters.
+//! - Beyond what [`retention`](crate::retention) promises, the newest dump that has a side file and its size stays: one
+//!   without is only believed to be good.
+//! - A dump of roles stays as long as a dump that stays would be loaded with it: the newest one beside it or at the top that
+//!   is not later than the dump, else the oldest later one. One that is newer than every dump beside it stays too.
+//! - A side file goes with its dump; one that outlived its dump by a day goes as well.
+//! - Nothing is touched that has not exactly the name of a dump, or of its side file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use time::{Duration, OffsetDateTime};
+
+use crate::error::Result;
+use crate::logical::shelf::{Contents, DumpEntry, DumpState, Globals, Shelf};
+use crate::retention::{self, Decision, Item, Retention};
+use crate::store::{BackupStore, ObjectKey, ObjectMeta};
+
+/// How old the side file of nothing must be to be removed: its dump may be on its way.
+const ORPHAN_AGE: Duration = Duration::DAY;
+
+/// What pruning would do. As JSON it is what `prune` reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PrunePlan {
+    /// What stays.
+    pub kept: Vec<Kept>,
+    /// What goes: first the dumps, the oldest first, then what belonged to them.
+    pub dropped: Vec<Dropped>,
+    /// How much that frees, side files included.
+    pub freed_bytes: u64,
+    #[serde(skip)]
+    dumps: usize,
+    #[serde(skip)]
+    dumps_dropped: usize,
+}
+
+/// Something that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// Its path in the store.
+    pub name: ObjectKey,
+    /// Why.
+    pub reason: String,
+}
+
+/// Something that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Its path in the store.
+    pub name: ObjectKey,
+    /// Why.
+    pub reason: String,
+    /// Its size, without its side file.
+    pub size_bytes: u64,
+    #[serde(skip)]
+    side_file: Option<ObjectKey>,
+}
+
+impl Shelf {
+    /// Decides what `retention` lets go at this moment. Reads the store and changes nothing.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn prune_plan(&self, retention: &Retention, now: OffsetDateTime) -> Result<PrunePlan> {
+        Ok(PrunePlan::new(&self.contents().await?, retention, now))
+    }
+}
+
+impl PrunePlan {
+    fn new(contents: &Contents, retention: &Retention, now: OffsetDateTime) -> Self {
+        let mut plan = Self { kept: Vec::new(), dropped: Vec::new(), freed_bytes: 0, dumps: 0, dumps_dropped: 0 };
+        let mut staying: Vec<&DumpEntry> = contents.foreign.iter().collect();
+        let mut by_database: BTreeMap<&str, Vec<&DumpEntry>> = BTreeMap::new();
+        for entry in &contents.ours {
+            match &entry.database {
+                Some(database) => by_database.entry(database).or_default().push(entry),
+                None => {
+                    staying.push(entry);
+                    plan.keep(&entry.name, "nothing tells its database");
+                }
+            }
+        }
+        let mut leaving = Vec::new();
+        for entries in by_database.values() {
+            for (entry, decision) in entries.iter().zip(decide(retention, entries, now)) {
+                plan.dumps += 1;
+                if decision.keep {
+                    staying.push(entry);
+                    plan.keep(&entry.name, decision.reason);
+                } else {
+                    leaving.push((entry, decision.reason));
+                }
+            }
+        }
+        // A kill in between leaves the newer ones.
+        leaving.sort_by_key(|(entry, _)| entry.named);
+        plan.dumps_dropped = leaving.len();
+        for (entry, reason) in leaving {
+            plan.drop(&entry.name, reason, entry.size_bytes, entry.side_object.as_ref());
+        }
+        if !retention.is_empty() {
+            plan.globals(&contents.globals, &staying);
+            plan.orphans(&contents.orphans, now);
+        }
+        plan
+    }
+
+    fn keep(&mut self, name: &ObjectKey, reason: impl Into<String>) {
+        self.kept.push(Kept { name: name.clone(), reason: reason.into() });
+    }
+
+    fn drop(&mut self, name: &ObjectKey, reason: impl Into<String>, size_bytes: u64, side_object: Option<&ObjectMeta>) {
+        self.freed_bytes += size_bytes + side_object.map_or(0, |side_object| side_object.size_bytes);
+        let side_file = side_object.map(|side_object| side_object.key.clone());
+        self.dropped.push(Dropped { name: name.clone(), reason: reason.into(), size_bytes, side_file });
+    }
+
+    fn globals(&mut self, globals: &[Globals], staying: &[&DumpEntry]) {
+        let needed: BTreeSet<_> = staying.iter().filter_map(|dump| loaded_with(dump, globals)).collect();
+        for one in globals {
+            let key = &one.object.key;
+            let beside = |dump: &&&DumpEntry| key.folder().is_none() || dump.name.folder() == key.folder();
+            let followed = staying.iter().filter(beside).any(|dump| dump.named_time() > one.named.time());
+            if needed.contains(key) {
+                self.keep(key, "a dump that is kept needs it");
+            } else if followed {
+                self.drop(key, "no dump that is kept needs it", one.object.size_bytes, one.side_object.as_ref());
+            } else {
+                self.keep(key, "newer than the dumps beside it");
+            }
+        }
+    }
+
+    fn orphans(&mut self, orphans: &[ObjectMeta], now: OffsetDateTime) {
+        for orphan in orphans.iter().filter(|orphan| orphan.modified.saturating_add(ORPHAN_AGE) < now) {
+            self.drop(&orphan.key, "the side file of a dump that is gone", orphan.size_bytes, None);
+        }
+    }
+
+    /// Whether more than half of the dumps would go at once: something for a person to confirm.
+    pub fn drops_more_than_half(&self) -> bool {
+        self.dumps_dropped * 2 > self.dumps
+    }
+
+    /// Carries the plan out. A dump goes before its side file, so that a kill in between leaves a side file of nothing, which
+    /// a later pruning removes, and never a dump about which nothing is known. May be repeated.
+    ///
+    /// # Errors
+    /// What the store says; what was dropped so far stays dropped.
+    pub async fn execute(&self, store: &dyn BackupStore) -> Result<()> {
+        for dropped in &self.dropped {
+            store.delete(&dropped.name).await?;
+            if let Some(side_file) = &dropped.side_file {
+                store.delete(side_file).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decide(retention: &Retention, entries: &[&DumpEntry], now: OffsetDateTime) -> Vec<Decision> {
+    let item = |entry: &&DumpEntry| Item {
+        name: entry.name.to_string(),
+        taken_at: entry.named_time(),
+        size_bytes: entry.size_bytes,
+        good: entry.is_good(),
+    };
+    let items: Vec<_> = entries.iter().map(item).collect();
+    let mut decisions = retention::plan(retention, &items, now);
+    // The entries are in order, newest first.
+    if let Some(proven) = entries.iter().position(|entry| entry.state == DumpState::Complete)
+        && !decisions[proven].keep
+    {
+        decisions[proven].keep = true;
+        decisions[proven].reason = "the newest one that is known to be complete is never dropped".to_owned();
+    }
+    decisions
+}
+
+/// The dump of roles that a dump would be loaded with.
+fn loaded_with<'a>(dump: &DumpEntry, globals: &'a [Globals]) -> Option<&'a ObjectKey> {
+    let beside = |one: &&Globals| one.object.key.folder().is_none() || one.object.key.folder() == dump.name.folder();
+    let rank = |one: &&Globals| (one.named.time(), one.object.key.folder() == dump.name.folder());
+    let (before, after): (Vec<_>, Vec<_>) = globals.iter().filter(beside).partition(|one| one.named.time() <= dump.named_time());
+    before.into_iter().max_by_key(rank).or_else(|| after.into_iter().min_by_key(rank)).map(|one| &one.object.key)
+}

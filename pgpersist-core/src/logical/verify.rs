@@ -1,0 +1,275 @@
+//! Whether dumps are whole: quickly, by their size and ends, or fully, by reading every byte.
+//!
+//! A full verification compares the SHA-256 with the side file, unpacks every gzip member to its end, which checks their
+//! CRC-32, reads the SQL up to pg_dump's last line, and compares the rows of each table. It keeps at most
+//! four ranges of 4 MiB in memory.
+
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes};
+use flate2::read::MultiGzDecoder;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::logical::copy_scan::{CopyScan, Scanned};
+use crate::logical::shelf::{DumpEntry, DumpState};
+use crate::logical::side_file::SideFile;
+use crate::progress::{Event, ProgressSink};
+use crate::store::{BackupStore, ObjectKey};
+use crate::workers;
+
+/// How much is read at a time: 4 MiB.
+const RANGE: u64 = 4 << 20;
+/// How many ranges may wait for the one that unpacks.
+const WAITING: usize = 2;
+/// The smallest gzip member: a header of 10 bytes, an empty block of 2, a trailer of 8.
+const SMALLEST_GZIP: u64 = 20;
+
+/// How much is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Existence, size, first and last bytes: milliseconds. Without a side file a dump that was cut off passes.
+    Quick,
+    /// Everything.
+    Full,
+}
+
+/// A dump to be verified, and what is known about it.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its path in the store.
+    pub name: ObjectKey,
+    /// What it must be like, where that is known.
+    pub side_file: Option<SideFile>,
+    /// What is wrong with it already.
+    pub damage: Option<String>,
+}
+
+impl Subject {
+    /// A dump of which nothing is known, such as one of roles.
+    pub fn new(name: ObjectKey) -> Self {
+        Self { name, side_file: None, damage: None }
+    }
+}
+
+impl From<&DumpEntry> for Subject {
+    fn from(entry: &DumpEntry) -> Self {
+        let damage = if let DumpState::Damaged { reason } = &entry.state { Some(reason.clone()) } else { None };
+        Self { name: entry.name.clone(), side_file: entry.side_file.clone(), damage }
+    }
+}
+
+/// What was found. As JSON it is what `verify` reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// How many dumps were looked at.
+    pub objects: u64,
+    /// Their sizes together, as they lie in the store.
+    pub bytes: u64,
+    /// Those that are not what was written.
+    pub damaged: Vec<DamagedDump>,
+}
+
+/// A dump that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DamagedDump {
+    /// Its path in the store.
+    pub name: ObjectKey,
+    /// What is wrong, and where that is known, where.
+    pub reason: String,
+}
+
+/// Looks at each of the dumps. Damage is a finding, not an error.
+///
+/// # Errors
+/// What the store says when it cannot be read at all.
+pub async fn verify(store: &dyn BackupStore, subjects: &[Subject], depth: Depth, progress: &dyn ProgressSink) -> Result<VerifyReport> {
+    let mut report = VerifyReport::default();
+    for subject in subjects {
+        progress.event(Event::Step(format!("verifying {}", subject.name)));
+        report.objects += 1;
+        let found = match look(store, subject, depth, progress, &mut report.bytes).await {
+            Ok(()) => subject.damage.clone().map_or(Ok(()), |damage| Err(Fault::Damaged(damage))),
+            fault => fault,
+        };
+        match found {
+            Ok(()) => {}
+            Err(Fault::Damaged(reason)) => report.damaged.push(DamagedDump { name: subject.name.clone(), reason }),
+            Err(Fault::Failed(error)) => return Err(error),
+        }
+    }
+    Ok(report)
+}
+
+/// Why a verification ended: the dump, or the way to it.
+enum Fault {
+    Damaged(String),
+    Failed(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::NotFound => Self::Damaged("it is not in the store".to_owned()),
+            ErrorKind::Damaged => {
+                let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+                Self::Damaged(format!("{error}{causes}"))
+            }
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+async fn look(store: &dyn BackupStore, subject: &Subject, depth: Depth, progress: &dyn ProgressSink, bytes: &mut u64) -> Result<(), Fault> {
+    let size = store.head(&subject.name).await?.size_bytes;
+    *bytes += size;
+    if let Some(side_file) = subject.side_file.as_ref().filter(|side_file| side_file.size_bytes != size) {
+        return Err(Fault::Damaged(format!("it has {size} bytes, and its side file tells {}", side_file.size_bytes)));
+    }
+    if size < SMALLEST_GZIP {
+        return Err(Fault::Damaged(format!("it has {size} bytes, which is too short for gzip")));
+    }
+    match depth {
+        Depth::Quick => ends(store, subject, size).await,
+        Depth::Full => whole(store, subject, size, progress).await,
+    }
+}
+
+/// The first bytes and the last ones; see RFC 1952.
+async fn ends(store: &dyn BackupStore, subject: &Subject, size: u64) -> Result<(), Fault> {
+    let header = store.get_range(&subject.name, 0..10).await?;
+    if !header.starts_with(&[0x1f, 0x8b, 8]) || header.get(3).is_none_or(|flags| flags & 0xe0 != 0) {
+        return Err(Fault::Damaged("it does not begin like gzip".to_owned()));
+    }
+    let mut last = store.get_range(&subject.name, size - 4..size).await?;
+    if last.len() != 4 {
+        return Err(Fault::Damaged("it became shorter while it was looked at".to_owned()));
+    }
+    // The size of the last member's text, modulo 2^32: it cannot be more than the whole text has.
+    let member = u64::from(last.get_u32_le());
+    match &subject.side_file {
+        Some(side_file) if member > side_file.uncompressed_bytes => {
+            Err(Fault::Damaged("it does not end like gzip of that length".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What reading the whole dump told.
+struct Content {
+    sha256: String,
+    uncompressed_bytes: u64,
+    text: Result<Scanned, String>,
+}
+
+async fn whole(store: &dyn BackupStore, subject: &Subject, size: u64, progress: &dyn ProgressSink) -> Result<(), Fault> {
+    let (send, receive) = mpsc::channel::<Bytes>(WAITING);
+    // A task of its own, so that unpacking goes on while this waits for the store. It ends with the channel.
+    let reading = tokio::spawn(workers::run(move || Ok(read_all(Ranges { receive, current: Bytes::new(), hash: Sha256::new() }))));
+    let mut place = 0;
+    while place < size {
+        let range = store.get_range(&subject.name, place..(place + RANGE).min(size)).await?;
+        if range.is_empty() {
+            return Err(Fault::Damaged("it became shorter while it was read".to_owned()));
+        }
+        place += range.len() as u64;
+        if send.send(range).await.is_err() {
+            // The reader reads to the end whatever it finds, so it has panicked, which is told below.
+            break;
+        }
+        progress.event(Event::Bytes { done: place, total: Some(size) });
+    }
+    drop(send);
+    let read = reading.await.map_err(|error| Error::Bug(format!("reading a dump failed: {error}")))??;
+    judge(read, subject.side_file.as_ref()).map_err(Fault::Damaged)
+}
+
+fn judge(read: Content, side_file: Option<&SideFile>) -> Result<(), String> {
+    // The hash first: when it is right, whatever else is wrong was so when the dump was written.
+    let hash_is_wrong = side_file.is_some_and(|side_file| side_file.sha256 != read.sha256);
+    let scanned = match read.text {
+        Ok(scanned) => scanned,
+        Err(error) if hash_is_wrong => return Err(format!("its SHA-256 is not that of its side file, and it cannot be unpacked: {error}")),
+        Err(error) => return Err(format!("it cannot be unpacked: {error}")),
+    };
+    if hash_is_wrong {
+        return Err("its SHA-256 is not that of its side file".to_owned());
+    }
+    if !scanned.has_trailer || scanned.is_cut_off {
+        return Err("it ends before the last line of pg_dump".to_owned());
+    }
+    let Some(side_file) = side_file else { return Ok(()) };
+    if side_file.uncompressed_bytes != read.uncompressed_bytes {
+        return Err(format!("its text has {} bytes, and its side file tells {}", read.uncompressed_bytes, side_file.uncompressed_bytes));
+    }
+    for (table, rows) in &side_file.tables {
+        let found = scanned.tables.get(table).copied().unwrap_or(0);
+        if found != *rows {
+            return Err(format!("it holds {found} rows of {table}, and its side file tells {rows}"));
+        }
+    }
+    Ok(())
+}
+
+fn read_all(ranges: Ranges) -> Content {
+    let mut decoder = MultiGzDecoder::new(ranges);
+    let mut scan = CopyScan::new();
+    let mut uncompressed_bytes = 0;
+    let mut buffer = vec![0; 256 << 10];
+    let ended = loop {
+        match decoder.read(&mut buffer) {
+            Ok(0) => break Ok(()),
+            Ok(length) => {
+                uncompressed_bytes += length as u64;
+                scan.feed(&buffer[..length]);
+            }
+            Err(error) => break Err(format!("{error} after {uncompressed_bytes} bytes of text")),
+        }
+    };
+    let sha256 = decoder.into_inner().finish();
+    Content { sha256, uncompressed_bytes, text: ended.map(|()| scan.finish()) }
+}
+
+/// The ranges as they come, as one reader that hashes what passes.
+struct Ranges {
+    receive: mpsc::Receiver<Bytes>,
+    current: Bytes,
+    hash: Sha256,
+}
+
+impl Ranges {
+    /// Whether there is more; takes the next range when the current one is used up.
+    fn fill(&mut self) -> bool {
+        while self.current.is_empty() {
+            match self.receive.blocking_recv() {
+                Some(range) => {
+                    self.hash.update(&range);
+                    self.current = range;
+                }
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Reads what the decoder left, and returns the SHA-256 of everything.
+    fn finish(mut self) -> String {
+        while self.fill() {
+            self.current.clear();
+        }
+        self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Read for Ranges {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.fill() {
+            return Ok(0);
+        }
+        let length = buffer.len().min(self.current.len());
+        self.current.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}

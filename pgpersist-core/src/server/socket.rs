@@ -1,0 +1,87 @@
+//! Which folders hold the server's Unix sockets.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result, Said};
+use crate::fs::durable;
+use crate::server::cluster::Cluster;
+use crate::server::installation::PostgresInstallation;
+use crate::server::spawn::run_as;
+
+/// The longest path that a Unix socket's folder can have, with room for `/.s.PGSQL.65535`.
+const SOCKET_DIRECTORY_MAX: usize = 107 - 16;
+
+/// Where the sockets of a server about to be started go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sockets {
+    /// The folder to name on the command line, where the configured ones will not do.
+    pub(crate) instead: Option<PathBuf>,
+    /// All folders that will hold one.
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+impl Sockets {
+    /// Asks `postgres -C` for the configured folders, which also proves that the configuration can be read at all, and
+    /// takes a private folder when one of them is missing or not ours to write. Blocking.
+    pub(crate) fn choose(cluster: &Cluster, installation: &PostgresInstallation) -> Result<Self> {
+        if let Some(wanted) = &cluster.options().socket_directory {
+            check_configuration(cluster, installation)?;
+            return Ok(Self { instead: Some(wanted.clone()), folders: vec![wanted.clone()] });
+        }
+        let configured = check_configuration(cluster, installation)?;
+        let folders: Vec<PathBuf> = configured.split(',').map(|folder| PathBuf::from(folder.trim().trim_matches('"'))).collect();
+        if configured.is_empty() || !folders.iter().all(|folder| usable(folder)) {
+            let own = private_folder(cluster)?;
+            return Ok(Self { instead: Some(own.clone()), folders: vec![own] });
+        }
+        Ok(Self { instead: None, folders })
+    }
+}
+
+fn usable(folder: &Path) -> bool {
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// The configured socket folders, as the configuration file lists them.
+fn check_configuration(cluster: &Cluster, installation: &PostgresInstallation) -> Result<String> {
+    let mut command = std::process::Command::new(installation.program("postgres")?);
+    run_as(&mut command, cluster.options().os_user.as_ref());
+    let output = command
+        .args(["-C", "unix_socket_directories", "-D"])
+        .arg(cluster.path())
+        .env("LC_ALL", "C")
+        .output()
+        .map_err(|e| Error::file("run", installation.bin_directory().join("postgres"), e))?;
+    if !output.status.success() {
+        return Err(Error::ServerStart {
+            directory: cluster.path().to_owned(),
+            kind: ErrorKind::Invalid,
+            log: Said(String::from_utf8_lossy(&output.stderr).into_owned()),
+            remedy: Some("mend the configuration that it names; nothing was started".to_owned()),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// A folder of our own for the socket: on the volume where its path is short enough, else below `/tmp`.
+fn private_folder(cluster: &Cluster) -> Result<PathBuf> {
+    let own = cluster.directory().own_folder().path().join("socket");
+    if own.as_os_str().len() <= SOCKET_DIRECTORY_MAX {
+        durable::create_directories(&own, 0o700)?;
+        return Ok(own);
+    }
+    let user = rustix::process::geteuid().as_raw();
+    let inode = fs::metadata(cluster.path()).map_err(|e| Error::file("look at", cluster.path(), e))?;
+    let folder = PathBuf::from(format!("/tmp/.pgpersist-{user}-{:x}-{:x}", inode.dev(), inode.ino()));
+    durable::create_directory(&folder, 0o700)?;
+    let made = fs::symlink_metadata(&folder).map_err(|e| Error::file("look at", &folder, e))?;
+    if !made.is_dir() || made.uid() != user || made.mode() & 0o077 != 0 {
+        return Err(Error::refused(
+            format!("{} belongs to somebody else", folder.display()),
+            "remove it, or set `unix_socket_directories` in `[cluster.settings]`",
+        ));
+    }
+    Ok(folder)
+}
