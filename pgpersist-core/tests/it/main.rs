@@ -9,6 +9,7 @@ mod continue_as;
 mod control_file;
 mod floors;
 mod logical;
+mod migration;
 mod postmaster_pid;
 mod shelf;
 mod store_contract;
