@@ -4,6 +4,8 @@ pub mod cluster_card;
 pub mod copy_scan;
 pub mod database_state;
 pub mod dump;
+pub mod dump_cluster;
+pub mod globals;
 pub mod gzip;
 pub mod load;
 mod load_script;

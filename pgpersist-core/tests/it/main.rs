@@ -13,3 +13,4 @@ mod migration;
 mod postmaster_pid;
 mod shelf;
 mod store_contract;
+mod temporary;
