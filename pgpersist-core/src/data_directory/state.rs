@@ -83,6 +83,9 @@ impl State {
         }
         Ok(match cluster_files(directory, &control_path) {
             Ok(files) => Self::Cluster(files),
+            Err(_) if was_migrated(directory) => {
+                Self::Damaged { reason: "it was migrated to another directory, and its pg_control set aside".to_owned() }
+            }
             Err(reason) => Self::Damaged { reason },
         })
     }

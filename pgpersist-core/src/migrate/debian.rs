@@ -70,7 +70,9 @@ impl DebianCluster {
 
     /// How to take back what [`DebianCluster::point_to`] did, a command a line.
     pub(crate) fn undo(&self) -> Vec<String> {
-        ["postgresql.conf", "start.conf"].iter().map(|name| format!("mv {0}/{name}.{FORMER} {0}/{name}", self.folder.display())).collect()
+        let kept = |name: &&str| self.folder.join(format!("{name}.{FORMER}")).exists();
+        let back = |name| format!("mv {0}/{name}.{FORMER} {0}/{name}", self.folder.display());
+        ["postgresql.conf", "start.conf"].into_iter().filter(kept).map(back).collect()
     }
 }
 
@@ -136,7 +138,7 @@ fn replace(path: &Path, former: &[u8], new: &[u8]) -> Result<()> {
 }
 
 fn last_value(bytes: &[u8], name: &str) -> Option<String> {
-    bytes.split(|byte| *byte == b'\n').filter_map(Setting::parse).filter(|setting| setting.name == name).last().map(|s| s.value)
+    bytes.split(|byte| *byte == b'\n').filter_map(Setting::parse).filter(|setting| setting.name == name).next_back().map(|s| s.value)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

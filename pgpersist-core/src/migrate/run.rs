@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::data_directory::identity::IdentityCard;
-use crate::data_directory::own_folder::OwnFolder;
+use crate::data_directory::own_folder::{OwnFolder, Whereabouts};
 use crate::data_directory::staging;
 use crate::data_directory::state::{MIGRATE, MIGRATED_CONTROL_FILE, State};
 use crate::error::{Error, ErrorKind, Result, Said};
@@ -281,6 +281,7 @@ impl Migration<'_> {
 
     /// Step 5. From here on the source does not start any more.
     async fn set_source_aside(&self, plan: &MigrationPlan) -> Result<()> {
+        source_server::ensure_quiet(self.source, self.options.consent, self.options.stop_timeout).await?;
         let (from, copied) = (plan.from.clone(), self.folder().control_file());
         workers::run(move || {
             let control = from.join(CONTROL_FILE_PATH);
@@ -307,22 +308,18 @@ impl Migration<'_> {
             Some(cluster) => Some(cluster),
             None => workers::run(move || DebianCluster::find(&etc_root, &to)).await?,
         };
-        let mut undo = vec![
-            format!("pgpersist stop -D {}", plan.to.display()),
-            format!("mv {} {}.undone", plan.to.display(), plan.to.display()),
-            format!("mv {0}/{MIGRATED_CONTROL_FILE} {0}/{CONTROL_FILE_PATH}", plan.from.display()),
-        ];
+        let mut undo = undo(plan, self.target.directory().own_folder().whereabouts());
         if let Some(cluster) = debian {
-            undo.extend(cluster.undo());
-            let (to, folder) = (plan.to.clone(), cluster.folder.clone());
-            if let Err(error) = workers::run(move || cluster.point_to(&to)).await {
-                let folder = folder.display();
+            let (to, turned) = (plan.to.clone(), cluster.clone());
+            if let Err(error) = workers::run(move || turned.point_to(&to)).await {
+                let folder = cluster.folder.display();
                 self.warn(format!(
                     "{error} ({}): set data_directory = '{}' in {folder}/postgresql.conf and `manual` in {folder}/start.conf by hand",
                     error.causes().join(": "),
                     plan.to.display(),
                 ));
             }
+            undo.extend(cluster.undo());
         }
         let (bytes, files) =
             if plan.action == MigrationAction::Finish { self.size_of_target(plan).await? } else { (plan.bytes, plan.files) };
@@ -369,6 +366,19 @@ impl Migration<'_> {
             self.warn(format!("the server in {from} is stopped and its data is untouched: repeat the migration, or start it again"));
         }
     }
+}
+
+/// How to go back to the source, a command a line: the new place is made unusable first, then the source usable.
+fn undo(plan: &MigrationPlan, whereabouts: Whereabouts) -> Vec<String> {
+    let (from, to) = (plan.from.display(), plan.to.display());
+    vec![
+        format!("pgpersist stop -D {to}"),
+        match whereabouts {
+            Whereabouts::Beside => format!("mv {to} {to}.undone"),
+            Whereabouts::Inside => format!("mv {to}/{CONTROL_FILE_PATH} {to}/{CONTROL_FILE_PATH}.undone"),
+        },
+        format!("mv {from}/{MIGRATED_CONTROL_FILE} {from}/{CONTROL_FILE_PATH}"),
+    ]
 }
 
 /// The copying of one run.

@@ -153,11 +153,11 @@ fn stays_behind(relative: &Path) -> bool {
     let deeper = parts.next().is_some();
     let name = relative.file_name().unwrap_or_default().as_bytes();
     let is = |text: &&str| first == OsStr::new(text);
-    if !deeper && (first == FOLDER_NAME || OF_THE_SERVER.iter().any(|text| is(&text))) {
+    if !deeper && (first == FOLDER_NAME || OF_THE_SERVER.iter().any(is)) {
         return true;
     }
     let temporary_relation = RelationFile::classify(relative).is_some_and(|file| file.temporary_of.is_some());
-    (deeper && EMPTIED.iter().any(|text| is(&text)))
+    (deeper && EMPTIED.iter().any(is))
         || temporary_relation
         || relative == Path::new(CONTROL_FILE_PATH)
         || relative == Path::new(MIGRATED_CONTROL_FILE)

@@ -374,6 +374,41 @@ async fn debians_configuration_comes_along_and_nothing_outside_is_needed() {
 }
 
 #[tokio::test]
+async fn a_server_of_debians_tools_is_stopped_and_stays_down() {
+    let place = Place::new().await;
+    let etc = debian(&place);
+    let mut postgres = place.installation.command("postgres");
+    postgres.arg("-D").arg(&place.source).arg("-c").arg(format!("config_file={}", etc.join("postgresql.conf").display()));
+    let mut server = postgres.args(["-c", "listen_addresses="]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + TIMEOUT;
+    while !Presence::of(&place.source).unwrap().running().is_some_and(|file| file.is_ready()) {
+        assert!(Instant::now() < deadline && server.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let planned = plan(&place.cluster(&place.source), &place.cluster(&place.target), &place.options()).await.unwrap();
+    assert!(planned.steps.iter().any(|step| step.contains(etc.to_str().unwrap())), "{:?}", planned.steps);
+    let ended = tokio::task::spawn_blocking(move || server.wait());
+    let report = place.migrate_with(&MigrateOptions { consent: true, ..place.options() }).await.unwrap();
+    assert!(report.downtime_s > 0.0 && ended.await.unwrap().is_ok());
+    assert_eq!(place.serve_target().await, "1000|500500");
+    assert_eq!(place.psql("show work_mem"), "5MB");
+}
+
+#[tokio::test]
+async fn programs_of_another_major_are_told_apart_before_anything_is_touched() {
+    let place = Place::new().await;
+    let bin = own(&place.scratch, "bin");
+    write(&bin.join("postgres"), "#!/bin/sh\necho 'postgres (PostgreSQL) 13.1'\n");
+    fs::set_permissions(bin.join("postgres"), fs::Permissions::from_mode(0o755)).unwrap();
+    let other = Installation { bin, ..place.installation.clone() };
+    let target = cluster(&place.target, place.scratch.path(), &other);
+    let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
+    let error = migrate(&place.cluster(&place.source), &target, &place.options(), &progress).await.unwrap_err();
+    assert!(matches!(error, Error::WrongMajor { .. }), "{error}");
+    assert!(!place.scratch.join("volume/.pgpersist").exists());
+}
+
+#[tokio::test]
 async fn a_key_that_cannot_be_read_turns_tls_off_with_a_warning() {
     let place = Place::new().await;
     debian(&place);
