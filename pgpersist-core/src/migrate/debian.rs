@@ -138,7 +138,7 @@ fn replace(path: &Path, former: &[u8], new: &[u8]) -> Result<()> {
 }
 
 fn last_value(bytes: &[u8], name: &str) -> Option<String> {
-    bytes.split(|byte| *byte == b'\n').filter_map(Setting::parse).filter(|setting| setting.name == name).next_back().map(|s| s.value)
+    bytes.split(|byte| *byte == b'\n').filter_map(Setting::parse).rfind(|setting| setting.name == name).map(|setting| setting.value)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

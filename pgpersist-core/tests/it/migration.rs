@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::data_directory::state::State;
 use pgpersist_core::error::{Error, ErrorKind};
-use pgpersist_core::init::plan::{InitWishes, Knowledge};
+use pgpersist_core::init::plan::InitWishes;
 use pgpersist_core::init::ready::{InitOptions, make_ready};
 use pgpersist_core::migrate::plan::MigrationAction;
 use pgpersist_core::migrate::run::{MigrateOptions, MigrateReport, migrate, plan};
@@ -77,8 +77,7 @@ impl Place {
     }
 
     async fn migrate_with(&self, options: &MigrateOptions) -> Result<MigrateReport, Error> {
-        let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-        migrate(&self.cluster(&self.source), &self.cluster(&self.target), options, &progress).await
+        migrate(&self.cluster(&self.source), &self.cluster(&self.target), options, &silent()).await
     }
 
     /// What psql, which knows nothing of us, says.
@@ -100,7 +99,7 @@ impl Place {
             wishes: InitWishes { allow_ephemeral: true, ..InitWishes::default() },
         };
         let cluster = self.cluster(&self.target);
-        assert_eq!(make_ready(&cluster, Knowledge::default(), &options, &Silent).await.unwrap().action, "adopted");
+        assert_eq!(make_ready(&cluster, None, &options, &silent()).await.unwrap().action, "adopted");
         start(&cluster, &StartOptions::default()).await.unwrap();
         self.psql("select count(*), sum(amount) from orders")
     }
@@ -140,6 +139,10 @@ fn cluster(directory: &Path, sockets: &Path, installation: &Installation) -> Clu
     };
     let search = InstallationSearch { configured: Some(installation.bin.clone()), ..InstallationSearch::default() };
     Cluster::new(Arc::new(LocalDataDirectory::open(directory).unwrap()), search, options)
+}
+
+fn silent() -> Arc<dyn ProgressSink> {
+    Arc::new(Silent)
 }
 
 fn kill(pid: i32, signal: Signal) {
@@ -402,8 +405,7 @@ async fn programs_of_another_major_are_told_apart_before_anything_is_touched() {
     fs::set_permissions(bin.join("postgres"), fs::Permissions::from_mode(0o755)).unwrap();
     let other = Installation { bin, ..place.installation.clone() };
     let target = cluster(&place.target, place.scratch.path(), &other);
-    let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-    let error = migrate(&place.cluster(&place.source), &target, &place.options(), &progress).await.unwrap_err();
+    let error = migrate(&place.cluster(&place.source), &target, &place.options(), &silent()).await.unwrap_err();
     assert!(matches!(error, Error::WrongMajor { .. }), "{error}");
     assert!(!place.scratch.join("volume/.pgpersist").exists());
 }
@@ -500,8 +502,7 @@ async fn only_the_same_migration_goes_on_where_one_stopped() {
     let cluster = place.cluster(&place.target);
     let broken = ClusterOptions { settings: [("no_such_setting".to_owned(), "1".to_owned())].into(), ..cluster.options().clone() };
     let broken = Cluster::new(Arc::clone(cluster.directory()), cluster.search().clone(), broken);
-    let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-    let error = migrate(&place.cluster(&place.source), &broken, &place.options(), &progress).await.unwrap_err();
+    let error = migrate(&place.cluster(&place.source), &broken, &place.options(), &silent()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     assert!(error.causes().concat().contains("no_such_setting"), "{:?}", error.causes());
     assert_eq!(place.state(), State::HalfMade { operation: "migrate".into() });
@@ -511,7 +512,7 @@ async fn only_the_same_migration_goes_on_where_one_stopped() {
         superuser: "postgres".into(),
         wishes: InitWishes { allow_ephemeral: true, ..InitWishes::default() },
     };
-    let error = make_ready(&cluster, Knowledge::default(), &init, &Silent).await.unwrap_err();
+    let error = make_ready(&cluster, None, &init, &silent()).await.unwrap_err();
     assert!(error.remedy().unwrap().contains("pgpersist migrate"), "{error}");
     assert!(folder.join("data/PG_VERSION").exists(), "init leaves the unfinished migration alone");
 
@@ -533,12 +534,11 @@ fn worker() {
     let installation = Installation::all().pop().unwrap();
     let options = MigrateOptions { consent: true, etc_root: words[2].join("etc"), ..MigrateOptions::default() };
     let (source, target) = (cluster(&words[0], &words[2], &installation), cluster(&words[1], &words[2], &installation));
-    let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap()
-        .block_on(migrate(&source, &target, &options, &progress))
+        .block_on(migrate(&source, &target, &options, &silent()))
         .unwrap();
 }
 
