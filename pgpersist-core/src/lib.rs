@@ -8,6 +8,7 @@ pub mod error;
 pub mod fs;
 pub mod init;
 pub mod logical;
+pub mod migrate;
 pub mod pg;
 pub mod progress;
 pub mod retention;

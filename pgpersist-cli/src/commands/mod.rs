@@ -7,6 +7,7 @@ mod dump;
 mod init;
 mod list;
 mod load;
+mod migrate;
 mod prune;
 mod restart;
 mod start;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Stop(stop::Args),
     Restart(restart::Args),
     Status(status::Args),
+    Migrate(migrate::Args),
     Dump(dump::Args),
     Load(load::Args),
     List(list::Args),
@@ -59,6 +61,7 @@ impl Command {
             Self::Stop(args) => stop::run(args, context),
             Self::Restart(args) => restart::run(args, context),
             Self::Status(args) => status::run(args, context),
+            Self::Migrate(args) => migrate::run(args, context),
             Self::Dump(args) => dump::run(args, context),
             Self::Load(args) => load::run(args, context),
             Self::List(args) => list::run(args, context),
@@ -74,6 +77,7 @@ impl Command {
     /// The command's own options that set a key of the configuration, such as `prune --keep-days`.
     pub(crate) fn flags(&self) -> Vec<Flag> {
         match self {
+            Self::Migrate(args) => args.flags(),
             Self::Prune(args) => args.flags(),
             _ => Vec::new(),
         }
@@ -91,6 +95,7 @@ impl Command {
             Self::Init(args) if args.allow_ephemeral => AsRoot::Continue(&[Place::DataAnywhere, Place::Store, Place::Log]),
             Self::Init(_) => AsRoot::Continue(&[Place::Data, Place::Store, Place::Log]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
+            Self::Migrate(_) => AsRoot::Continue(&[Place::DataAnywhere, Place::Log]),
             Self::Dump(_) => AsRoot::Continue(&[Place::Store]),
             _ => AsRoot::Continue(&[]),
         }

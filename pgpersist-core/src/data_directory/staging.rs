@@ -8,11 +8,12 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data_directory::own_folder::{OwnFolder, Whereabouts};
+use crate::data_directory::own_folder::{OwnFolder, STAGING, Whereabouts};
 use crate::error::{Error, Result};
 use crate::fs::durable;
 
@@ -26,8 +27,15 @@ pub(crate) struct Marker {
     pub(crate) format: u32,
     /// What was being done: `init`, `migrate`.
     pub(crate) operation: String,
-    /// The entries of the finished staging folder, each of which is still there or already in place.
+    /// The entries of the finished folder, each of which is still there or already in place.
     pub(crate) entries: Vec<String>,
+    /// The finished folder, below our own.
+    #[serde(default = "staging_folder")]
+    pub(crate) folder: PathBuf,
+}
+
+fn staging_folder() -> PathBuf {
+    PathBuf::from(STAGING)
 }
 
 impl Marker {
@@ -62,7 +70,15 @@ pub fn begin(own: &OwnFolder) -> Result<()> {
 /// # Errors
 /// [`Error::File`]; the directory is then in its old state, or half-made and the next run finishes it.
 pub fn publish(directory: &Path, own: &OwnFolder, operation: &str) -> Result<()> {
-    let staging = own.staging();
+    publish_folder(directory, own, operation, Path::new(STAGING))
+}
+
+/// As [`publish`], for a finished cluster in another folder below our own, which [`recover`] never removes.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_folder(directory: &Path, own: &OwnFolder, operation: &str, folder: &Path) -> Result<()> {
+    let staging = own.path().join(folder);
     durable::sync_tree(&staging)?;
     match own.whereabouts() {
         Whereabouts::Beside => durable::rename(&staging, directory),
@@ -74,7 +90,7 @@ pub fn publish(directory: &Path, own: &OwnFolder, operation: &str) -> Result<()>
                 entries.push(name);
             }
             entries.sort();
-            let marker = Marker { format: 1, operation: operation.to_owned(), entries };
+            let marker = Marker { format: 1, operation: operation.to_owned(), entries, folder: folder.to_owned() };
             let bytes = serde_json::to_vec_pretty(&marker).map_err(|e| Error::Bug(format!("could not write a marker: {e}")))?;
             durable::write(&own.half_made_marker(), &bytes, 0o600)?;
             finish(directory, own)
@@ -105,7 +121,8 @@ fn finish(directory: &Path, own: &OwnFolder) -> Result<()> {
     let Some(marker) = Marker::read(&marker_path)? else {
         return Ok(());
     };
-    let staging = own.staging();
+    let staging = own.path().join(&marker.folder);
+    take_mode(directory, &staging)?;
     let aside = staging.join(CONTROL_ASIDE);
     let staged_control = staging.join("global/pg_control");
     if staged_control.exists() {
@@ -144,10 +161,22 @@ fn finish(directory: &Path, own: &OwnFolder) -> Result<()> {
     durable::remove_tree(&staging)
 }
 
+/// The root of a fresh volume is open to all, and PostgreSQL refuses a data directory that is. Of a directory that is not
+/// ours alone the mode stays: the server will say what is wrong with it.
+fn take_mode(directory: &Path, staging: &Path) -> Result<()> {
+    let Ok(wanted) = fs::metadata(staging) else { return Ok(()) };
+    let now = fs::metadata(directory).map_err(|e| Error::file("look at", directory, e))?;
+    let me = rustix::process::geteuid();
+    if now.mode() & 0o7777 == wanted.mode() & 0o7777 || !(me.is_root() || me.as_raw() == now.uid()) {
+        return Ok(());
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(wanted.mode() & 0o7777))
+        .map_err(|e| Error::file("set the permissions of", directory, e))?;
+    durable::sync_directory(directory)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::data_directory::own_folder::FOLDER_NAME;
 
@@ -183,7 +212,12 @@ mod tests {
         for done in 0..=4_usize {
             let (_volume, directory, own) = mount_point();
             stage(&own);
-            let marker = Marker { format: 1, operation: "init".into(), entries: ["PG_VERSION", "base", "global"].map(String::from).into() };
+            let marker = Marker {
+                format: 1,
+                operation: "init".into(),
+                entries: ["PG_VERSION", "base", "global"].map(String::from).into(),
+                folder: staging_folder(),
+            };
             durable::write(&own.half_made_marker(), &serde_json::to_vec(&marker).unwrap(), 0o600).unwrap();
             if done >= 1 {
                 durable::rename(&own.staging().join("global/pg_control"), &own.staging().join(CONTROL_ASIDE)).unwrap();

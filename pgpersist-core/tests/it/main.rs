@@ -10,6 +10,7 @@ mod control_file;
 mod drill_crash;
 mod floors;
 mod logical;
+mod migration;
 mod postmaster_pid;
 mod shelf;
 mod store_contract;
