@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,9 @@ pub fn publish(directory: &Path, own: &OwnFolder, operation: &str) -> Result<()>
                 entries.push(name);
             }
             entries.sort();
+            // A fresh volume is open to all, and PostgreSQL serves no directory that others can enter.
+            let mode = fs::metadata(&staging).map_err(|e| Error::file("look at", &staging, e))?.permissions().mode() & 0o777;
+            durable::set_permissions(directory, mode)?;
             let marker = Marker { format: 1, operation: operation.to_owned(), entries };
             let bytes = serde_json::to_vec_pretty(&marker).map_err(|e| Error::Bug(format!("could not write a marker: {e}")))?;
             durable::write(&own.half_made_marker(), &bytes, 0o600)?;
@@ -171,10 +175,12 @@ mod tests {
     #[test]
     fn fills_a_mount_point_and_leaves_no_marker() {
         let (_volume, directory, own) = mount_point();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o775)).unwrap();
         stage(&own);
         publish(&directory, &own, "init").unwrap();
         assert_eq!(fs::read(directory.join("global/pg_control")).unwrap(), b"global/pg_control");
         assert!(!own.half_made_marker().exists() && !own.staging().exists());
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
