@@ -347,6 +347,7 @@ fn cluster_options(options: &TemporaryOptions, scratch: &Scratch, port: u16) -> 
         password: options.tcp.then(|| Secret::new(format!("{:032x}", rand::random::<u128>()))),
         host: None,
         os_user: options.os_user.clone(),
+        command_line: BTreeMap::new(),
         socket_directory: Some(scratch.path().to_owned()),
     }
 }
@@ -373,7 +374,7 @@ fn start_ephemeral(cluster: &Cluster, installation: &PostgresInstallation, timeo
             if let Some(user) = &cluster.options().os_user {
                 std::os::unix::fs::fchown(&file, Some(user.uid), Some(user.gid))?;
             }
-            Ok(file.write_all(cluster.settings().render().map_err(io::Error::other)?.as_bytes())?)
+            file.write_all(cluster.settings().render().map_err(io::Error::other)?.as_bytes())
         })
         .map_err(|e| Error::file("write", &settings, e))?;
     let log = cluster.log_file();
