@@ -86,8 +86,8 @@ pub fn publish(directory: &Path, own: &OwnFolder, operation: &str) -> Result<()>
     }
 }
 
-/// Finishes what the marker says was begun, or removes a staging folder that was never finished. Returns whether there
-/// was anything to do. The caller holds the claim.
+/// Finishes what the marker says was begun, or removes a staging folder that was never finished, and removes temporary files
+/// that nobody holds any more. Returns whether there was anything to do. The caller holds the claim.
 ///
 /// # Errors
 /// [`Error::File`]; [`Error::Damaged`] when an entry is neither in staging nor in place.
@@ -98,8 +98,10 @@ pub fn recover(directory: &Path, own: &OwnFolder) -> Result<bool> {
     }
     let leftover = own.staging().exists();
     durable::remove_tree(&own.staging())?;
-    if own.path().is_dir() {
-        durable::sweep(own.path())?;
+    for folder in [own.path(), directory] {
+        if folder.is_dir() {
+            durable::sweep(folder)?;
+        }
     }
     Ok(leftover)
 }
