@@ -90,6 +90,10 @@ pub(super) fn journey() -> Vec<Case> {
             .value("/databases_created/0", "second")
             .then(|cluster| assert_eq!(cluster.databases(), ["customerInvoice", "second"])),
         promise("restart stops and starts", &["restart", "--json"]).value("/changed", true).value("/state", "running").fields(SERVER),
+        promise("what has no dry run refuses to be run dry", &["stop", "--dry-run", "--json"])
+            .code(2)
+            .error("invalid")
+            .then(|cluster| assert!(cluster.postmaster().is_some())),
         promise("stop stops", &["stop", "--json"])
             .value("/changed", true)
             .value("/state", "stopped")

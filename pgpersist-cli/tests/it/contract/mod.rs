@@ -8,6 +8,7 @@ mod case;
 mod cluster;
 mod configuration;
 mod dumps;
+mod migrate;
 mod root;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,7 @@ use crate::support::scratch::Scratch;
 
 /// All lines of the contract.
 fn promises() -> Vec<Case> {
-    let journeys = [cluster::journey(), dumps::journey(), backups::journey(), root::journey()];
+    let journeys = [cluster::journey(), dumps::journey(), backups::journey(), migrate::journey(), root::journey()];
     configuration::table().into_iter().chain(cluster::table()).chain(journeys.into_iter().flatten()).collect()
 }
 
