@@ -100,7 +100,8 @@ pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString])
 
 /// Whether root would have to make the directory, or hand it over empty.
 fn is_to_be_made(path: &Path) -> bool {
-    let empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")));
+    let empty =
+        || std::fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")));
     match rustix::fs::stat(path) {
         Ok(stat) => stat.st_uid == 0 && empty(),
         Err(_) => true,
@@ -187,6 +188,8 @@ impl<'a> Walk<'a> {
                     // The command says better what is wrong with a file.
                     _ => return Ok(()),
                 },
+                // What the user can make without us, the command makes when it is needed.
+                Err(Errno::NOENT) if last && self.user_may_add(&here) => return Ok(()),
                 Err(Errno::NOENT) => self.create(&name, &trust, last)?,
                 Err(error) => return Err(self.failed("look at", error)),
             }
@@ -219,6 +222,11 @@ impl<'a> Walk<'a> {
             () => 0o001,
         };
         stat.st_mode & bit != 0
+    }
+
+    /// Whether the directory is the user's own, to make names in.
+    fn user_may_add(&self, stat: &Stat) -> bool {
+        stat.st_uid == self.user.uid && self.user.uid != self.root && stat.st_mode & 0o300 == 0o300
     }
 
     /// Goes on where a link points to, if root made it.

@@ -7,6 +7,7 @@ mod backups;
 mod case;
 mod cluster;
 mod configuration;
+mod drill;
 mod dumps;
 mod migrate;
 mod root;
@@ -18,7 +19,7 @@ use crate::support::scratch::Scratch;
 
 /// All lines of the contract.
 fn promises() -> Vec<Case> {
-    let journeys = [cluster::journey(), dumps::journey(), backups::journey(), migrate::journey(), root::journey()];
+    let journeys = [cluster::journey(), dumps::journey(), backups::journey(), migrate::journey(), drill::journey(), root::journey()];
     configuration::table().into_iter().chain(cluster::table()).chain(journeys.into_iter().flatten()).collect()
 }
 
