@@ -5,6 +5,7 @@ pub mod config;
 pub mod data_directory;
 pub mod error;
 pub mod fs;
+pub mod health;
 pub mod init;
 pub mod logical;
 pub mod pg;

@@ -8,6 +8,7 @@ mod cluster;
 mod continue_as;
 mod control_file;
 mod floors;
+mod health;
 mod logical;
 mod postmaster_pid;
 mod shelf;
