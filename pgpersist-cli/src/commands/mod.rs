@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod dump;
+mod health;
 mod init;
 mod list;
 mod load;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Stop(stop::Args),
     Restart(restart::Args),
     Status(status::Args),
+    Health(health::Args),
     Dump(dump::Args),
     Load(load::Args),
     List(list::Args),
@@ -38,6 +40,11 @@ pub(crate) enum Command {
     Prune(prune::Args),
     Config(config::Args),
     Completions(completions::Args),
+}
+
+/// What becomes of an error where Nagios asked.
+pub(crate) fn nagios(result: Result<Exit>, context: &Context) -> Result<Exit> {
+    health::nagios(result, context)
 }
 
 /// The formats of most commands.
@@ -57,6 +64,7 @@ impl Command {
             Self::Stop(args) => stop::run(args, context),
             Self::Restart(args) => restart::run(args, context),
             Self::Status(args) => status::run(args, context),
+            Self::Health(args) => health::run(args, context),
             Self::Dump(args) => dump::run(args, context),
             Self::Load(args) => load::run(args, context),
             Self::List(args) => list::run(args, context),
@@ -78,7 +86,10 @@ impl Command {
 
     /// The formats it knows.
     pub(crate) fn formats(&self) -> &'static [Format] {
-        TEXT_AND_JSON
+        match self {
+            Self::Health(_) => &[Format::Text, Format::Json, Format::Prometheus, Format::Nagios],
+            _ => TEXT_AND_JSON,
+        }
     }
 
     /// What becomes of root.
