@@ -136,6 +136,13 @@ impl Drop for Shop {
     fn drop(&mut self) {
         self.signal(Signal::CONT);
         self.signal(Signal::QUIT);
+        // A server that is still ending would write into a folder that is being removed.
+        for _ in 0..1000 {
+            if self.pid().is_none() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
