@@ -158,7 +158,7 @@ pub async fn run(target: &Target, options: &CrashOptions, clock: &dyn Clock, pro
     let began = Instant::now();
     let started_at = clock.now().replace_nanosecond(0).unwrap_or_else(|_| clock.now());
     progress.event(Event::Step(format!("preparing a {} cluster", target.as_str())));
-    let ground = Ground::prepare(target).await?;
+    let ground = Ground::prepare(target, options.plant).await?;
     let drill = Drill::open(target, &ground, options, progress).await?;
     let result = drill.rounds(progress).await;
     if let (Target::Live(cluster), false) = (target, options.keep) {
@@ -254,17 +254,8 @@ impl<'a> Drill<'a> {
         let (path, seed) = (ground.ledger.clone(), options.seed);
         let ledger = Arc::new(workers::run(move || Ledger::create(&path, seed)).await?);
         books::create_database(&session).await?;
-        let mut drill = Self {
-            cluster,
-            options,
-            live,
-            ledger,
-            version,
-            undisturbed: Duration::ZERO,
-            per_second: 0.0,
-            unsafe_settings,
-            notes,
-        };
+        let mut drill =
+            Self { cluster, options, live, ledger, version, undisturbed: Duration::ZERO, per_second: 0.0, unsafe_settings, notes };
         progress.event(Event::Step("measuring an undisturbed run".to_owned()));
         let measured = drill.measure(&session).await;
         if measured.is_err() && live {

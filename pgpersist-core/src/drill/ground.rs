@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::data_directory::local::LocalDataDirectory;
 use crate::data_directory::own_folder::FOLDER_NAME;
+use crate::drill::Plant;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::space::Space;
 use crate::fs::walk::{self, Walk};
@@ -83,9 +84,9 @@ impl Drop for Copied {
 
 impl Ground {
     /// Makes the place ready. Whether a server runs there yet is another question.
-    pub(crate) async fn prepare(target: &Target) -> Result<Self> {
+    pub(crate) async fn prepare(target: &Target, plant: Option<Plant>) -> Result<Self> {
         match target {
-            Target::ThrowAway { search, os_user, major } => throw_away(search.clone(), os_user.clone(), *major).await,
+            Target::ThrowAway { search, os_user, major } => throw_away(search.clone(), os_user.clone(), *major, plant).await,
             Target::Copy(source) => copy(source).await,
             Target::Live(cluster) => live(cluster).await,
         }
@@ -93,7 +94,7 @@ impl Ground {
 
     /// Whether the ledger lies on another file system than the data.
     pub(crate) fn ledger_is_apart(&self) -> bool {
-        device(self.cluster.path()) != device(&self.ledger)
+        device(self.cluster.path()) != device(self.scratch.path())
     }
 
     /// Ends the servers that were made and lets everything stay. Returns the folder of the data directory, where it is ours.
@@ -146,18 +147,27 @@ fn ledger_folder(data: &Path, os_user: Option<&OsUser>) -> Result<Scratch> {
     Scratch::create(apart, os_user, Afterwards::Remove)
 }
 
-async fn throw_away(search: InstallationSearch, os_user: Option<OsUser>, major: Option<u32>) -> Result<Ground> {
-    let settings = [
+async fn throw_away(
+    search: InstallationSearch,
+    os_user: Option<OsUser>,
+    major: Option<u32>,
+    plant: Option<Plant>,
+) -> Result<Ground> {
+    let mut settings = vec![
         ("restart_after_crash", "on"),
         // Often enough that kills also meet a checkpoint at work.
         ("checkpoint_timeout", "30s"),
     ];
+    if plant == Some(Plant::SynchronousCommitOff) {
+        // Else the WAL writer may have come by just before the kill, and there would be nothing to see.
+        settings.push(("wal_writer_delay", "10s"));
+    }
     let made = TemporaryCluster::start(TemporaryOptions {
         search,
         major,
         os_user: os_user.clone(),
         profile: Profile::Durable,
-        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         ..TemporaryOptions::default()
     })
     .await?;
@@ -193,7 +203,10 @@ async fn copy(source: &Cluster) -> Result<Ground> {
     source.directory().state().await?.into_cluster(path)?;
     for signal in ["standby.signal", "recovery.signal"] {
         if path.join(signal).exists() {
-            return Err(Error::conflict(format!("{} is a standby or in recovery ({signal})", path.display()), "drill a copy of its primary"));
+            return Err(Error::conflict(
+                format!("{} is a standby or in recovery ({signal})", path.display()),
+                "drill a copy of its primary",
+            ));
         }
     }
     let mut tablespaces = fs::read_dir(path.join("pg_tblspc")).map_err(|e| Error::file("list", path.join("pg_tblspc"), e))?;
@@ -256,7 +269,9 @@ async fn copy(source: &Cluster) -> Result<Ground> {
                         status: output.status.to_string(),
                         said: Said(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
                         kind: ErrorKind::Unavailable,
-                        remedy: Some("stop the server and copy it then, or let this role replicate (pg_hba.conf, max_wal_senders)".to_owned()),
+                        remedy: Some(
+                            "stop the server and copy it then, or let this role replicate (pg_hba.conf, max_wal_senders)".to_owned(),
+                        ),
                     });
                 }
             }
@@ -353,7 +368,9 @@ mod tests {
     #[test]
     fn a_copy_reaches_nobody() {
         let settings = quiet(Path::new("/drill"), 15);
-        for (name, value) in [("archive_mode", "off"), ("listen_addresses", ""), ("primary_conninfo", ""), ("synchronous_standby_names", "")] {
+        for (name, value) in
+            [("archive_mode", "off"), ("listen_addresses", ""), ("primary_conninfo", ""), ("synchronous_standby_names", "")]
+        {
             assert_eq!(settings[name], value);
         }
         assert!(!settings.contains_key("sync_replication_slots"), "15 does not know it and would not start");

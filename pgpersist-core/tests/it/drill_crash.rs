@@ -50,9 +50,7 @@ fn small(seed: u64) -> CrashOptions {
 }
 
 async fn run(target: &Target, options: &CrashOptions) -> CrashReport {
-    let report = crash::run(target, options, &SystemClock, &Silent).await.unwrap();
-    println!("{}", report.to_markdown());
-    report
+    crash::run(target, options, &SystemClock, &Silent).await.unwrap()
 }
 
 fn assert_clean(report: &CrashReport) {
@@ -182,12 +180,8 @@ impl Life {
         };
         let directory = LocalDataDirectory::open(scratch.join("pgdata")).unwrap();
         let cluster = Cluster::new(Arc::new(directory), search(&installation), options);
-        let wishes = InitOptions {
-            cluster_name: "main".into(),
-            databases: vec![],
-            superuser: "postgres".into(),
-            wishes: InitWishes::default(),
-        };
+        let wishes =
+            InitOptions { cluster_name: "main".into(), databases: vec![], superuser: "postgres".into(), wishes: InitWishes::default() };
         make_ready(&cluster, None, &wishes, &(Arc::new(Silent) as Arc<dyn ProgressSink>)).await.unwrap();
         // The tests may run as root, whom `peer` does not know as postgres.
         let hba = scratch.join("pgdata/pg_hba.conf");
