@@ -147,12 +147,7 @@ fn ledger_folder(data: &Path, os_user: Option<&OsUser>) -> Result<Scratch> {
     Scratch::create(apart, os_user, Afterwards::Remove)
 }
 
-async fn throw_away(
-    search: InstallationSearch,
-    os_user: Option<OsUser>,
-    major: Option<u32>,
-    plant: Option<Plant>,
-) -> Result<Ground> {
+async fn throw_away(search: InstallationSearch, os_user: Option<OsUser>, major: Option<u32>, plant: Option<Plant>) -> Result<Ground> {
     let mut settings = vec![
         ("restart_after_crash", "on"),
         // Often enough that kills also meet a checkpoint at work.
