@@ -263,6 +263,15 @@ impl TemporaryCluster {
         Ok(())
     }
 
+    /// Stops the server and lets its files stay after all, as evidence. Returns their folder; nobody removes it any more.
+    ///
+    /// # Errors
+    /// `Deadline` when the server could not be ended.
+    pub async fn keep(self) -> Result<PathBuf> {
+        let scratch = self.scratch;
+        workers::run(move || scratch.keep()).await
+    }
+
     /// Ends it now, and returns when nothing of it is left.
     ///
     /// # Errors

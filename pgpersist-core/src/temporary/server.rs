@@ -37,13 +37,8 @@ pub(crate) fn start_ephemeral(cluster: &Cluster, installation: &PostgresInstalla
     let errors = output.try_clone().map_err(|e| Error::file("duplicate the descriptor of", log.path(), e))?;
     let program = installation.program("postgres")?;
     let mut command = Command::new(&program);
-    command.arg("-D").arg(data).stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
-    for (name, value) in cluster.options().profile.command_line() {
-        command.arg("-c").arg(format!("{name}={value}"));
-    }
-    if let Some(folder) = &cluster.options().socket_directory {
-        command.arg("-c").arg(format!("unix_socket_directories={}", folder.display()));
-    }
+    command.args(start::arguments(cluster, cluster.options().socket_directory.as_deref()));
+    command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
         command.env_remove(name);
     }
