@@ -6,6 +6,7 @@ pub mod data_directory;
 pub mod drill;
 pub mod error;
 pub mod fs;
+pub mod health;
 pub mod init;
 pub mod logical;
 pub mod migrate;

@@ -188,6 +188,32 @@ fn table() -> Vec<Case> {
             .stderr("error: could not read the configuration {dir}/absent.toml\n  caused by: No such file"),
         promise("config example prints a file", &["config", "example"]).stdout("[cluster]\nname = \"main\""),
         promise("config example works beside a broken file", &["config", "example", "--json"]).file(TYPO).fields(&["/example"]),
+        promise("health of an absent directory fails and still has a line for each finding", &["health", "-D", "{dir}/absent"])
+            .code(1)
+            .stdout("PostgreSQL Health Check\n==================================\n✗ Data directory: there is no data directory at {dir}/absent\n")
+            .stdout("✗ Server: not running")
+            .stdout("? Connections: not known")
+            .stdout("! Backups: no store is named")
+            .stdout("\n? Transaction IDs: "),
+        promise("health --json has its promised fields", &["health", "--json", "-D", "{dir}/absent"]).code(1).fields(&[
+            "/status",
+            "/time",
+            "/findings/0/name",
+            "/findings/0/status",
+            "/findings/0/summary",
+            "/findings/0/observed",
+            "/findings/0/remedy",
+        ]),
+        promise("health for Prometheus is in its text format", &["health", "--format", "prometheus", "-D", "{dir}/absent"])
+            .code(1)
+            .stdout("# TYPE pgpersist_health_status gauge\npgpersist_health_status{name=\"data_directory\"} 2\n"),
+        promise("health for Nagios has its exit code", &["health", "--format", "nagios", "-D", "{dir}/absent"])
+            .code(2)
+            .stdout("PGPERSIST CRITICAL - "),
+        promise("health for Nagios that cannot be asked is unknown to it", &["health", "--format", "nagios"])
+            .code(3)
+            .stdout("PGPERSIST UNKNOWN - no data directory is named"),
+        promise("health without a directory is invalid", &["health"]).code(2).stderr("error: no data directory is named"),
         promise("migrate --json has its promised fields", &["migrate", "--from", "{dir}/old", "--to", "{dir}/new", "--json"])
             .after(INIT_OLD)
             .fields(&["/from", "/to", "/bytes", "/files", "/downtime_s", "/resumed", "/undo/0"])

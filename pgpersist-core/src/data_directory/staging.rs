@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -98,8 +98,8 @@ pub fn publish_folder(directory: &Path, own: &OwnFolder, operation: &str, folder
     }
 }
 
-/// Finishes what the marker says was begun, or removes a staging folder that was never finished. Returns whether there
-/// was anything to do. The caller holds the claim.
+/// Finishes what the marker says was begun, or removes a staging folder that was never finished, and removes temporary files
+/// that nobody holds any more. Returns whether there was anything to do. The caller holds the claim.
 ///
 /// # Errors
 /// [`Error::File`]; [`Error::Damaged`] when an entry is neither in staging nor in place.
@@ -110,8 +110,10 @@ pub fn recover(directory: &Path, own: &OwnFolder) -> Result<bool> {
     }
     let leftover = own.staging().exists();
     durable::remove_tree(&own.staging())?;
-    if own.path().is_dir() {
-        durable::sweep(own.path())?;
+    for folder in [own.path(), directory] {
+        if folder.is_dir() {
+            durable::sweep(folder)?;
+        }
     }
     Ok(leftover)
 }
@@ -170,13 +172,13 @@ fn take_mode(directory: &Path, staging: &Path) -> Result<()> {
     if now.mode() & 0o7777 == wanted.mode() & 0o7777 || !(me.is_root() || me.as_raw() == now.uid()) {
         return Ok(());
     }
-    fs::set_permissions(directory, fs::Permissions::from_mode(wanted.mode() & 0o7777))
-        .map_err(|e| Error::file("set the permissions of", directory, e))?;
-    durable::sync_directory(directory)
+    durable::set_permissions(directory, wanted.mode() & 0o7777)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::data_directory::own_folder::FOLDER_NAME;
 
@@ -200,10 +202,12 @@ mod tests {
     #[test]
     fn fills_a_mount_point_and_leaves_no_marker() {
         let (_volume, directory, own) = mount_point();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o775)).unwrap();
         stage(&own);
         publish(&directory, &own, "init").unwrap();
         assert_eq!(fs::read(directory.join("global/pg_control")).unwrap(), b"global/pg_control");
         assert!(!own.half_made_marker().exists() && !own.staging().exists());
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -68,9 +68,8 @@ pub(crate) async fn checksums(cluster: &Cluster) -> Result<Check> {
 /// # Errors
 /// [`Error::Sql`] when the connection breaks; that contrib is missing or finds damage is a result, not an error.
 pub(crate) async fn amcheck(session: &Session) -> Result<Check> {
-    let available = session
-        .text("look for amcheck", "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'amcheck'")
-        .await?;
+    let available =
+        session.text("look for amcheck", "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'amcheck'").await?;
     if available.is_none() {
         return Ok(Check::new("amcheck", CheckStatus::Unknown, "the extension is not installed (it is part of contrib)"));
     }

@@ -254,17 +254,8 @@ impl<'a> Drill<'a> {
         let (path, seed) = (ground.ledger.clone(), options.seed);
         let ledger = Arc::new(workers::run(move || Ledger::create(&path, seed)).await?);
         books::create_database(&session).await?;
-        let mut drill = Self {
-            cluster,
-            options,
-            live,
-            ledger,
-            version,
-            undisturbed: Duration::ZERO,
-            per_second: 0.0,
-            unsafe_settings,
-            notes,
-        };
+        let mut drill =
+            Self { cluster, options, live, ledger, version, undisturbed: Duration::ZERO, per_second: 0.0, unsafe_settings, notes };
         progress.event(Event::Step("measuring an undisturbed run".to_owned()));
         let measured = drill.measure(&session).await;
         if measured.is_err() && live {

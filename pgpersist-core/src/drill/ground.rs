@@ -193,7 +193,10 @@ async fn copy(source: &Cluster) -> Result<Ground> {
     source.directory().state().await?.into_cluster(path)?;
     for signal in ["standby.signal", "recovery.signal"] {
         if path.join(signal).exists() {
-            return Err(Error::conflict(format!("{} is a standby or in recovery ({signal})", path.display()), "drill a copy of its primary"));
+            return Err(Error::conflict(
+                format!("{} is a standby or in recovery ({signal})", path.display()),
+                "drill a copy of its primary",
+            ));
         }
     }
     let mut tablespaces = fs::read_dir(path.join("pg_tblspc")).map_err(|e| Error::file("list", path.join("pg_tblspc"), e))?;
@@ -256,7 +259,9 @@ async fn copy(source: &Cluster) -> Result<Ground> {
                         status: output.status.to_string(),
                         said: Said(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
                         kind: ErrorKind::Unavailable,
-                        remedy: Some("stop the server and copy it then, or let this role replicate (pg_hba.conf, max_wal_senders)".to_owned()),
+                        remedy: Some(
+                            "stop the server and copy it then, or let this role replicate (pg_hba.conf, max_wal_senders)".to_owned(),
+                        ),
                     });
                 }
             }
@@ -353,7 +358,9 @@ mod tests {
     #[test]
     fn a_copy_reaches_nobody() {
         let settings = quiet(Path::new("/drill"), 15);
-        for (name, value) in [("archive_mode", "off"), ("listen_addresses", ""), ("primary_conninfo", ""), ("synchronous_standby_names", "")] {
+        for (name, value) in
+            [("archive_mode", "off"), ("listen_addresses", ""), ("primary_conninfo", ""), ("synchronous_standby_names", "")]
+        {
             assert_eq!(settings[name], value);
         }
         assert!(!settings.contains_key("sync_replication_slots"), "15 does not know it and would not start");

@@ -128,8 +128,7 @@ pub(crate) fn judge(records: &Records, found: &Found, seed: u64) -> Judgement {
     say("accounts or counters contradict the entries", wrong.clone());
     judgement.unbalanced = wrong.len() as u64;
     let sum: i64 = found.balances.values().sum();
-    let compare =
-        |what, before: String, after: String| Comparison { matches: before == after, what, before, after };
+    let compare = |what, before: String, after: String| Comparison { matches: before == after, what, before, after };
     judgement.table = vec![
         compare("acknowledged transactions", judgement.acknowledged.to_string(), found_count.to_string()),
         compare("total they moved", money(promised_total), money(found_total)),
@@ -211,11 +210,8 @@ pub(crate) async fn ask(session: &Session) -> Result<Found> {
     let mut found = Found::default();
     let nothing: [&(dyn tokio_postgres::types::ToSql + Sync); 0] = [];
     let failed = |e| Error::sql("read the drill's entries", e);
-    let rows = session
-        .client()
-        .query_raw("SELECT writer, sequence, leg, account, amount, xid FROM drill.entry", nothing)
-        .await
-        .map_err(failed)?;
+    let rows =
+        session.client().query_raw("SELECT writer, sequence, leg, account, amount, xid FROM drill.entry", nothing).await.map_err(failed)?;
     pin_mut!(rows);
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         let name = TransactionName { writer: row.get::<_, i32>(0).unsigned_abs(), sequence: row.get::<_, i64>(1).unsigned_abs() };

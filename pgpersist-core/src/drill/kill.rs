@@ -102,8 +102,8 @@ impl Victim {
 
     fn open(pid: i32) -> Result<Self> {
         let target = Pid::from_raw(pid).ok_or_else(|| Error::Bug(format!("{pid} is no process id")))?;
-        let descriptor = pidfd_open(target, PidfdFlags::empty())
-            .map_err(|e| Error::file("take hold of process", format!("/proc/{pid}"), e.into()))?;
+        let descriptor =
+            pidfd_open(target, PidfdFlags::empty()).map_err(|e| Error::file("take hold of process", format!("/proc/{pid}"), e.into()))?;
         Ok(Self { pid, descriptor })
     }
 

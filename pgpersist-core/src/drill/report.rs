@@ -11,7 +11,8 @@ use crate::drill::{KillKind, Plant, Verdict};
 /// What a drill of this kind proves.
 pub const PROVES: &str = "crash recovery: what the server acknowledged survives the death of its processes (SIGKILL)";
 /// What it does not.
-pub const PROVES_NOT: &str = "power loss: SIGKILL leaves the kernel's memory as it is, so whether the disk keeps what was fsynced is not tested";
+pub const PROVES_NOT: &str =
+    "power loss: SIGKILL leaves the kernel's memory as it is, so whether the disk keeps what was fsynced is not tested";
 
 /// The shortest, the middle and the longest recovery, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -209,8 +210,7 @@ impl CrashReport {
 }
 
 const TABLE_HEAD: [&str; 4] = ["", "before", "after", "match"];
-const ROUND_HEAD: [&str; 9] =
-    ["round", "kill", "after", "acknowledged", "in flight", "lost", "torn", "recovery", "checksums, amcheck"];
+const ROUND_HEAD: [&str; 9] = ["round", "kill", "after", "acknowledged", "in flight", "lost", "torn", "recovery", "checksums, amcheck"];
 
 impl Round {
     fn cells(&self) -> Vec<String> {

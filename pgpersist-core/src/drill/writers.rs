@@ -208,9 +208,7 @@ impl Statements {
         Ok(Self {
             balance: client.prepare("UPDATE drill.account SET balance = balance + $2 WHERE id = $1").await?,
             entry: client
-                .prepare(
-                    "INSERT INTO drill.entry VALUES ($1, $2, $3, $4, $5, pg_catalog.pg_current_xact_id()::text::bigint) RETURNING xid",
-                )
+                .prepare("INSERT INTO drill.entry VALUES ($1, $2, $3, $4, $5, pg_catalog.pg_current_xact_id()::text::bigint) RETURNING xid")
                 .await?,
             writer: client.prepare("UPDATE drill.writer SET transactions = transactions + 1, moved = moved + $2 WHERE id = $1").await?,
         })

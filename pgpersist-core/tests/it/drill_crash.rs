@@ -182,12 +182,8 @@ impl Life {
         };
         let directory = LocalDataDirectory::open(scratch.join("pgdata")).unwrap();
         let cluster = Cluster::new(Arc::new(directory), search(&installation), options);
-        let wishes = InitOptions {
-            cluster_name: "main".into(),
-            databases: vec![],
-            superuser: "postgres".into(),
-            wishes: InitWishes::default(),
-        };
+        let wishes =
+            InitOptions { cluster_name: "main".into(), databases: vec![], superuser: "postgres".into(), wishes: InitWishes::default() };
         make_ready(&cluster, None, &wishes, &(Arc::new(Silent) as Arc<dyn ProgressSink>)).await.unwrap();
         // The tests may run as root, whom `peer` does not know as postgres.
         let hba = scratch.join("pgdata/pg_hba.conf");

@@ -9,6 +9,7 @@ mod continue_as;
 mod control_file;
 mod drill_crash;
 mod floors;
+mod health;
 mod logical;
 mod migration;
 mod postmaster_pid;
