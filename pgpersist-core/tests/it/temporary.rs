@@ -375,7 +375,7 @@ fn nothing_is_left_of_owners_that_are_killed_at_random_moments() {
     // Four at a time, so that they meet each other's sweeping too.
     for round in 0..5_u64 {
         let mut owners: Vec<Owner> =
-            (0..4).map(|n| Owner::start(parent.path(), ["waits", "works", "crashes", "works"][n], (round as usize + n) % 2 == 0)).collect();
+            (0..4).map(|n| Owner::start(parent.path(), ["waits", "works", "crashes", "works"][n], (round as usize + n).is_multiple_of(2))).collect();
         let ready = round % 2 == 0;
         for owner in &mut owners {
             if ready {
