@@ -248,6 +248,35 @@ fn table() -> Vec<Case> {
         promise("migrate has one target", &["migrate", "--from", "{dir}/old", "--to", "{dir}/new", "-D", "{dir}/data"])
             .code(2)
             .stderr("cannot be used with"),
+        promise("drill crash proves what it promises, as a document", &["drill", "crash", "--rounds", "1", "--seed", "7", "--json"])
+            .fields(&[
+                "/kind",
+                "/verdict",
+                "/seed",
+                "/rounds",
+                "/acknowledged",
+                "/in_flight",
+                "/lost",
+                "/torn",
+                "/recovery_s/min",
+                "/recovery_s/median",
+                "/recovery_s/max",
+            ]),
+        promise("a planted fault makes the drill fail", &["drill", "crash", "--rounds", "1", "--plant", "deleted-row", "--quiet"])
+            .code(7)
+            .stdout("FAIL after 1 kill, as it must: `deleted-row` was planted"),
+        promise("faults are planted in throw-away clusters only", &["drill", "crash", "--plant", "deleted-row", "--copy", "-D", "data"])
+            .code(5)
+            .stderr("remedy: faults are planted in throw-away clusters only"),
+        promise("a live drill wants a confirmation and shows its plan", &["drill", "crash", "--live", "-D", "data", "--json"])
+            .code(5)
+            .error("unsafe"),
+        promise("drill crash --dry-run prints the plan", &["drill", "crash", "--dry-run", "--json"]).fields(&["/plan/0"]),
+        promise("a report's name says its format", &["drill", "crash", "--report", "drill.txt"])
+            .code(2)
+            .stderr("remedy: end it with `.md` or `.json`"),
+        promise("drill list is empty at first", &["drill", "list", "-D", "data"]).stdout("No drill yet"),
+        promise("drill list --json has its promised fields", &["drill", "list", "-D", "data", "--json"]).fields(&["/drills"]),
         promise("completions are a script", &["completions", "bash"]).stdout("_pgpersist()"),
         promise("completions --json has the script", &["completions", "zsh", "--json"]).fields(&["/shell", "/script"]),
         promise("an unknown shell is invalid", &["completions", "bas"]).code(2).stderr("did you mean `bash`?"),
