@@ -13,6 +13,7 @@ mod health;
 mod logical;
 mod migration;
 mod postmaster_pid;
+mod readme;
 mod shelf;
 mod store_contract;
 mod temporary;
