@@ -19,7 +19,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use crate::args::Cli;
+use crate::args::{Cli, Format};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
@@ -38,10 +38,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match Context::new(cli.common, cli.command.flags()) {
         Ok(context) => {
             let result = execute(&cli.command, &context, &arguments);
+            // A monitor reads stdout and knows four exit codes only.
+            let result = if asks_for_nagios(&cli.command, &context) { commands::nagios(result, &context) } else { result };
             exit::finish(result, &context)
         }
         Err(error) => exit::report(&error, json, &[]),
     }
+}
+
+fn asks_for_nagios(command: &commands::Command, context: &Context) -> bool {
+    context.output.format() == Format::Nagios && command.formats().contains(&Format::Nagios)
 }
 
 fn execute(command: &commands::Command, context: &Context, arguments: &[OsString]) -> Result<Exit> {

@@ -9,6 +9,7 @@ mod cluster;
 mod configuration;
 mod drill;
 mod dumps;
+mod health;
 mod migrate;
 mod root;
 
@@ -17,10 +18,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::contract::case::Case;
 use crate::support::scratch::Scratch;
 
+/// The lines that stand for themselves.
+fn tables() -> impl Iterator<Item = Case> {
+    configuration::table().into_iter().chain(cluster::table()).chain(health::table()).chain(drill::table())
+}
+
 /// All lines of the contract.
 fn promises() -> Vec<Case> {
-    let journeys = [cluster::journey(), dumps::journey(), backups::journey(), migrate::journey(), drill::journey(), root::journey()];
-    configuration::table().into_iter().chain(cluster::table()).chain(journeys.into_iter().flatten()).collect()
+    let journeys = [
+        cluster::journey(),
+        dumps::journey(),
+        health::journey(),
+        backups::journey(),
+        migrate::journey(),
+        drill::journey(),
+        root::journey(),
+    ];
+    tables().chain(journeys.into_iter().flatten()).collect()
 }
 
 #[test]
