@@ -222,6 +222,13 @@ fn table() -> Vec<Case> {
         promise("migrate has one target", &["migrate", "--from", "{dir}/old", "--to", "{dir}/new", "-D", "{dir}/data"])
             .code(2)
             .stderr("cannot be used with"),
+        promise("temp --json has its promised fields, before the command runs", &["temp", "--json", "--", "true"])
+            .variable("TMPDIR", "{dir}")
+            .fields(&["/host", "/port", "/user", "/database", "/url", "/data_directory"]),
+        promise("a version that is not there is not found", &["temp", "--postgres-version", "99", "--", "true"])
+            .code(4)
+            .stderr("error: found no PostgreSQL 99"),
+        promise("temp --dry-run tells the plan", &["temp", "--dry-run", "--json", "--", "true"]).fields(&["/plan/0"]),
         promise("completions are a script", &["completions", "bash"]).stdout("_pgpersist()"),
         promise("completions --json has the script", &["completions", "zsh", "--json"]).fields(&["/shell", "/script"]),
         promise("an unknown shell is invalid", &["completions", "bas"]).code(2).stderr("did you mean `bash`?"),
