@@ -1,0 +1,77 @@
+//! A scratch folder that the user who runs PostgreSQL can reach, and commands that run as that user.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A folder that vanishes with its handle.
+#[derive(Debug)]
+pub(crate) struct Place(TempDir);
+
+impl Place {
+    /// Makes one where TMPDIR says.
+    pub(crate) fn new() -> Self {
+        let open = Permissions::from_mode(0o755);
+        let folder = tempfile::Builder::new().prefix("pgpersist-bench-").permissions(open).tempdir();
+        let place = Self(folder.expect("the temporary folder takes a folder"));
+        if is_root() {
+            run(Command::new("chown").arg("postgres:").arg(place.path()));
+        }
+        place
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Copies a program to where the user who runs PostgreSQL can execute it: the clone may lie in a closed home.
+    pub(crate) fn bring(&self, program: &Path) -> PathBuf {
+        let name = program.file_name().expect("a program has a name");
+        let copy = self.path().join(name);
+        std::fs::copy(program, &copy).unwrap_or_else(|e| panic!("{} cannot be copied: {e}", program.display()));
+        copy
+    }
+
+    /// Writes a text.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.join(name);
+        std::io::Write::write_all(&mut File::create(&path).expect("a file"), text.as_bytes()).expect("the disk has room");
+        path
+    }
+}
+
+/// Whether PostgreSQL, which refuses root, must run as another user.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A program that is run as the user who runs PostgreSQL, without `PG…` variables of ours. `setpriv` replaces itself by
+/// the program, so it is not in what is measured.
+pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = if is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+        command.env_remove(name);
+    }
+    command.env("LC_ALL", "C.UTF-8").current_dir("/").stdin(Stdio::null());
+    command
+}
+
+/// Runs a command that must succeed and returns what it printed.
+pub(crate) fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?} does not run: {e}"));
+    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
