@@ -48,7 +48,6 @@ impl Context {
     }
 
     /// Asks for what destroys or moves something: with `--yes` it goes on, without the plan is shown and the exit code is 5.
-    #[expect(dead_code, reason = "the first command that destroys something uses it")]
     pub(crate) fn consent(&self, action: impl Into<String>, plan: Vec<String>) -> Result<()> {
         if self.common.yes { Ok(()) } else { Err(Error::ConsentNeeded { action: action.into(), plan }) }
     }

@@ -12,6 +12,7 @@ mod output;
 mod privileges;
 mod progress;
 mod runtime;
+mod store;
 mod terminal;
 
 use std::ffi::OsString;

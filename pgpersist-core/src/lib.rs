@@ -13,4 +13,5 @@ pub mod retention;
 pub mod secret;
 pub mod server;
 pub mod store;
+pub mod temporary;
 pub mod workers;

@@ -1,5 +1,7 @@
 //! `init`: make the data directory ready.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::cluster;
@@ -7,11 +9,12 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::runtime;
+use crate::{runtime, store};
 use pgpersist_core::config::load::WhenMissing as Configured;
 use pgpersist_core::error::Result;
-use pgpersist_core::init::plan::{InitPlan, InitWishes, Knowledge, WhenMissing};
+use pgpersist_core::init::plan::{InitPlan, InitWishes, WhenMissing};
 use pgpersist_core::init::ready::{self, InitOptions};
+use pgpersist_core::progress::ProgressSink;
 
 /// Make the data directory ready: adopt what is there, create a cluster, restore one, or refuse
 #[derive(Debug, clap::Args)]
@@ -46,14 +49,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         superuser: cluster::own_name(context)?,
         wishes,
     };
+    // Without a store there is nobody to ask what is known of this cluster, apart from the card on the volume.
+    let shelf = if config.stores.is_empty() { None } else { Some(store::shelf(context)?) };
     if context.common.dry_run {
-        let plan = runtime::block_on("`init --dry-run`", async { ready::plan(&cluster, &Knowledge::default(), wishes).await })?;
+        let plan = runtime::block_on("`init --dry-run`", async { ready::plan(&cluster, shelf.as_ref(), wishes).await })?;
         context.output.write(|| json!({ "plan": document(&plan) }), || plan_text(&plan, &cluster.path().display().to_string()))?;
         return Ok(Exit::DONE);
     }
-    let progress = context.progress.clone();
-    let report =
-        runtime::block_on("`init`", async { ready::make_ready(&cluster, Knowledge::default(), &options, progress.as_ref()).await })?;
+    let progress: Arc<dyn ProgressSink> = context.progress.clone();
+    let report = runtime::block_on("`init`", async { ready::make_ready(&cluster, shelf.as_ref(), &options, &progress).await })?;
     context.output.write(
         || document(&report),
         || {

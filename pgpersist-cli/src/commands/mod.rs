@@ -2,11 +2,16 @@
 
 mod completions;
 mod config;
+mod dump;
 mod init;
+mod list;
+mod load;
+mod prune;
 mod restart;
 mod start;
 mod status;
 mod stop;
+mod verify;
 
 use clap::Subcommand;
 
@@ -25,6 +30,12 @@ pub(crate) enum Command {
     Stop(stop::Args),
     Restart(restart::Args),
     Status(status::Args),
+    Dump(dump::Args),
+    Load(load::Args),
+    List(list::Args),
+    Show(list::ShowArgs),
+    Verify(verify::Args),
+    Prune(prune::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -46,6 +57,12 @@ impl Command {
             Self::Stop(args) => stop::run(args, context),
             Self::Restart(args) => restart::run(args, context),
             Self::Status(args) => status::run(args, context),
+            Self::Dump(args) => dump::run(args, context),
+            Self::Load(args) => load::run(args, context),
+            Self::List(args) => list::run(args, context),
+            Self::Show(args) => list::show(args, context),
+            Self::Verify(args) => verify::run(args, context),
+            Self::Prune(args) => prune::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
@@ -53,7 +70,10 @@ impl Command {
 
     /// The command's own options that set a key of the configuration, such as `prune --keep-days`.
     pub(crate) fn flags(&self) -> Vec<Flag> {
-        Vec::new()
+        match self {
+            Self::Prune(args) => args.flags(),
+            _ => Vec::new(),
+        }
     }
 
     /// The formats it knows.
@@ -68,7 +88,8 @@ impl Command {
             Self::Init(args) if args.allow_ephemeral => AsRoot::Continue(&[Place::DataAnywhere, Place::Store, Place::Log]),
             Self::Init(_) => AsRoot::Continue(&[Place::Data, Place::Store, Place::Log]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
-            Self::Stop(_) | Self::Status(_) => AsRoot::Continue(&[]),
+            Self::Dump(_) => AsRoot::Continue(&[Place::Store]),
+            _ => AsRoot::Continue(&[]),
         }
     }
 }

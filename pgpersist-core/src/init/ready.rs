@@ -1,28 +1,31 @@
 //! Carrying out what the plan says: under the claim, published last, repeatable after a kill at any moment.
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
 use crate::data_directory::identity::IdentityCard;
+use crate::data_directory::local::LocalDataDirectory;
 use crate::data_directory::state::{ClusterFiles, State};
 use crate::data_directory::{placement, staging};
-use crate::error::{Error, ErrorKind, Result, Said};
+use crate::error::{Error, Result};
 use crate::fs::boot;
+use crate::init::known;
 use crate::init::plan::{InitPlan, InitWishes, Knowledge};
-use crate::pg::quote;
+use crate::init::restore::restore;
+use crate::logical::shelf::Shelf;
 use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::Cluster;
 use crate::server::create::{self, CreateOptions};
 use crate::server::installation::PostgresInstallation;
-use crate::server::os_user::OsUser;
 use crate::server::session::Session;
-use crate::server::settings::Settings;
-use crate::server::spawn::run_as;
+use crate::server::single_user::SingleUser;
+use crate::server::start::server_lock;
+use crate::server::stop::stop;
 use crate::workers;
 
 /// How `init` is to go about it.
@@ -44,7 +47,7 @@ pub struct InitReport {
     /// `adopted`, `created` or `restored`.
     pub action: &'static str,
     /// The data directory.
-    pub data_directory: std::path::PathBuf,
+    pub data_directory: PathBuf,
     /// The cluster's system identifier, as text.
     pub system_identifier: String,
     /// The version of the programs that serve it.
@@ -57,45 +60,128 @@ pub struct InitReport {
 ///
 /// # Errors
 /// As [`InitPlan::decide`].
-pub async fn plan(cluster: &Cluster, knowledge: &Knowledge, wishes: InitWishes) -> Result<InitPlan> {
+pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) -> Result<InitPlan> {
     let state = cluster.directory().state().await?;
     let placement = cluster.directory().placement().await?;
-    InitPlan::decide(cluster.path(), &state, &placement, knowledge, wishes)
+    InitPlan::decide(cluster.path(), &state, &placement, &knowledge(cluster, shelf).await?, wishes)
 }
 
-/// Makes the data directory ready. Repeatable; a run that was killed is finished or undone by the next one.
+/// Makes the data directory ready. Repeatable; a run that was killed is finished or undone by the next one. With a shelf
+/// the store is asked what it knows of the cluster before anything is created, and told which cluster it serves.
 ///
 /// # Errors
 /// As [`InitPlan::decide`]; `Conflict` when another pgpersist works on the directory; `Unavailable` when the disk is full.
 pub async fn make_ready(
     cluster: &Cluster,
-    store_knowledge: Knowledge,
+    shelf: Option<&Shelf>,
     options: &InitOptions,
-    progress: &dyn ProgressSink,
+    progress: &Arc<dyn ProgressSink>,
 ) -> Result<InitReport> {
-    // What needs no claim is refused before anything, even a lock file, is made.
     let first = cluster.directory().state().await?;
+    // What needs no claim is refused before anything, even a lock file, is made.
     if let State::Foreign { .. } | State::Damaged { .. } = first {
         first.into_cluster(cluster.path())?;
         return Err(Error::Bug("a foreign or damaged directory passed for a cluster".into()));
     }
     let placement = cluster.directory().placement().await?;
     if !matches!(first, State::HalfMade { .. }) {
-        let knowledge = with_card(cluster, store_knowledge.clone()).await?;
+        let knowledge = knowledge(cluster, shelf).await?;
         InitPlan::decide(cluster.path(), &first, &placement, &knowledge, options.wishes)?;
     }
     let claim = cluster.directory().claim().await?;
+    let work = Work::begin(cluster).await?;
     let state = cluster.directory().prepare(&claim).await?;
-    let knowledge = with_card(cluster, store_knowledge).await?;
+    let knowledge = knowledge(cluster, shelf).await?;
     let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge, options.wishes)?;
     let report = match plan {
-        InitPlan::Adopt { .. } => adopt(cluster, state, options, &knowledge, progress).await?,
-        InitPlan::Create => create(cluster, options, progress).await?,
-        InitPlan::Restore { .. } => return Err(Error::Bug("restoring is not part of this step".into())),
+        InitPlan::Adopt { .. } => adopt(cluster, state, options, &knowledge, &work, progress.as_ref()).await?,
+        InitPlan::Create => create(cluster, options, &work, progress.as_ref()).await?,
+        InitPlan::Restore { dumps } => restored(cluster, shelf, &dumps, options, progress).await?,
     };
+    let files = cluster.directory().state().await?.into_cluster(cluster.path())?;
+    write_card(cluster, &files, options).await?;
+    if let Some(shelf) = shelf {
+        let installation = cluster.installation().await?;
+        let takes_over = options.wishes.new || report.action == "restored";
+        known::tell(shelf, files.control.system_identifier, installation.version(), takes_over, &SystemClock).await?;
+    }
     let own = cluster.directory().own_folder().clone();
     workers::run(move || placement::sentinel(own.path(), &boot::boot_id()?, SystemClock.now())).await?;
     Ok(report)
+}
+
+/// How long the helpers of a killed run get to end before we say that they are in the way.
+const ORPHANS: Duration = Duration::from_secs(60);
+
+/// The server's lock while no server runs: our helpers hold it too, so that whoever comes after a kill waits for them.
+struct Work {
+    lock: Option<Arc<OwnedFd>>,
+}
+
+impl Work {
+    async fn begin(cluster: &Cluster) -> Result<Self> {
+        // A restore that was killed may have left its private server behind; it works in our own staging folder.
+        let staging = cluster.directory().own_folder().staging();
+        if staging.is_dir() {
+            let private = Cluster::new(Arc::new(LocalDataDirectory::open(&staging)?), cluster.search().clone(), cluster.options().clone());
+            if private.presence().await.is_ok_and(|presence| presence.running().is_some()) {
+                stop(&private, ORPHANS).await?;
+            }
+        }
+        if cluster.presence().await.is_ok_and(|presence| presence.running().is_some()) {
+            return Ok(Self { lock: None });
+        }
+        Ok(Self { lock: Some(Arc::new(server_lock(cluster, ORPHANS).await?)) })
+    }
+}
+
+fn single_user(cluster: &Cluster, installation: &PostgresInstallation, directory: &Path, work: &Work) -> SingleUser {
+    SingleUser {
+        installation: installation.clone(),
+        directory: directory.to_owned(),
+        os_user: cluster.options().os_user.clone(),
+        lock: work.lock.clone(),
+    }
+}
+
+async fn restored(
+    cluster: &Cluster,
+    shelf: Option<&Shelf>,
+    dumps: &[String],
+    options: &InitOptions,
+    progress: &Arc<dyn ProgressSink>,
+) -> Result<InitReport> {
+    let shelf = shelf.ok_or_else(|| Error::Bug("dumps are known without a store".into()))?;
+    let search = cluster.search().clone();
+    let installation = workers::run(move || search.for_new_cluster()).await?;
+    let databases = restore(cluster, &installation, shelf, dumps, &options.superuser, progress).await?;
+    let files = cluster.directory().state().await?.into_cluster(cluster.path())?;
+    Ok(report("restored", cluster, &files, &installation, databases))
+}
+
+fn report(
+    action: &'static str,
+    cluster: &Cluster,
+    files: &ClusterFiles,
+    installation: &PostgresInstallation,
+    databases_created: Vec<String>,
+) -> InitReport {
+    InitReport {
+        action,
+        data_directory: cluster.path().to_owned(),
+        system_identifier: files.control.system_identifier.to_string(),
+        version: installation.version().to_string(),
+        databases_created,
+    }
+}
+
+/// What the store and the card on the volume know.
+async fn knowledge(cluster: &Cluster, shelf: Option<&Shelf>) -> Result<Knowledge> {
+    let of_store = match shelf {
+        Some(shelf) => known::ask(shelf).await?,
+        None => Knowledge::default(),
+    };
+    with_card(cluster, of_store).await
 }
 
 async fn with_card(cluster: &Cluster, knowledge: Knowledge) -> Result<Knowledge> {
@@ -109,6 +195,7 @@ async fn adopt(
     state: State,
     options: &InitOptions,
     knowledge: &Knowledge,
+    work: &Work,
     progress: &dyn ProgressSink,
 ) -> Result<InitReport> {
     let files = state.into_cluster(cluster.path())?;
@@ -123,58 +210,37 @@ async fn adopt(
         create_by_session(cluster, &unknown).await?
     } else {
         progress.event(Event::Step(format!("looking for the databases {}", unknown.join(", "))));
-        let (installation, path, os_user) = (installation.clone(), cluster.path().to_owned(), cluster.options().os_user.clone());
-        workers::run(move || create_by_single_user(&installation, &path, os_user.as_ref(), &unknown)).await?
+        let single_user = single_user(cluster, &installation, cluster.path(), work);
+        workers::run(move || single_user.create_missing(&unknown)).await?
     };
-    write_card(cluster, &files, options).await?;
-    Ok(InitReport {
-        action: "adopted",
-        data_directory: cluster.path().to_owned(),
-        system_identifier: files.control.system_identifier.to_string(),
-        version: installation.version().to_string(),
-        databases_created: created,
-    })
+    Ok(report("adopted", cluster, &files, &installation, created))
 }
 
-async fn create(cluster: &Cluster, options: &InitOptions, progress: &dyn ProgressSink) -> Result<InitReport> {
+async fn create(cluster: &Cluster, options: &InitOptions, work: &Work, progress: &dyn ProgressSink) -> Result<InitReport> {
     let search = cluster.search().clone();
     let installation = workers::run(move || search.for_new_cluster()).await?;
     progress.event(Event::Step(format!("creating a PostgreSQL {} cluster in {}", installation.version(), cluster.path().display())));
     let (own, path, settings) = (cluster.directory().own_folder().clone(), cluster.path().to_owned(), cluster.settings());
-    let (superuser, databases, programs) = (options.superuser.clone(), options.databases.clone(), installation.clone());
-    let os_user = cluster.options().os_user.clone();
+    let (databases, programs) = (options.databases.clone(), installation.clone());
+    let how =
+        CreateOptions { os_user: cluster.options().os_user.clone(), lock: work.lock.clone(), ..CreateOptions::durable(&options.superuser) };
+    let single_user = single_user(cluster, &installation, &own.staging(), work);
     let created = workers::run(move || {
-        staging::begin(&own)?;
-        make_in(&programs, &own.staging(), &settings, superuser, os_user, &databases)
-            .and_then(|created| staging::publish(&path, &own, "init").map(|()| created))
-            .inspect_err(|_| {
-                // The error is what matters; what cannot be removed now, the next run removes.
-                let _ = staging::recover(&path, &own);
-            })
+        let make = || {
+            staging::begin(&own)?;
+            create::create(&programs, &own.staging(), &how)?;
+            settings.install(&own.staging())?;
+            let created = single_user.create_missing(&databases)?;
+            staging::publish(&path, &own, "init").map(|()| created)
+        };
+        make().inspect_err(|_| {
+            // The error is what matters; what cannot be removed now, the next run removes.
+            let _ = staging::recover(&path, &own);
+        })
     })
     .await?;
     let files = cluster.directory().state().await?.into_cluster(cluster.path())?;
-    write_card(cluster, &files, options).await?;
-    Ok(InitReport {
-        action: "created",
-        data_directory: cluster.path().to_owned(),
-        system_identifier: files.control.system_identifier.to_string(),
-        version: installation.version().to_string(),
-        databases_created: created,
-    })
-}
-
-fn make_in(
-    installation: &PostgresInstallation,
-    staging: &Path,
-    settings: &Settings,
-    superuser: String,
-    os_user: Option<OsUser>,
-    databases: &[String],
-) -> Result<Vec<String>> {
-    create::create(installation, staging, &CreateOptions { os_user: os_user.clone(), ..CreateOptions::durable(superuser) })?;
-    settings.install(staging)?;
-    create_by_single_user(installation, staging, os_user.as_ref(), databases)
+    Ok(report("created", cluster, &files, &installation, created))
 }
 
 async fn write_card(cluster: &Cluster, files: &ClusterFiles, options: &InitOptions) -> Result<()> {
@@ -198,77 +264,4 @@ async fn create_by_session(cluster: &Cluster, databases: &[String]) -> Result<Ve
         }
     }
     Ok(created)
-}
-
-/// Creates the missing databases of a cluster without a server, in PostgreSQL's single-user mode: no port, no socket, no
-/// log-in, and a checkpoint at the end. Blocking.
-fn create_by_single_user(
-    installation: &PostgresInstallation,
-    directory: &Path,
-    os_user: Option<&OsUser>,
-    databases: &[String],
-) -> Result<Vec<String>> {
-    if databases.is_empty() {
-        return Ok(Vec::new());
-    }
-    let listing = single_user(
-        installation,
-        directory,
-        os_user,
-        "COPY (SELECT 'database:' || encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_catalog.pg_database) TO STDOUT;\n\n",
-    )?;
-    let existing: Vec<&str> = listing.lines().filter_map(|line| line.trim().strip_prefix("database:")).collect();
-    let missing: Vec<&String> = databases.iter().filter(|name| !existing.contains(&hex(name).as_str())).collect();
-    let mut statements = String::new();
-    for name in &missing {
-        // In this mode a statement ends at a semicolon and an empty line, wherever they stand.
-        if name.contains(";\n\n") || name.contains('\0') || name.is_empty() {
-            return Err(Error::invalid(
-                format!("`{}` cannot be the name of a database", name.escape_debug()),
-                "choose another name in `[cluster] databases`",
-            ));
-        }
-        statements.push_str(&format!("CREATE DATABASE {};\n\n", quote::identifier(name)));
-    }
-    if !statements.is_empty() {
-        single_user(installation, directory, os_user, &statements)?;
-    }
-    Ok(missing.into_iter().cloned().collect())
-}
-
-fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn single_user(installation: &PostgresInstallation, directory: &Path, os_user: Option<&OsUser>, statements: &str) -> Result<String> {
-    let program = installation.program("postgres")?;
-    let mut command = Command::new(&program);
-    run_as(&mut command, os_user);
-    let mut child = command
-        .args(["--single", "-j", "-c", "exit_on_error=on", "-c", "log_destination=stderr", "-c", "logging_collector=off", "-D"])
-        .arg(directory)
-        .arg("template1")
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| Error::file("run", &program, e))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A child that died early is told by its exit status, not by the broken pipe.
-        let _ = stdin.write_all(statements.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|e| Error::file("wait for", &program, e))?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let full = said.contains("No space left on device");
-    Err(Error::Program {
-        program: "postgres --single".to_owned(),
-        status: output.status.to_string(),
-        said: Said(said.trim().to_owned()),
-        kind: if full { ErrorKind::Unavailable } else { ErrorKind::Invalid },
-        remedy: None,
-    })
 }

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -20,6 +19,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::logical::database_state::DatabaseState;
 use crate::logical::gzip;
+use crate::logical::side_file::{FORMAT, SideFile};
 use crate::logical::store_output::store_output;
 use crate::pg::version::ServerVersion;
 use crate::progress::{Event, ProgressSink};
@@ -86,6 +86,28 @@ pub struct Dump {
     pub tables: std::collections::BTreeMap<String, u64>,
     /// Encoding, locale, owner, grants and settings of the database.
     pub state: DatabaseState,
+}
+
+impl Dump {
+    /// What stands beside it in the store.
+    pub fn side_file(&self, cluster: &str, system_identifier: u64) -> SideFile {
+        SideFile {
+            format: FORMAT,
+            database: self.database.clone(),
+            cluster: cluster.to_owned(),
+            system_identifier,
+            server_version: self.server_version,
+            pg_dump_version: self.program_version,
+            pgpersist_version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            finished_at: self.started_at + self.duration,
+            size_bytes: self.size_bytes,
+            sha256: self.sha256.clone(),
+            uncompressed_bytes: self.uncompressed_bytes,
+            tables: self.tables.clone(),
+            state: Some(self.state.clone()),
+        }
+    }
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -176,12 +198,4 @@ async fn not_older(program: &Path, server: ServerVersion) -> Result<ServerVersio
             server.major
         )),
     })
-}
-
-/// The side file of a dump: what is known about it beyond its bytes.
-///
-/// # Errors
-/// [`Error::Bug`] when it cannot be written as JSON.
-pub fn side_file(dump: &Dump) -> Result<Bytes> {
-    serde_json::to_vec_pretty(dump).map(Bytes::from).map_err(|e| Error::Bug(format!("a side file is no JSON: {e}")))
 }

@@ -10,7 +10,6 @@ use crate::logical::cluster_card::ClusterCard;
 use crate::logical::dump::{Dump, DumpOptions, dump_database, dump_globals};
 use crate::logical::name::SIDE_FILE_SUFFIX;
 use crate::logical::shelf::Shelf;
-use crate::logical::side_file::{FORMAT, SideFile};
 use crate::progress::{Event, ProgressSink};
 use crate::server::session::Session;
 
@@ -69,28 +68,18 @@ async fn dump_one(
                 break (dump, time);
             }
             // A dump that began in the same second took the name.
-            Err(error) if error.kind() == ErrorKind::Conflict && !matches!(error, Error::VersionMismatch { .. }) && attempt < NAME_ATTEMPTS => {}
+            Err(error)
+                if error.kind() == ErrorKind::Conflict && !matches!(error, Error::VersionMismatch { .. }) && attempt < NAME_ATTEMPTS => {}
             Err(error) => return Err(error),
         }
     };
     // The dump is whole and stands under its name. What is missing if we die here, `load` does without.
-    let side_file = SideFile {
-        format: FORMAT,
-        database: database.to_owned(),
-        cluster: shelf.cluster().to_owned(),
-        system_identifier,
-        server_version: dump.server_version,
-        pg_dump_version: dump.program_version,
-        pgpersist_version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at: dump.started_at,
-        finished_at: clock.now(),
-        size_bytes: dump.size_bytes,
-        sha256: dump.sha256.clone(),
-        uncompressed_bytes: dump.uncompressed_bytes,
-        tables: dump.tables.clone(),
-        state: Some(dump.state.clone()),
-    };
-    store.put(&format!("{}{SIDE_FILE_SUFFIX}", dump.name).parse()?, side_file.to_bytes()?).await?;
-    dump_globals(options, &shelf.globals_key_for(database, time)?, store, progress).await?;
+    store.put(&format!("{}{SIDE_FILE_SUFFIX}", dump.name).parse()?, dump.side_file(shelf.cluster(), system_identifier).to_bytes()?).await?;
+    // The dump stands whatever becomes of the roles, but whoever needs them must know.
+    if let Err(error) = dump_globals(options, &shelf.globals_key_for(database, time)?, store, progress).await {
+        let causes = error.causes();
+        let why = std::iter::once(error.to_string()).chain(causes).collect::<Vec<_>>().join(": ");
+        progress.event(Event::Warning(format!("the roles were not dumped beside {}: {why}", dump.name)));
+    }
     Ok(dump)
 }

@@ -1,7 +1,7 @@
 //! [`PrunePlan`]: which dumps go and which stay, with reasons; made first, shown or carried out after.
 //!
 //! - Each database is judged by itself. A dump whose database nothing tells stays, and so does everything of other clusters.
-//! - Beyond what [`retention`](crate::retention) promises, the newest dump that has a side file and its size stays: one
+//! - Beyond what [`retention`] promises, the newest dump that has a side file and its size stays: one
 //!   without is only believed to be good.
 //! - A dump of roles stays as long as a dump that stays would be loaded with it: the newest one beside it or at the top that
 //!   is not later than the dump, else the oldest later one. One that is newer than every dump beside it stays too.

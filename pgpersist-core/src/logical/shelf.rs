@@ -124,6 +124,11 @@ impl Shelf {
         Self { clock, ..self }
     }
 
+    /// The cluster's name in the stores.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     /// The store.
     pub fn store(&self) -> &Arc<dyn BackupStore> {
         &self.store

@@ -40,6 +40,8 @@ pub struct ClusterOptions {
     pub host: Option<Host>,
     /// The user that the server and its helpers run as, where we are root.
     pub os_user: Option<OsUser>,
+    /// Settings that go on the server's command line, where they beat every file.
+    pub command_line: BTreeMap<String, String>,
     /// The only folder for the server's socket, instead of what its configuration says.
     pub socket_directory: Option<PathBuf>,
 }
@@ -55,6 +57,7 @@ impl Default for ClusterOptions {
             password: None,
             host: None,
             os_user: None,
+            command_line: BTreeMap::new(),
             socket_directory: None,
         }
     }

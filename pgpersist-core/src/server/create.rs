@@ -1,12 +1,14 @@
 //! Making a new cluster with `initdb`.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::server::installation::PostgresInstallation;
 use crate::server::os_user::OsUser;
-use crate::server::spawn::run_as;
+use crate::server::spawn::{hold_lock, run_as};
 
 /// How a new cluster is made.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct CreateOptions {
     pub sync: bool,
     /// The user that `initdb` runs as, where we are root.
     pub os_user: Option<OsUser>,
+    /// A lock that `initdb` and all it starts hold as long as one of them lives.
+    pub lock: Option<Arc<OwnedFd>>,
     /// The size of a WAL segment in MiB, where not the usual 16.
     pub wal_segment_mib: Option<u32>,
 }
@@ -26,7 +30,7 @@ pub struct CreateOptions {
 impl CreateOptions {
     /// For a cluster that is to last: `peer` locally; the caller publishes, and syncs, the directory.
     pub fn durable(superuser: impl Into<String>) -> Self {
-        Self { superuser: superuser.into(), local_authentication: "peer", sync: false, os_user: None, wal_segment_mib: None }
+        Self { superuser: superuser.into(), local_authentication: "peer", sync: false, os_user: None, lock: None, wal_segment_mib: None }
     }
 }
 
@@ -37,6 +41,7 @@ impl CreateOptions {
 /// [`Error::Program`] with what `initdb` said.
 pub fn create(installation: &PostgresInstallation, directory: &Path, options: &CreateOptions) -> Result<()> {
     let mut command = Command::new(installation.program("initdb")?);
+    hold_lock(&mut command, options.lock.as_ref());
     run_as(&mut command, options.os_user.as_ref());
     command.arg("-D").arg(directory).arg("--data-checksums").arg(format!("--username={}", options.superuser));
     command.arg(format!("--auth-local={}", options.local_authentication)).arg("--auth-host=scram-sha-256").arg("--encoding=UTF8");

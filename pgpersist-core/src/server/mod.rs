@@ -11,6 +11,7 @@ pub mod process;
 pub mod program;
 pub mod session;
 pub mod settings;
+pub mod single_user;
 pub mod socket;
 pub mod spawn;
 pub mod stale;

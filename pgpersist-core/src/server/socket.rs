@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::data_directory::own_folder::OwnFolder;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::durable;
 use crate::server::cluster::Cluster;
@@ -33,7 +34,7 @@ impl Sockets {
         let configured = check_configuration(cluster, installation)?;
         let folders: Vec<PathBuf> = configured.split(',').map(|folder| PathBuf::from(folder.trim().trim_matches('"'))).collect();
         if configured.is_empty() || !folders.iter().all(|folder| usable(folder)) {
-            let own = private_folder(cluster)?;
+            let own = private_folder(cluster.directory().own_folder(), cluster.path())?;
             return Ok(Self { instead: Some(own.clone()), folders: vec![own] });
         }
         Ok(Self { instead: None, folders })
@@ -66,14 +67,14 @@ fn check_configuration(cluster: &Cluster, installation: &PostgresInstallation) -
 }
 
 /// A folder of our own for the socket: on the volume where its path is short enough, else below `/tmp`.
-fn private_folder(cluster: &Cluster) -> Result<PathBuf> {
-    let own = cluster.directory().own_folder().path().join("socket");
+pub(crate) fn private_folder(own: &OwnFolder, data_directory: &Path) -> Result<PathBuf> {
+    let own = own.path().join("socket");
     if own.as_os_str().len() <= SOCKET_DIRECTORY_MAX {
         durable::create_directories(&own, 0o700)?;
         return Ok(own);
     }
     let user = rustix::process::geteuid().as_raw();
-    let inode = fs::metadata(cluster.path()).map_err(|e| Error::file("look at", cluster.path(), e))?;
+    let inode = fs::metadata(data_directory).map_err(|e| Error::file("look at", data_directory, e))?;
     let folder = PathBuf::from(format!("/tmp/.pgpersist-{user}-{:x}-{:x}", inode.dev(), inode.ino()));
     durable::create_directory(&folder, 0o700)?;
     let made = fs::symlink_metadata(&folder).map_err(|e| Error::file("look at", &folder, e))?;

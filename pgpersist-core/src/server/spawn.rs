@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use rustix::fs::{Gid, Uid};
 use rustix::io::FdFlags;
@@ -69,6 +70,16 @@ pub(crate) fn run_as(command: &mut Command, user: Option<&OsUser>) {
     // SAFETY: the closure makes only system calls, on values made before the fork.
     unsafe {
         command.pre_exec(move || identity.take());
+    }
+}
+
+/// Makes a program, and whatever it starts, hold a lock until the last of them has ended: killing us alone then does not
+/// free it while they still write.
+pub(crate) fn hold_lock(command: &mut Command, lock: Option<&Arc<OwnedFd>>) {
+    let Some(lock) = lock.map(Arc::clone) else { return };
+    // SAFETY: the closure makes one system call on a descriptor that was opened before the fork.
+    unsafe {
+        command.pre_exec(move || Ok(rustix::io::fcntl_setfd(lock.as_fd(), FdFlags::empty())?));
     }
 }
 

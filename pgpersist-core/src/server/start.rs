@@ -107,7 +107,7 @@ async fn already_running(cluster: &Cluster, pid_file: &PostmasterPid, options: &
 }
 
 /// The server's lock, free and now ours. The backends of a killed postmaster hold it until they have noticed its death.
-async fn server_lock(cluster: &Cluster, grace: Duration) -> Result<OwnedFd> {
+pub(crate) async fn server_lock(cluster: &Cluster, grace: Duration) -> Result<OwnedFd> {
     let deadline = Instant::now() + grace;
     loop {
         let path = cluster.directory().own_folder().server_lock();
@@ -171,6 +171,9 @@ fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> Vec<OsString
     // Our log file is where errors are looked for, so the log goes there whatever the adopted configuration says.
     set("logging_collector", "off");
     set("log_destination", "stderr");
+    for (name, value) in &cluster.options().command_line {
+        set(name, value);
+    }
     if let Some(directory) = socket_directory {
         set("unix_socket_directories", &directory.display().to_string());
     }
@@ -222,7 +225,7 @@ async fn still_starting(cluster: &Cluster, timeout: Duration, log_offset: u64) -
 }
 
 /// Why the server ended, from the lines it wrote.
-fn failed(cluster: &Cluster, log_offset: u64) -> Error {
+pub(crate) fn failed(cluster: &Cluster, log_offset: u64) -> Error {
     let log = cluster.log_file().tail(log_offset, 12);
     let port = cluster.options().port;
     let (kind, remedy) = if log.contains("Address already in use") || (log.contains("lock file") && log.contains(".s.PGSQL.")) {

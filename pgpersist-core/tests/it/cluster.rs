@@ -7,9 +7,9 @@ use std::time::Duration;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::error::ErrorKind;
 use pgpersist_core::fs::lock_file;
-use pgpersist_core::init::plan::{InitWishes, Knowledge};
+use pgpersist_core::init::plan::InitWishes;
 use pgpersist_core::init::ready::{InitOptions, InitReport, make_ready};
-use pgpersist_core::progress::Silent;
+use pgpersist_core::progress::{ProgressSink, Silent};
 use pgpersist_core::server::cluster::{Cluster, ClusterOptions, ServerState};
 use pgpersist_core::server::installation::InstallationSearch;
 use pgpersist_core::server::os_user::OsUser;
@@ -43,7 +43,7 @@ impl Life {
             superuser: "postgres".into(),
             wishes: InitWishes::default(),
         };
-        make_ready(&self.cluster, Knowledge::default(), &options, &Silent).await.unwrap()
+        make_ready(&self.cluster, None, &options, &(Arc::new(Silent) as Arc<dyn ProgressSink>)).await.unwrap()
     }
 
     async fn start(&self) -> i32 {

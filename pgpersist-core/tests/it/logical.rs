@@ -13,7 +13,10 @@ use futures_util::StreamExt;
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::logical::dump::{Dump, DumpOptions, dump_database, dump_globals};
+use pgpersist_core::logical::dump_cluster::dump_cluster;
 use pgpersist_core::logical::load::{DumpSource, Existing, Expected, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust, load};
+use pgpersist_core::logical::object_reader::ObjectReader;
+use pgpersist_core::logical::shelf::{DumpState, Shelf};
 use pgpersist_core::pg::quote;
 use pgpersist_core::progress::{ProgressSink, Silent};
 use pgpersist_core::store::memory::MemoryBackupStore;
@@ -496,4 +499,37 @@ fn process_with(words: &[&str; 2]) -> Option<rustix::process::Pid> {
             (program.ends_with(words[0]) && rest.contains(words[1])).then(|| rustix::process::Pid::from_raw(id))?
         })
         .next()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shelf_is_filled_and_loaded_from() {
+    let server = TestServer::start("", "").await;
+    filled(&server, "customerInvoice").await;
+    filled(&server, "a/b").await;
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let both = vec!["customerInvoice".to_owned(), "a/b".to_owned()];
+    let shelf = Shelf::new(Arc::clone(&store), "main", both);
+    let options_ = DumpOptions::new(server.connection("postgres"), Path::new(BIN));
+    let names = ["customerInvoice".to_owned(), "a/b".to_owned()];
+    let report = dump_cluster(&shelf, &options_, &names, &clock(), &Silent).await.unwrap();
+    assert_eq!((report.dumps.len(), shelf.globals().await.unwrap().len()), (2, 2));
+    // A second one in the same second has a later name.
+    dump_cluster(&shelf, &options_, &["customerInvoice".to_owned()], &clock(), &Silent).await.unwrap();
+    assert_eq!(shelf.list().await.unwrap().len(), 3);
+    let entry = shelf.find("latest", Some("customerInvoice")).await.unwrap();
+    assert_eq!(entry.state, DumpState::Complete);
+    let source = DumpSource {
+        name: entry.name.to_string(),
+        bytes: Box::new(ObjectReader::open(Arc::clone(&store), entry.name.clone(), entry.size_bytes)),
+        expected: entry.side_file.as_ref().map(Expected::from),
+    };
+    let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
+    let loaded = load(&options(&server, "copy"), source, &clock(), &progress).await.unwrap();
+    assert_eq!(loaded.verified, Some(true));
+    assert_eq!(tables(&server, "copy").await, tables(&server, "customerInvoice").await);
+    // The store serves this cluster only.
+    let other = TestServer::start("", "").await;
+    filled(&other, "customerInvoice").await;
+    let error = dump_cluster(&shelf, &DumpOptions::new(other.connection("postgres"), Path::new(BIN)), &names, &clock(), &Silent).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Unsafe);
 }

@@ -12,3 +12,4 @@ mod logical;
 mod postmaster_pid;
 mod shelf;
 mod store_contract;
+mod temporary;

@@ -438,6 +438,20 @@ async fn a_pruning_that_is_killed_anywhere_is_finished_by_the_next() {
     }
 }
 
+#[tokio::test]
+async fn a_side_file_whose_dump_may_be_on_its_way_stays_for_a_day() {
+    let scene = Scene::new();
+    scene.dump_days_ago(0).await;
+    let orphan = format!("{}.json", days_ago(DumpKind::Database, 3));
+    scene.put(&orphan, "the side file of nothing").await;
+    for (age, gone) in [(Duration::ZERO, false), (Duration::DAY, false), (Duration::DAY + Duration::SECOND, true)] {
+        let plan = scene.shelf(&["shop"]).prune_plan(&SEVEN_DAYS, NOW + age).await.unwrap();
+        let dropped: Vec<_> = plan.dropped.iter().map(|dropped| dropped.name.as_str()).collect();
+        assert_eq!(dropped, if gone { vec![orphan.as_str()] } else { vec![] }, "{age}");
+        assert!(!plan.drops_more_than_half());
+    }
+}
+
 async fn verify_all(store: &dyn BackupStore, subjects: &[Subject], depth: Depth) -> VerifyReport {
     verify(store, subjects, depth, &Silent).await.unwrap()
 }

@@ -1,0 +1,132 @@
+//! `dump`: logical backups of databases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::commands::status::document;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::printable;
+use crate::progress::bytes;
+use crate::{cluster, runtime, store};
+use pgpersist_core::clock::{Clock, SystemClock};
+use pgpersist_core::error::{Error, Result};
+use pgpersist_core::logical::dump::DumpOptions;
+use pgpersist_core::logical::dump_cluster::{DumpReport, dump_cluster};
+use pgpersist_core::server::cluster::Cluster;
+use pgpersist_core::server::connection::ConnectionOptions;
+use pgpersist_core::server::session::Session;
+use pgpersist_core::workers;
+
+/// Dump databases to backup_YYYYMMDD_HHMMSS.sql.gz in the store
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Example:\n  pgpersist dump -d customerInvoice --store /app/backups/postgres")]
+pub(crate) struct Args {
+    /// A database; give it again for more. Else the configured ones, else PGDATABASE, else every database but templates and `postgres`
+    #[arg(short = 'd', long, value_name = "DATABASE")]
+    database: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let cluster = cluster::open(context)?;
+    let shelf = store::shelf(context)?;
+    let progress = context.progress.clone();
+    if context.common.dry_run {
+        let databases = runtime::block_on("`dump --dry-run`", async {
+            let connection = cluster.connection("postgres").await?;
+            databases(args, context, &connection).await
+        })?;
+        let steps: Vec<String> = databases.iter().map(|name| format!("dump the database {name} to {}", shelf.store())).collect();
+        context.output.write(
+            || serde_json::json!({ "plan": steps }),
+            || steps.iter().map(|step| format!("Would {}.\n", printable(step))).collect(),
+        )?;
+        return Ok(Exit::DONE);
+    }
+    let report = runtime::block_on("`dump`", async {
+        let connection = cluster.connection("postgres").await?;
+        let databases = databases(args, context, &connection).await?;
+        let options = DumpOptions::new(connection.clone(), &client_directory(&cluster, &connection, "pg_dump").await?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let log = cluster.log_file();
+        workers::run(move || log.rotate_under_server()).await?;
+        dump_cluster(&shelf, &options, &databases, &clock, progress.as_ref()).await
+    })?;
+    context.output.write(|| json(&report), || text(&report))?;
+    Ok(Exit::DONE)
+}
+
+/// The folder of the client programs that fit the server.
+pub(crate) async fn client_directory(
+    cluster: &Cluster,
+    connection: &ConnectionOptions,
+    program: &'static str,
+) -> Result<std::path::PathBuf> {
+    let version = Session::connect(connection, Duration::from_secs(30)).await?.version().await?;
+    let search = cluster.search().clone();
+    let (path, _) = workers::run(move || search.client(program, version)).await?;
+    path.parent().map(std::path::Path::to_owned).ok_or_else(|| Error::Bug(format!("{} lies nowhere", path.display())))
+}
+
+/// Which databases: named, else configured, else PGDATABASE, else all that hold something of the user's.
+async fn databases(args: &Args, context: &Context, connection: &ConnectionOptions) -> Result<Vec<String>> {
+    let config = context.config()?;
+    if !args.database.is_empty() {
+        return Ok(args.database.clone());
+    }
+    if !config.cluster.databases.is_empty() {
+        return Ok(config.cluster.databases.clone());
+    }
+    if let Some(database) = &config.connection.database {
+        return Ok(vec![database.value.clone()]);
+    }
+    let session = Session::connect(connection, Duration::from_secs(30)).await?;
+    let mut all = session.databases().await?;
+    all.retain(|name| name != "postgres");
+    if all.is_empty() {
+        return Err(Error::not_found(
+            "there is no database to dump",
+            "name one with `-d`, or create one; `postgres` is dumped only when it is named",
+        ));
+    }
+    Ok(all)
+}
+
+/// The promised document: all dumps, and the first one's fields at the top.
+fn json(report: &DumpReport) -> Value {
+    let dumps: Vec<Value> = report
+        .dumps
+        .iter()
+        .map(|dump| {
+            let mut value = document(dump);
+            if let Value::Object(fields) = &mut value {
+                // How a database was set up is in the side file; here it would drown what was done.
+                fields.remove("state");
+            }
+            value
+        })
+        .collect();
+    let mut top = dumps.first().cloned().unwrap_or_else(|| serde_json::json!({}));
+    if let Value::Object(fields) = &mut top {
+        fields.insert("dumps".to_owned(), dumps.into());
+    }
+    top
+}
+
+fn text(report: &DumpReport) -> String {
+    let line = |dump: &pgpersist_core::logical::dump::Dump| {
+        let rows: u64 = dump.tables.values().sum();
+        format!(
+            "{}  {} ({} rows in {} tables, {} of SQL) in {:.1} s\n",
+            printable(dump.name.as_str()),
+            bytes(dump.size_bytes),
+            rows,
+            dump.tables.len(),
+            bytes(dump.uncompressed_bytes),
+            dump.duration.as_secs_f64()
+        )
+    };
+    report.dumps.iter().map(line).collect()
+}

@@ -1,0 +1,23 @@
+//! The store that the configuration names, and this cluster's shelf in it.
+
+use std::sync::Arc;
+
+use crate::context::Context;
+use pgpersist_core::error::Result;
+use pgpersist_core::logical::shelf::Shelf;
+use pgpersist_core::store::BackupStore;
+use pgpersist_core::store::open;
+
+/// The primary store.
+///
+/// # Errors
+/// Exit 2 with the remedy when none is named.
+pub(crate) fn primary(context: &Context) -> Result<Arc<dyn BackupStore>> {
+    open::open(&context.config()?.primary_store()?.url)
+}
+
+/// This cluster's dumps in the primary store.
+pub(crate) fn shelf(context: &Context) -> Result<Shelf> {
+    let cluster = &context.config()?.cluster;
+    Ok(Shelf::new(primary(context)?, cluster.name.clone(), cluster.databases.clone()))
+}

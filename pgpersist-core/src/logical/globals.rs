@@ -1,0 +1,44 @@
+//! Roles and grants from a `globals_….sql.gz` into a new cluster.
+
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+use tokio_postgres::error::SqlState;
+
+use crate::error::{Error, Result};
+use crate::server::session::Session;
+use crate::store::ObjectKey;
+
+/// The largest text that is read: a cluster of a million roles.
+const LARGEST: u64 = 256 << 20;
+/// What a dump of roles consists of; a line that begins otherwise is a setting of the session, a comment, or not ours to run.
+const STATEMENTS: [&str; 4] = ["CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE "];
+
+/// Runs the statements about roles, one by one, each as a single statement: what stands behind a semicolon on the same
+/// line makes it fail. Roles that are there already stay as they are. Returns what could not be done.
+///
+/// # Errors
+/// [`Error::Damaged`] when the object is cut off or no text; [`Error::Sql`] when the session breaks.
+pub async fn load(session: &Session, name: &ObjectKey, compressed: &[u8]) -> Result<Vec<String>> {
+    let mut text = String::new();
+    let read = MultiGzDecoder::new(compressed).take(LARGEST).read_to_string(&mut text);
+    read.map_err(|e| {
+        Error::damaged(
+            format!("{name} cannot be read: {e}"),
+            "load the dumps with `pgpersist load --no-owner` into a cluster made with `pgpersist init --new`",
+        )
+    })?;
+    let mut warnings = Vec::new();
+    for line in text.lines().filter(|line| STATEMENTS.iter().any(|begin| line.starts_with(begin))) {
+        let Err(error) = session.client().execute(line.trim_end_matches(';'), &[]).await else { continue };
+        match error.code() {
+            None => return Err(Error::sql("create the roles", error)),
+            Some(code) if code == &SqlState::DUPLICATE_OBJECT => {}
+            Some(_) => warnings.push(format!(
+                "could not run `{line}` of {name}: {}",
+                error.as_db_error().map_or_else(|| error.to_string(), |e| e.message().to_owned())
+            )),
+        }
+    }
+    Ok(warnings)
+}
