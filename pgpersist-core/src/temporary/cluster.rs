@@ -347,6 +347,7 @@ fn cluster_options(options: &TemporaryOptions, scratch: &Scratch, port: u16) -> 
         password: options.tcp.then(|| Secret::new(format!("{:032x}", rand::random::<u128>()))),
         host: None,
         os_user: options.os_user.clone(),
+        command_line: BTreeMap::new(),
         socket_directory: Some(scratch.path().to_owned()),
     }
 }

@@ -153,6 +153,7 @@ fn options(os_user: Option<&OsUser>) -> CreateOptions {
         local_authentication: "trust",
         sync: false,
         os_user: os_user.cloned(),
+        lock: None,
         wal_segment_mib: Some(WAL_SEGMENT_MIB),
     }
 }
