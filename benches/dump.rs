@@ -16,7 +16,7 @@ use support::arguments::Arguments;
 use support::measure::measure;
 use support::place::{Place, command, run};
 use support::server::Server;
-use support::table::{Row, markdown, times_as_fast, verdict};
+use support::table::{Row, markdown, median, times_as_fast, verdict};
 
 const BARE: &str = "pg_dump > /dev/null";
 const GZIP: &str = "pg_dump | gzip -6";
@@ -61,7 +61,8 @@ fn main() {
         print!("{}", verdict(&what.replace('|', "\\|"), f64::min(wanted, cap), times_as_fast(ours, peer)));
     }
     let written = |row: &Row| row.costs[0].written_bytes as f64;
-    println!("\nSize: {:.3} of gzip -6's (target ≤ 1).", written(ours) / written(gzip));
+    println!("\nCPU: {:.2} of gzip -6's.", median(&ours.cpus()) / median(&gzip.cpus()));
+    println!("Size: {:.3} of gzip -6's (target ≤ 1).", written(ours) / written(gzip));
     let peak = ours.costs.iter().map(|cost| cost.tree_bytes).max().unwrap_or(0) / 1024 / 1024;
     println!("Memory: {peak} MiB with its pg_dump (target ≤ 64).");
 }

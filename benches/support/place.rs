@@ -3,20 +3,39 @@
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// A folder that vanishes with its handle.
+/// Ends the server and removes the folder when its standard input ends: when whoever holds the other end has ended,
+/// however. It ignores what a terminal sends to all of its processes.
+const UNDERTAKER: &str = r#"
+trap '' HUP INT TERM
+read -r nothing
+if pid=$(head -n 1 "$0/server/data/postmaster.pid" 2>/dev/null); then
+    kill -QUIT "$pid" 2>/dev/null
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+fi
+rm -rf --one-file-system "$0"
+"#;
+
+/// A folder that vanishes with its handle, and also when the bench is interrupted.
 #[derive(Debug)]
-pub(crate) struct Place(TempDir);
+pub(crate) struct Place {
+    folder: TempDir,
+    // Its standard input closes when we end, however that comes.
+    _undertaker: Child,
+}
 
 impl Place {
     /// Makes one where TMPDIR says.
     pub(crate) fn new() -> Self {
         let open = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().prefix("pgpersist-bench-").permissions(open).tempdir();
-        let place = Self(folder.expect("the temporary folder takes a folder"));
+        let folder = folder.expect("the temporary folder takes a folder");
+        let mut undertaker = Command::new("sh");
+        undertaker.args(["-c", UNDERTAKER]).arg(folder.path()).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null());
+        let place = Self { _undertaker: undertaker.spawn().expect("sh runs"), folder };
         if is_root() {
             run(Command::new("chown").arg("postgres:").arg(place.path()));
         }
@@ -24,7 +43,7 @@ impl Place {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {

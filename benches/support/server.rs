@@ -70,7 +70,12 @@ impl Server {
     /// The environment that tells clients of it.
     pub(crate) fn tell(&self, command: &mut Command) {
         let path = format!("{}:{}", bin_directory().display(), std::env::var("PATH").unwrap_or_default());
-        command.env("PGHOST", &self.folder).env("PGUSER", "postgres").env("PGDATABASE", "postgres").env("PATH", path);
+        command
+            .env("PGHOST", &self.folder)
+            .env("PGDATA", self.folder.join("data"))
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", "postgres")
+            .env("PATH", path);
     }
 
     /// A client program, told where the server is.

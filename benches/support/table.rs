@@ -25,7 +25,8 @@ impl Row {
     }
 
     fn line(&self) -> String {
-        let (wall, tool, server) = (self.walls(), sorted(self.costs.iter().map(|c| c.tool_cpu)), sorted(self.costs.iter().map(|c| c.server_cpu)));
+        let (wall, tool, server) =
+            (self.walls(), sorted(self.costs.iter().map(|c| c.tool_cpu)), sorted(self.costs.iter().map(|c| c.server_cpu)));
         let peak = |of: fn(&Cost) -> u64| self.costs.iter().map(of).max().unwrap_or(0) as f64 / 1024.0 / 1024.0;
         format!(
             "| {} | {} | {:.2} / {:.2} / {:.2} | {:.2} + {:.2} | {:.0} / {:.0} | {:.1} |",

@@ -258,8 +258,7 @@ async fn settings_of_the_caller_win_and_wrong_ones_leave_nothing() {
 #[tokio::test]
 async fn a_kept_cluster_is_stopped_cleanly_and_stays() {
     let parent = parent();
-    let cluster =
-        TemporaryCluster::start(TemporaryOptions { afterwards: Afterwards::Keep, ..options(parent.path()) }).await.unwrap();
+    let cluster = TemporaryCluster::start(TemporaryOptions { afterwards: Afterwards::Keep, ..options(parent.path()) }).await.unwrap();
     let data = cluster.cluster().path().to_owned();
     cluster.stop().await.unwrap();
     let control = pgpersist_core::pg::control_file::ControlFile::parse(&fs::read(data.join("global/pg_control")).unwrap()).unwrap();
@@ -306,7 +305,11 @@ impl Owner {
 
     fn kill(&mut self) {
         let pid = Pid::from_child(&self.child);
-        if self.leads_group { kill_process_group(pid, Signal::KILL).unwrap() } else { kill_process(pid, Signal::KILL).unwrap() }
+        if self.leads_group {
+            kill_process_group(pid, Signal::KILL).unwrap()
+        } else {
+            kill_process(pid, Signal::KILL).unwrap()
+        }
         self.child.wait().unwrap();
     }
 }
@@ -336,7 +339,10 @@ async fn an_owner_that_waits_to_be_killed() {
             }
             // Killed while backends are busy.
             "works" => {
-                session.execute("work", "CREATE TEMPORARY TABLE IF NOT EXISTS t (n int); INSERT INTO t SELECT generate_series(1, 10000)").await.unwrap();
+                session
+                    .execute("work", "CREATE TEMPORARY TABLE IF NOT EXISTS t (n int); INSERT INTO t SELECT generate_series(1, 10000)")
+                    .await
+                    .unwrap();
             }
             _ => tokio::time::sleep(Duration::from_secs(1)).await,
         }
@@ -368,9 +374,8 @@ fn nothing_is_left_of_owners_that_are_killed_at_random_moments() {
     };
     // Four at a time, so that they meet each other's sweeping too.
     for round in 0..5_u64 {
-        let mut owners: Vec<Owner> = (0..4)
-            .map(|n| Owner::start(parent.path(), ["waits", "works", "crashes", "works"][n], (round as usize + n) % 2 == 0))
-            .collect();
+        let mut owners: Vec<Owner> =
+            (0..4).map(|n| Owner::start(parent.path(), ["waits", "works", "crashes", "works"][n], (round as usize + n) % 2 == 0)).collect();
         let ready = round % 2 == 0;
         for owner in &mut owners {
             if ready {
