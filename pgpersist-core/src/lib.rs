@@ -3,10 +3,12 @@
 pub mod clock;
 pub mod config;
 pub mod data_directory;
+pub mod drill;
 pub mod error;
 pub mod fs;
 pub mod init;
 pub mod logical;
+pub mod migrate;
 pub mod pg;
 pub mod progress;
 pub mod retention;

@@ -2,10 +2,12 @@
 
 mod completions;
 mod config;
+mod drill;
 mod dump;
 mod init;
 mod list;
 mod load;
+mod migrate;
 mod prune;
 mod restart;
 mod start;
@@ -30,12 +32,14 @@ pub(crate) enum Command {
     Stop(stop::Args),
     Restart(restart::Args),
     Status(status::Args),
+    Migrate(migrate::Args),
     Dump(dump::Args),
     Load(load::Args),
     List(list::Args),
     Show(list::ShowArgs),
     Verify(verify::Args),
     Prune(prune::Args),
+    Drill(drill::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -57,12 +61,14 @@ impl Command {
             Self::Stop(args) => stop::run(args, context),
             Self::Restart(args) => restart::run(args, context),
             Self::Status(args) => status::run(args, context),
+            Self::Migrate(args) => migrate::run(args, context),
             Self::Dump(args) => dump::run(args, context),
             Self::Load(args) => load::run(args, context),
             Self::List(args) => list::run(args, context),
             Self::Show(args) => list::show(args, context),
             Self::Verify(args) => verify::run(args, context),
             Self::Prune(args) => prune::run(args, context),
+            Self::Drill(args) => drill::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
@@ -71,6 +77,7 @@ impl Command {
     /// The command's own options that set a key of the configuration, such as `prune --keep-days`.
     pub(crate) fn flags(&self) -> Vec<Flag> {
         match self {
+            Self::Migrate(args) => args.flags(),
             Self::Prune(args) => args.flags(),
             _ => Vec::new(),
         }
@@ -88,6 +95,7 @@ impl Command {
             Self::Init(args) if args.allow_ephemeral => AsRoot::Continue(&[Place::DataAnywhere, Place::Store, Place::Log]),
             Self::Init(_) => AsRoot::Continue(&[Place::Data, Place::Store, Place::Log]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
+            Self::Migrate(_) => AsRoot::Continue(&[Place::DataAnywhere, Place::Log]),
             Self::Dump(_) => AsRoot::Continue(&[Place::Store]),
             _ => AsRoot::Continue(&[]),
         }

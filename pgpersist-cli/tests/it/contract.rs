@@ -52,7 +52,6 @@ impl Case {
         self
     }
 
-    #[expect(dead_code, reason = "commands that need a cluster use it")]
     fn after(mut self, arguments: &[&'static str]) -> Self {
         self.after.push(arguments.to_vec());
         self
@@ -128,6 +127,7 @@ impl Case {
 }
 
 const VALID: &str = "[cluster]\nport = 5433\ndata_directory = \"{dir}/data\"\n";
+const INIT_OLD: &[&str] = &["init", "-D", "{dir}/old", "--allow-ephemeral"];
 const TYPO: &str = "[cluster]\nprot = 5433\n";
 
 fn table() -> Vec<Case> {
@@ -188,6 +188,40 @@ fn table() -> Vec<Case> {
             .stderr("error: could not read the configuration {dir}/absent.toml\n  caused by: No such file"),
         promise("config example prints a file", &["config", "example"]).stdout("[cluster]\nname = \"main\""),
         promise("config example works beside a broken file", &["config", "example", "--json"]).file(TYPO).fields(&["/example"]),
+        promise("migrate --json has its promised fields", &["migrate", "--from", "{dir}/old", "--to", "{dir}/new", "--json"])
+            .after(INIT_OLD)
+            .fields(&["/from", "/to", "/bytes", "/files", "/downtime_s", "/resumed", "/undo/0"])
+            .stdout("\"resumed\": false"),
+        promise("migrate tells what it moved and how to go back", &["migrate", "--from", "{dir}/old", "--to", "{dir}/new"])
+            .after(INIT_OLD)
+            .stdout("Moved {dir}/old to {dir}/new: ")
+            .stdout("mv {dir}/old/global/pg_control.migrated {dir}/old/global/pg_control\n")
+            .stderr("putting the copy into place"),
+        promise("a migration that was made is not repeated", &["migrate", "--from", "{dir}/old", "--to", "{dir}/new"])
+            .after(INIT_OLD)
+            .after(&["migrate", "--from", "{dir}/old", "--to", "{dir}/new"])
+            .stdout("There was nothing to do"),
+        promise("a source that was migrated does not start", &["start", "-D", "{dir}/old"])
+            .after(INIT_OLD)
+            .after(&["migrate", "--from", "{dir}/old", "--to", "{dir}/new"])
+            .code(5)
+            .stderr("was migrated to another directory"),
+        promise(
+            "migrate --dry-run has a plan and touches nothing",
+            &["migrate", "--from", "{dir}/old", "--to", "{dir}/new", "--dry-run", "--json"],
+        )
+        .after(INIT_OLD)
+        .fields(&["/plan/steps/0", "/plan/bytes", "/plan/action"]),
+        promise("migrate into itself is invalid", &["migrate", "--from", "{dir}/old", "--to", "{dir}/old/inside", "--json"])
+            .after(INIT_OLD)
+            .code(2)
+            .error("invalid"),
+        promise("migrate from nothing is not found", &["migrate", "--from", "{dir}/nothing", "--to", "{dir}/new", "--json"])
+            .code(4)
+            .error("not_found"),
+        promise("migrate has one target", &["migrate", "--from", "{dir}/old", "--to", "{dir}/new", "-D", "{dir}/data"])
+            .code(2)
+            .stderr("cannot be used with"),
         promise("completions are a script", &["completions", "bash"]).stdout("_pgpersist()"),
         promise("completions --json has the script", &["completions", "zsh", "--json"]).fields(&["/shell", "/script"]),
         promise("an unknown shell is invalid", &["completions", "bas"]).code(2).stderr("did you mean `bash`?"),

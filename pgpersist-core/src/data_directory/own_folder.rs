@@ -14,6 +14,9 @@ use crate::fs::{durable, mounts};
 /// The name of the folder that is ours.
 pub const FOLDER_NAME: &str = ".pgpersist";
 
+/// The name of the staging folder in it.
+pub(crate) const STAGING: &str = "staging";
+
 /// How the folder lies to the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whereabouts {
@@ -99,7 +102,17 @@ impl OwnFolder {
 
     /// Where a directory is made before it is put into place.
     pub fn staging(&self) -> PathBuf {
-        self.path.join("staging")
+        self.path.join(STAGING)
+    }
+
+    /// Where a migration gathers its copy and what it knows about it, over as many runs as it takes.
+    pub fn migration(&self) -> PathBuf {
+        self.path.join("migration")
+    }
+
+    /// Says that a migration to this directory was begun and is not over.
+    pub fn migration_marker(&self) -> PathBuf {
+        self.migration().join("migration.json")
     }
 
     /// Says that the directory is half-made, and how to go on.

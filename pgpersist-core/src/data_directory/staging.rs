@@ -8,11 +8,12 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data_directory::own_folder::{OwnFolder, Whereabouts};
+use crate::data_directory::own_folder::{OwnFolder, STAGING, Whereabouts};
 use crate::error::{Error, Result};
 use crate::fs::durable;
 
@@ -26,8 +27,15 @@ pub(crate) struct Marker {
     pub(crate) format: u32,
     /// What was being done: `init`, `migrate`.
     pub(crate) operation: String,
-    /// The entries of the finished staging folder, each of which is still there or already in place.
+    /// The entries of the finished folder, each of which is still there or already in place.
     pub(crate) entries: Vec<String>,
+    /// The finished folder, below our own.
+    #[serde(default = "staging_folder")]
+    pub(crate) folder: PathBuf,
+}
+
+fn staging_folder() -> PathBuf {
+    PathBuf::from(STAGING)
 }
 
 impl Marker {
@@ -62,7 +70,15 @@ pub fn begin(own: &OwnFolder) -> Result<()> {
 /// # Errors
 /// [`Error::File`]; the directory is then in its old state, or half-made and the next run finishes it.
 pub fn publish(directory: &Path, own: &OwnFolder, operation: &str) -> Result<()> {
-    let staging = own.staging();
+    publish_folder(directory, own, operation, Path::new(STAGING))
+}
+
+/// As [`publish`], for a finished cluster in another folder below our own, which [`recover`] never removes.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_folder(directory: &Path, own: &OwnFolder, operation: &str, folder: &Path) -> Result<()> {
+    let staging = own.path().join(folder);
     durable::sync_tree(&staging)?;
     match own.whereabouts() {
         Whereabouts::Beside => durable::rename(&staging, directory),
@@ -74,7 +90,7 @@ pub fn publish(directory: &Path, own: &OwnFolder, operation: &str) -> Result<()>
                 entries.push(name);
             }
             entries.sort();
-            let marker = Marker { format: 1, operation: operation.to_owned(), entries };
+            let marker = Marker { format: 1, operation: operation.to_owned(), entries, folder: folder.to_owned() };
             let bytes = serde_json::to_vec_pretty(&marker).map_err(|e| Error::Bug(format!("could not write a marker: {e}")))?;
             durable::write(&own.half_made_marker(), &bytes, 0o600)?;
             finish(directory, own)
@@ -82,8 +98,8 @@ pub fn publish(directory: &Path, own: &OwnFolder, operation: &str) -> Result<()>
     }
 }
 
-/// Finishes what the marker says was begun, or removes a staging folder that was never finished. Returns whether there
-/// was anything to do. The caller holds the claim.
+/// Finishes what the marker says was begun, or removes a staging folder that was never finished, and removes temporary files
+/// that nobody holds any more. Returns whether there was anything to do. The caller holds the claim.
 ///
 /// # Errors
 /// [`Error::File`]; [`Error::Damaged`] when an entry is neither in staging nor in place.
@@ -94,8 +110,10 @@ pub fn recover(directory: &Path, own: &OwnFolder) -> Result<bool> {
     }
     let leftover = own.staging().exists();
     durable::remove_tree(&own.staging())?;
-    if own.path().is_dir() {
-        durable::sweep(own.path())?;
+    for folder in [own.path(), directory] {
+        if folder.is_dir() {
+            durable::sweep(folder)?;
+        }
     }
     Ok(leftover)
 }
@@ -105,7 +123,8 @@ fn finish(directory: &Path, own: &OwnFolder) -> Result<()> {
     let Some(marker) = Marker::read(&marker_path)? else {
         return Ok(());
     };
-    let staging = own.staging();
+    let staging = own.path().join(&marker.folder);
+    take_mode(directory, &staging)?;
     let aside = staging.join(CONTROL_ASIDE);
     let staged_control = staging.join("global/pg_control");
     if staged_control.exists() {
@@ -144,9 +163,21 @@ fn finish(directory: &Path, own: &OwnFolder) -> Result<()> {
     durable::remove_tree(&staging)
 }
 
+/// The root of a fresh volume is open to all, and PostgreSQL refuses a data directory that is. Of a directory that is not
+/// ours alone the mode stays: the server will say what is wrong with it.
+fn take_mode(directory: &Path, staging: &Path) -> Result<()> {
+    let Ok(wanted) = fs::metadata(staging) else { return Ok(()) };
+    let now = fs::metadata(directory).map_err(|e| Error::file("look at", directory, e))?;
+    let me = rustix::process::geteuid();
+    if now.mode() & 0o7777 == wanted.mode() & 0o7777 || !(me.is_root() || me.as_raw() == now.uid()) {
+        return Ok(());
+    }
+    durable::set_permissions(directory, wanted.mode() & 0o7777)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::data_directory::own_folder::FOLDER_NAME;
@@ -171,10 +202,12 @@ mod tests {
     #[test]
     fn fills_a_mount_point_and_leaves_no_marker() {
         let (_volume, directory, own) = mount_point();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o775)).unwrap();
         stage(&own);
         publish(&directory, &own, "init").unwrap();
         assert_eq!(fs::read(directory.join("global/pg_control")).unwrap(), b"global/pg_control");
         assert!(!own.half_made_marker().exists() && !own.staging().exists());
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
@@ -183,7 +216,12 @@ mod tests {
         for done in 0..=4_usize {
             let (_volume, directory, own) = mount_point();
             stage(&own);
-            let marker = Marker { format: 1, operation: "init".into(), entries: ["PG_VERSION", "base", "global"].map(String::from).into() };
+            let marker = Marker {
+                format: 1,
+                operation: "init".into(),
+                entries: ["PG_VERSION", "base", "global"].map(String::from).into(),
+                folder: staging_folder(),
+            };
             durable::write(&own.half_made_marker(), &serde_json::to_vec(&marker).unwrap(), 0o600).unwrap();
             if done >= 1 {
                 durable::rename(&own.staging().join("global/pg_control"), &own.staging().join(CONTROL_ASIDE)).unwrap();

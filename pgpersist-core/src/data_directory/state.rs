@@ -7,7 +7,12 @@ use std::path::{Path, PathBuf};
 use crate::data_directory::own_folder::{FOLDER_NAME, OwnFolder};
 use crate::data_directory::staging::Marker;
 use crate::error::{Error, Result};
-use crate::pg::control_file::ControlFile;
+use crate::pg::control_file::{CONTROL_FILE_PATH, ControlFile};
+
+/// The operation of an interrupted migration.
+pub(crate) const MIGRATE: &str = "migrate";
+/// What a migration renames the source's control file to, so that no server starts there any more.
+pub const MIGRATED_CONTROL_FILE: &str = "global/pg_control.migrated";
 
 /// What a data directory is.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,9 +58,11 @@ impl State {
         if let Some(marker) = Marker::read(&own.half_made_marker())? {
             return Ok(Self::HalfMade { operation: marker.operation });
         }
+        let migrating = own.migration_marker().exists();
+        let interrupted = || Self::HalfMade { operation: MIGRATE.to_owned() };
         let names = match entries(directory) {
             Ok(names) => names,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Absent),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(if migrating { interrupted() } else { Self::Absent }),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 return Err(Error::invalid(
                     format!("{} is a file, not a directory", directory.display()),
@@ -65,10 +72,10 @@ impl State {
             Err(error) => return Err(Error::file("list", directory, error)),
         };
         if names.is_empty() {
-            return Ok(Self::Empty);
+            return Ok(if migrating { interrupted() } else { Self::Empty });
         }
         let has_version = names.iter().any(|name| name == "PG_VERSION");
-        let control_path = directory.join("global/pg_control");
+        let control_path = directory.join(CONTROL_FILE_PATH);
         if !has_version && !names.iter().any(|name| name == "global") {
             let mut examples = names;
             examples.truncate(5);
@@ -76,6 +83,9 @@ impl State {
         }
         Ok(match cluster_files(directory, &control_path) {
             Ok(files) => Self::Cluster(files),
+            Err(_) if was_migrated(directory) => {
+                Self::Damaged { reason: "it was migrated to another directory, and its pg_control set aside".to_owned() }
+            }
             Err(reason) => Self::Damaged { reason },
         })
     }
@@ -108,17 +118,32 @@ impl State {
                 format!("{place} is empty"),
                 "make a cluster in it with `pgpersist init`; if there was one, mount its volume",
             )),
+            Self::HalfMade { operation } if operation == MIGRATE => Err(Error::unavailable(
+                format!("{place} is half-made: a migration to it was interrupted"),
+                "run the same `pgpersist migrate` again: it goes on where it stopped",
+            )),
             Self::HalfMade { operation } => Err(Error::unavailable(
                 format!("{place} is half-made: `{operation}` was interrupted"),
                 "run `pgpersist init` again: it finishes or undoes it",
             )),
             Self::Foreign { examples } => Err(foreign(directory, &examples)),
+            Self::Damaged { .. } if was_migrated(directory) => Err(Error::refused(
+                format!("the cluster of {place} was migrated to another directory, and this copy was set aside"),
+                format!(
+                    "use the new place; to go back to this old state, stop the new server for good and rename {0}/{MIGRATED_CONTROL_FILE} to {0}/{CONTROL_FILE_PATH}",
+                    directory.display()
+                ),
+            )),
             Self::Damaged { reason } => Err(Error::damaged(
                 format!("the cluster in {place} is damaged: {reason}"),
                 "keep the directory as it is, and load the newest dump into a new one (`pgpersist list`, `pgpersist init --restore-latest -D OTHER`)",
             )),
         }
     }
+}
+
+fn was_migrated(directory: &Path) -> bool {
+    directory.join(MIGRATED_CONTROL_FILE).exists() && !directory.join(CONTROL_FILE_PATH).exists()
 }
 
 /// The refusal to touch somebody else's files.

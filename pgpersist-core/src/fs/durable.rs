@@ -184,6 +184,16 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
     sync_both(from, to)
 }
 
+/// Sets the permission bits of a file or directory durably.
+///
+/// # Errors
+/// [`Error::File`], also when it belongs to somebody else.
+pub fn set_permissions(path: &Path, mode: u32) -> Result<()> {
+    let file = File::open(path).map_err(|e| Error::file("open", path, e))?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|e| Error::file("set the permissions of", path, e))?;
+    file.sync_all().map_err(|e| Error::file("fsync", path, e))
+}
+
 /// Removes a file durably. One that is already gone is fine.
 ///
 /// # Errors

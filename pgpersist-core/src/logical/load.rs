@@ -14,24 +14,21 @@
 //!
 //! When the configured role is no superuser it loads by itself: it cannot do more harm than it may.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde::Serialize;
 use time::macros::format_description;
 use tokio_postgres::error::SqlState;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::logical::database_state::{DatabaseState, texts};
+use crate::logical::load_options::{DumpSource, Existing, Expected, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust};
 use crate::logical::load_script::{self, Fed, Owners, Passed};
 use crate::logical::scratch_database::{
     ScratchDatabase, Standing, lasting_sessions, maintenance_session, sessions, standing, sweep, with_suffix,
 };
-use crate::logical::side_file::SideFile;
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
 use crate::progress::{Event, ProgressSink};
@@ -39,149 +36,6 @@ use crate::server::connection::ConnectionOptions;
 use crate::server::program::{Program, check};
 use crate::server::session::Session;
 use crate::workers;
-
-/// A dump to load: where its bytes come from, and what is known about them.
-pub struct DumpSource {
-    /// How to call it in messages: its name in the store, its path, or `stdin`.
-    pub name: String,
-    /// The bytes as they are stored, compressed or not.
-    pub bytes: Box<dyn Read + Send>,
-    /// What its side file says; nothing where there is none.
-    pub expected: Option<Expected>,
-}
-
-impl std::fmt::Debug for DumpSource {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("DumpSource").field("name", &self.name).field("expected", &self.expected).finish_non_exhaustive()
-    }
-}
-
-/// What a dump must turn out to be, by its side file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expected {
-    /// SHA-256 of the stored bytes.
-    pub sha256: String,
-    /// Their number.
-    pub size_bytes: u64,
-    /// The rows of each table.
-    pub tables: BTreeMap<String, u64>,
-    /// The database's encoding, locale, owner, grants and settings, where it was recorded.
-    pub state: Option<DatabaseState>,
-}
-
-impl From<&SideFile> for Expected {
-    fn from(side_file: &SideFile) -> Self {
-        Self {
-            sha256: side_file.sha256.clone(),
-            size_bytes: side_file.size_bytes,
-            tables: side_file.tables.clone(),
-            state: side_file.state.clone(),
-        }
-    }
-}
-
-/// What to do with a target database that holds something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// Refuse, before anything is loaded.
-    Refuse,
-    /// Rename it to `<database>_before_YYYYMMDD_HHMMSS`.
-    KeepAside,
-}
-
-/// What to do with other sessions in the target database, which cannot be renamed under them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtherSessions {
-    /// Refuse, before anything is loaded.
-    Refuse,
-    /// End them, at the moment of the renaming.
-    Disconnect,
-}
-
-/// As whom the dump's SQL runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    /// As a role that is no superuser.
-    Nobody,
-    /// As the configured role, even if it is a superuser: the dump can do whatever it likes to the whole machine.
-    Superuser,
-}
-
-/// To whom the loaded things belong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadedOwners {
-    /// As the dump says.
-    AsDumped,
-    /// All to the database's owner, and nothing is granted: for servers without the dump's roles.
-    DatabaseOwner,
-}
-
-/// How to load.
-#[derive(Debug, Clone)]
-pub struct LoadOptions {
-    /// How to reach the server; the database is not used.
-    pub connection: ConnectionOptions,
-    /// The `psql` to use.
-    pub psql: PathBuf,
-    /// The database that the dump becomes.
-    pub database: String,
-    /// What to do when it exists and holds something.
-    pub existing: Existing,
-    /// What to do when somebody is connected to it.
-    pub other_sessions: OtherSessions,
-    /// As whom the dump's SQL runs.
-    pub trust: Trust,
-    /// To whom things belong.
-    pub owners: LoadedOwners,
-    /// Load into this cluster's own locale where it differs from the recorded one. The order of texts may change with it.
-    pub accept_locale: bool,
-    /// How long opening a session may take.
-    pub connect: Duration,
-    /// How long the whole load may take.
-    pub timeout: Duration,
-}
-
-impl LoadOptions {
-    /// The safe defaults: refuse what is in the way, trust nobody, give up after a day.
-    pub fn new(connection: ConnectionOptions, psql: PathBuf, database: impl Into<String>) -> Self {
-        Self {
-            connection,
-            psql,
-            database: database.into(),
-            existing: Existing::Refuse,
-            other_sessions: OtherSessions::Refuse,
-            trust: Trust::Nobody,
-            owners: LoadedOwners::AsDumped,
-            accept_locale: false,
-            connect: Duration::from_secs(30),
-            timeout: Duration::from_secs(24 * 60 * 60),
-        }
-    }
-}
-
-/// What a load did.
-#[derive(Debug, Clone, Serialize)]
-pub struct LoadReport {
-    /// The dump.
-    pub name: String,
-    /// The database that it became.
-    pub database: String,
-    /// How long it took, in seconds.
-    pub duration_s: f64,
-    /// Whether bytes and rows were compared with what the side file says; nothing when there is none. A difference is an
-    /// error, so `false` never appears.
-    pub verified: Option<bool>,
-    /// The rows loaded into each table.
-    pub tables: BTreeMap<String, u64>,
-    /// Where the database that had the name before is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kept_aside: Option<String>,
-    /// Leftovers of killed loads that were removed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub removed: Vec<String>,
-    /// What the user should know although all went well.
-    pub warnings: Vec<String>,
-}
 
 /// Loads a dump into a database, all or nothing.
 ///

@@ -8,6 +8,7 @@ pub mod dump_cluster;
 pub mod globals;
 pub mod gzip;
 pub mod load;
+pub mod load_options;
 mod load_script;
 pub mod name;
 pub mod object_reader;

@@ -106,7 +106,9 @@ impl InstallationSearch {
     pub fn find(&self) -> Found {
         let mut found = Found::default();
         for folder in self.candidates(&mut found.tried) {
-            let folder = folder.canonicalize().unwrap_or(folder);
+            // A link to `postgres` alone, as in /usr/local/bin, stands for the folder where its companions are.
+            let program = folder.join("postgres").canonicalize().ok();
+            let folder = program.as_deref().and_then(Path::parent).map_or(folder, Path::to_owned);
             if found.installations.iter().any(|known| known.bin_directory == folder) {
                 continue;
             }
@@ -270,6 +272,18 @@ mod tests {
         assert_eq!(search.for_new_cluster().unwrap().version().major, 17);
         let error = search.for_cluster(Path::new("/data"), 16).unwrap_err();
         assert!(error.to_string().contains("PostgreSQL 16") && error.to_string().contains("17.2"), "{error}");
+    }
+
+    #[test]
+    fn a_link_to_postgres_leads_to_its_companions() {
+        let root = tempfile::tempdir().unwrap();
+        fake(&root.path().join("15/bin"), "15.18", &["postgres", "initdb"]);
+        let links = root.path().join("links");
+        std::fs::create_dir(&links).unwrap();
+        std::os::unix::fs::symlink(root.path().join("15/bin/postgres"), links.join("postgres")).unwrap();
+        let search = InstallationSearch { path: Some(links.into_os_string()), ..Default::default() };
+        let found = search.for_new_cluster().unwrap();
+        assert_eq!(found.bin_directory(), root.path().join("15/bin").canonicalize().unwrap());
     }
 
     #[test]

@@ -84,6 +84,19 @@ pub fn started_at(pid: i32) -> Option<i64> {
     Some(boot::boot_time().ok()? + i64::try_from(ticks / rustix::param::clock_ticks_per_second()).ok()?)
 }
 
+/// Server processes, the postmaster's orphans among them, whose working directory is this one. Processes of other users
+/// are seen only by root.
+pub fn working_in(directory: &Path) -> Vec<i32> {
+    let Ok(ours) = fs::metadata(directory) else { return Vec::new() };
+    let works_here = |pid: &i32| {
+        is_alive(*pid)
+            && fs::metadata(format!("/proc/{pid}/cwd")).is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
+            && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| matches!(name.trim(), "postgres" | "postmaster"))
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(works_here).collect()
+}
+
 fn is_server(pid: i32, directory: &Path, file_started_at: i64) -> bool {
     if !is_alive(pid) || !is_thread_group_leader(pid) {
         return false;

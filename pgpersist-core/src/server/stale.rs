@@ -18,9 +18,16 @@ use crate::workers;
 /// How long a directory with somebody's `postmaster.pid` is watched for signs of life before we report it.
 const WATCH: Duration = Duration::from_secs(60);
 
-/// Removes a `postmaster.pid` that is proven stale: it is the record of the server that we started (whose lock is free,
-/// so it is gone), or it is older than this machine's boot and lies on a disk of this machine alone.
+/// Removes a `postmaster.pid` that is proven stale.
 pub(crate) async fn remove_pid_file(cluster: &Cluster, pid_file: &PostmasterPid, timeout: Duration, trusted: bool) -> Result<()> {
+    prove(cluster, pid_file, timeout, trusted).await?;
+    let file = cluster.path().join("postmaster.pid");
+    workers::run(move || durable::remove_file(&file)).await
+}
+
+/// Proves that the server of a `postmaster.pid` is gone, or refuses: it is the record of the server that we started (whose
+/// lock is free, so it is gone), or it is older than this machine's boot and lies on a disk of this machine alone.
+pub(crate) async fn prove(cluster: &Cluster, pid_file: &PostmasterPid, timeout: Duration, trusted: bool) -> Result<()> {
     let path = cluster.path().to_owned();
     let record_path = cluster.directory().own_folder().server_record();
     let pid_file_ = pid_file.clone();
@@ -34,7 +41,7 @@ pub(crate) async fn remove_pid_file(cluster: &Cluster, pid_file: &PostmasterPid,
     .await?;
     let file = cluster.path().join("postmaster.pid");
     if proven || trusted {
-        return workers::run(move || durable::remove_file(&file)).await;
+        return Ok(());
     }
     let watched = WATCH.min(timeout);
     let signs = watch(cluster.path(), watched).await?;
@@ -54,7 +61,7 @@ pub(crate) async fn remove_pid_file(cluster: &Cluster, pid_file: &PostmasterPid,
         if signs {
             "a server on another machine or in another container uses this directory: stop it there"
         } else {
-            "if you are sure that no other machine or container uses this directory, start with `--yes`"
+            "if you are sure that no other machine or container uses this directory, insist with `--yes`"
         },
     ))
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::boot;
-use crate::fs::durable::PreparedFile;
+use crate::fs::durable::{self, PreparedFile};
 use crate::fs::lock_file::LockFile;
 use crate::pg::postmaster_pid::PostmasterPid;
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
@@ -133,6 +133,10 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) 
     cluster.settings().install(directory)?;
     let own = cluster.directory().own_folder();
     own.create()?;
+    // What a killed start left; those of us who only ever start would gather them.
+    for folder in [own.path(), directory] {
+        durable::sweep(folder)?;
+    }
     let sockets = Sockets::choose(cluster, installation)?;
     for folder in &sockets.folders {
         stale::remove_socket(cluster, folder)?;

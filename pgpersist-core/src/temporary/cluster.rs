@@ -260,6 +260,15 @@ impl TemporaryCluster {
         Ok(())
     }
 
+    /// Stops the server and lets its files stay after all, as evidence. Returns their folder; nobody removes it any more.
+    ///
+    /// # Errors
+    /// `Deadline` when the server could not be ended.
+    pub async fn keep(self) -> Result<PathBuf> {
+        let scratch = self.scratch;
+        workers::run(move || scratch.keep()).await
+    }
+
     /// Ends it now, and returns when nothing of it is left.
     ///
     /// # Errors
@@ -374,7 +383,7 @@ fn start_ephemeral(cluster: &Cluster, installation: &PostgresInstallation, timeo
             if let Some(user) = &cluster.options().os_user {
                 std::os::unix::fs::fchown(&file, Some(user.uid), Some(user.gid))?;
             }
-            Ok(file.write_all(cluster.settings().render().map_err(io::Error::other)?.as_bytes())?)
+            file.write_all(cluster.settings().render().map_err(io::Error::other)?.as_bytes())
         })
         .map_err(|e| Error::file("write", &settings, e))?;
     let log = cluster.log_file();

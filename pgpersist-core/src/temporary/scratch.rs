@@ -112,6 +112,15 @@ impl Scratch {
     pub(crate) fn end(mut self) -> Result<()> {
         self.undertaker.bury(&self.path)
     }
+
+    /// Ends the servers in it and lets the files stay, whatever was wanted first. Blocking.
+    ///
+    /// # Errors
+    /// `Deadline` when a server could not be ended.
+    pub(crate) fn keep(mut self) -> Result<PathBuf> {
+        self.undertaker.keep(&self.path)?;
+        Ok(self.path.clone())
+    }
 }
 
 impl Drop for Scratch {
@@ -169,6 +178,14 @@ impl Undertaker {
             let _ = stdin.write_all(b"leave\n");
         }
         let _ = self.child.wait();
+    }
+
+    /// Lets it end the servers and waits for that; the files stay, whatever it was engaged for.
+    pub(crate) fn keep(&mut self, path: &Path) -> Result<()> {
+        if let Some(stdin) = &mut self.child.stdin {
+            stdin.write_all(b"keep\n").map_err(|e| Error::file("keep", path, e))?;
+        }
+        self.bury(path)
     }
 
     /// Lets it do its work and waits for it.

@@ -1,12 +1,14 @@
 # Ends the servers of a scratch folder and removes it, once its owner is gone. Arguments: the folder, `remove` or `keep`.
 #
 # It stays behind as a process of its own and reads from a pipe whose other end the owner alone holds: the kernel closes
-# that end however the owner ends, SIGKILL included. Nothing here asks the owner anything.
+# that end however the owner ends, SIGKILL included. The owner may send one word first: `leave` when there is nothing to do,
+# `keep` when the files are to stay after all.
 trap '' HUP INT TERM QUIT PIPE
 directory=$1 data=$1/data afterwards=$2
 
 read -r word || :
 [ "$word" = leave ] && exit 0
+[ "$word" = keep ] && afterwards=keep
 
 # PostgreSQL's processes that work in our data directory. A number from a file could belong to somebody else by now; a
 # working directory cannot.

@@ -29,7 +29,7 @@ const END: Duration = Duration::from_secs(60);
 
 /// A folder of ours that PostgreSQL's user can pass, as `/tmp` is.
 fn parent() -> tempfile::TempDir {
-    let folder = tempfile::Builder::new().prefix("pgpersist-it-").tempdir_in("/tmp").unwrap();
+    let folder = tempfile::Builder::new().prefix("pgpersist-it-").tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     folder
 }

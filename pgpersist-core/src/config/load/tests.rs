@@ -40,7 +40,7 @@ sql = "select count(*) from orders"
 fn sources(text: &str) -> Sources {
     Sources {
         file: Some(SourceFile { path: "/etc/p.toml".into(), text: text.to_owned() }),
-        working_directory: "/work".into(),
+        working_directory: "/somewhere".into(),
         ..Sources::default()
     }
 }
@@ -127,7 +127,7 @@ fn each_source_beats_the_weaker_ones_and_is_named() {
     sources.flags = vec![Flag { key: "cluster.data_directory", option: "--data-directory", values: vec!["relative".into()] }];
     let config = Config::load(&sources).unwrap();
     assert_eq!((config.cluster.port, config.cluster.name.as_str()), (3, "variable"));
-    assert_eq!(config.data_directory().unwrap(), Path::new("/work/relative"));
+    assert_eq!(config.data_directory().unwrap(), Path::new("/somewhere/relative"));
     assert_eq!(source_of(&config, "cluster.data_directory"), "--data-directory");
     assert_eq!(source_of(&config, "cluster.port"), "PGPERSIST_CLUSTER_PORT");
 }
@@ -138,7 +138,7 @@ fn a_stronger_source_replaces_the_stores_as_a_whole() {
     let urls = |config: &Config| config.stores.iter().map(|store| store.url.to_string()).collect::<Vec<_>>();
     assert_eq!(urls(&Config::load(&sources).unwrap()), ["/etc/backups", "/second"]);
     sources.flags = vec![Flag { key: "store.url", option: "--store", values: vec!["here".into()] }];
-    assert_eq!(urls(&Config::load(&sources).unwrap()), ["/work/here"]);
+    assert_eq!(urls(&Config::load(&sources).unwrap()), ["/somewhere/here"]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn as_server_user(program: &Path) -> Command {
 
 impl TestServer {
     pub(crate) async fn start(pg_hba: &str, settings: &str) -> Self {
-        let directory = tempfile::Builder::new().prefix("pgpersist-it-").tempdir_in("/tmp").unwrap();
+        let directory = tempfile::Builder::new().prefix("pgpersist-it-").tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         if rustix::process::geteuid().is_root() {
             assert!(Command::new("chown").arg("postgres:").arg(directory.path()).status().unwrap().success());

@@ -1,0 +1,390 @@
+//! Where a drill runs: on a cluster made for it, on a copy with everything outward switched off, or, when told so, on the
+//! live one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use crate::data_directory::local::LocalDataDirectory;
+use crate::data_directory::own_folder::FOLDER_NAME;
+use crate::error::{Error, ErrorKind, Result, Said};
+use crate::fs::space::Space;
+use crate::fs::walk::{self, Walk};
+use crate::fs::{durable, lock_file};
+use crate::pg::quote;
+use crate::server::cluster::{Cluster, ClusterOptions};
+use crate::server::installation::InstallationSearch;
+use crate::server::os_user::OsUser;
+use crate::server::settings::Profile;
+use crate::server::spawn::run_as;
+use crate::temporary::cluster::{TemporaryCluster, TemporaryOptions};
+use crate::temporary::scratch::{Afterwards, Scratch, Undertaker};
+use crate::workers;
+
+/// What a drill is made on.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A cluster of its own, made with `initdb` and removed afterwards.
+    ThrowAway {
+        /// Where PostgreSQL's programs are looked for.
+        search: InstallationSearch,
+        /// Whom the server runs as, where we are root.
+        os_user: Option<OsUser>,
+        /// The major version, where it matters.
+        major: Option<u32>,
+    },
+    /// A copy of this cluster, on the same volume, removed afterwards.
+    Copy(Cluster),
+    /// This cluster itself: all of its sessions end at each kill.
+    Live(Cluster),
+}
+
+impl Target {
+    /// The word that documents use.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::ThrowAway { .. } => "throw-away",
+            Self::Copy(_) => "copy",
+            Self::Live(_) => "live",
+        }
+    }
+}
+
+/// A prepared place. Unless it is live or kept, its server ends and its files go when this is dropped, and also when this
+/// process dies.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) cluster: Cluster,
+    pub(crate) ledger: PathBuf,
+    /// A throw-away cluster.
+    made: Option<TemporaryCluster>,
+    /// A copy on the source's volume.
+    copied: Option<Copied>,
+    /// The folder of the ledger, and of a copy's socket.
+    scratch: Scratch,
+}
+
+/// The folder of a copy, and the process that removes it however we end.
+#[derive(Debug)]
+struct Copied {
+    folder: PathBuf,
+    undertaker: Undertaker,
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // There is nobody to tell; the folder is named for what it is.
+        let _ = self.undertaker.bury(&self.folder);
+    }
+}
+
+impl Ground {
+    /// Makes the place ready. Whether a server runs there yet is another question.
+    pub(crate) async fn prepare(target: &Target) -> Result<Self> {
+        match target {
+            Target::ThrowAway { search, os_user, major } => throw_away(search.clone(), os_user.clone(), *major).await,
+            Target::Copy(source) => copy(source).await,
+            Target::Live(cluster) => live(cluster).await,
+        }
+    }
+
+    /// Whether the ledger lies on another file system than the data.
+    pub(crate) fn ledger_is_apart(&self) -> bool {
+        device(self.cluster.path()) != device(&self.ledger)
+    }
+
+    /// Ends the servers that were made and lets everything stay. Returns the folder of the data directory, where it is ours.
+    pub(crate) async fn keep(self) -> Result<Option<PathBuf>> {
+        let Self { made, copied, scratch, .. } = self;
+        let kept = match made {
+            Some(made) => Some(made.keep().await?),
+            None => None,
+        };
+        workers::run(move || {
+            let copied = match copied {
+                Some(mut copied) => {
+                    copied.undertaker.keep(&copied.folder)?;
+                    Some(copied.folder.clone())
+                }
+                None => None,
+            };
+            scratch.keep()?;
+            Ok(kept.or(copied))
+        })
+        .await
+    }
+
+    /// Ends the servers that were made and removes everything; returns when it is gone.
+    pub(crate) async fn clear(self) -> Result<()> {
+        let Self { made, copied, scratch, .. } = self;
+        if let Some(made) = made {
+            made.stop().await?;
+        }
+        workers::run(move || {
+            if let Some(mut copied) = copied {
+                copied.undertaker.bury(&copied.folder)?;
+            }
+            scratch.end()
+        })
+        .await
+    }
+}
+
+fn device(path: &Path) -> Option<u64> {
+    fs::metadata(path).map(|metadata| metadata.dev()).ok()
+}
+
+/// A folder for the ledger: on another file system than the data, where one of the usual folders is.
+fn ledger_folder(data: &Path, os_user: Option<&OsUser>) -> Result<Scratch> {
+    let apart = ["/var/tmp", "/tmp"].map(Path::new).into_iter().find(|candidate| {
+        device(candidate).is_some_and(|other| Some(other) != device(data))
+            && rustix::fs::access(*candidate, rustix::fs::Access::WRITE_OK).is_ok()
+    });
+    Scratch::create(apart, os_user, Afterwards::Remove)
+}
+
+async fn throw_away(search: InstallationSearch, os_user: Option<OsUser>, major: Option<u32>) -> Result<Ground> {
+    let settings = [
+        ("restart_after_crash", "on"),
+        // Often enough that kills also meet a checkpoint at work.
+        ("checkpoint_timeout", "30s"),
+    ];
+    let made = TemporaryCluster::start(TemporaryOptions {
+        search,
+        major,
+        os_user: os_user.clone(),
+        profile: Profile::Durable,
+        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..TemporaryOptions::default()
+    })
+    .await?;
+    let cluster = made.cluster().clone();
+    workers::run(move || {
+        let scratch = ledger_folder(cluster.path(), os_user.as_ref())?;
+        Ok(Ground { ledger: scratch.path().join("ledger"), cluster, made: Some(made), copied: None, scratch })
+    })
+    .await
+}
+
+async fn live(cluster: &Cluster) -> Result<Ground> {
+    let path = cluster.path().display();
+    if cluster.presence().await?.running().is_none() {
+        return Err(Error::unavailable(format!("no server runs in {path}"), "start it with `pgpersist start`"));
+    }
+    let (cluster, lock) = (cluster.clone(), cluster.directory().own_folder().server_lock());
+    workers::run(move || {
+        if lock_file::is_free(&lock)? {
+            return Err(Error::conflict(
+                format!("a server that pgpersist did not start runs in {}", cluster.path().display()),
+                "stop it with `pgpersist stop`, then `pgpersist start`: else nobody could safely start it again after the kill",
+            ));
+        }
+        let scratch = ledger_folder(cluster.path(), cluster.options().os_user.as_ref())?;
+        Ok(Ground { ledger: scratch.path().join("ledger"), cluster, made: None, copied: None, scratch })
+    })
+    .await
+}
+
+async fn copy(source: &Cluster) -> Result<Ground> {
+    let path = source.path();
+    source.directory().state().await?.into_cluster(path)?;
+    for signal in ["standby.signal", "recovery.signal"] {
+        if path.join(signal).exists() {
+            return Err(Error::conflict(
+                format!("{} is a standby or in recovery ({signal})", path.display()),
+                "drill a copy of its primary",
+            ));
+        }
+    }
+    let mut tablespaces = fs::read_dir(path.join("pg_tblspc")).map_err(|e| Error::file("list", path.join("pg_tblspc"), e))?;
+    if tablespaces.next().is_some() {
+        return Err(Error::conflict(
+            format!("{} has tablespaces, which a drill does not copy", path.display()),
+            "run the drill on a throw-away cluster, without `--copy`",
+        ));
+    }
+    let running = source.presence().await?.running().is_some();
+    // Nobody may start a stopped source while it is being copied.
+    let claim = if running { None } else { Some(source.directory().claim().await?) };
+    let installation = source.installation().await?;
+    let connection = if running { Some(source.connection("postgres").await?) } else { None };
+    let (source, major) = (source.clone(), installation.version().major);
+    workers::run(move || {
+        let _claim = claim;
+        let volume = source.directory().own_folder();
+        volume.create()?;
+        let needed = walk::tree_size(source.path())?.bytes;
+        let free = Space::of(volume.path())?.free_bytes;
+        if free < needed + needed / 10 {
+            return Err(Error::unavailable(
+                format!("a copy of {} needs {needed} bytes, and its volume has {free} free", source.path().display()),
+                "free some space, or run the drill on a throw-away cluster, without `--copy`",
+            ));
+        }
+        let os_user = source.options().os_user.clone();
+        // It holds the socket too: the path of a volume may be too long for one.
+        let scratch = ledger_folder(volume.path(), os_user.as_ref())?;
+        scratch.give_to(os_user.as_ref())?;
+        let folder = volume.path().join(format!("drill-{:016x}", rand::random::<u64>()));
+        // Engaged first: from here on nothing that we make outlives us.
+        let copied = Copied { undertaker: Undertaker::engage(&folder, Afterwards::Remove)?, folder: folder.clone() };
+        durable::create_directory(&folder, 0o700)?;
+        let (data, outward) = (folder.join("data"), quiet(&folder, major));
+        let options = ClusterOptions {
+            port: 5432,
+            log_directory: None,
+            password: None,
+            host: None,
+            socket_directory: Some(scratch.path().to_owned()),
+            command_line: outward.clone(),
+            ..source.options().clone()
+        };
+        let cluster = Cluster::new(Arc::new(LocalDataDirectory::open(&data)?), source.search().clone(), options);
+        let ground = Ground { ledger: scratch.path().join("ledger"), cluster, made: None, copied: Some(copied), scratch };
+        match connection {
+            None => copy_files(source.path(), &data, os_user.as_ref())?,
+            Some(connection) => {
+                let program = installation.program("pg_basebackup")?;
+                let mut command = Command::new(&program);
+                run_as(&mut command, os_user.as_ref());
+                command.arg("-D").arg(&data).args(["-X", "stream", "-c", "fast", "--no-sync", "--no-password", "-d"]);
+                command.arg(connection.conninfo()).envs(connection.environment()).env("LC_ALL", "C").stdin(Stdio::null());
+                let output = command.output().map_err(|e| Error::file("run", &program, e))?;
+                if !output.status.success() {
+                    return Err(Error::Program {
+                        program: "pg_basebackup".to_owned(),
+                        status: output.status.to_string(),
+                        said: Said(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+                        kind: ErrorKind::Unavailable,
+                        remedy: Some(
+                            "stop the server and copy it then, or let this role replicate (pg_hba.conf, max_wal_senders)".to_owned(),
+                        ),
+                    });
+                }
+            }
+        }
+        durable::write(&folder.join("pg_hba.conf"), b"local all all trust\n", 0o600)?;
+        durable::write(&folder.join("pg_ident.conf"), b"", 0o600)?;
+        calm(&data, &outward)?;
+        Ok(ground)
+    })
+    .await
+}
+
+/// What keeps a copy from reaching out, on the command line, which beats the `postgresql.auto.conf` that came along: no
+/// archive, no publisher or primary, no schedules, no preloaded libraries, no TCP, and nobody whom commits would wait for.
+fn quiet(folder: &Path, major: u32) -> BTreeMap<String, String> {
+    let hba = folder.join("pg_hba.conf").display().to_string();
+    let ident = folder.join("pg_ident.conf").display().to_string();
+    let mut settings = vec![
+        ("listen_addresses", ""),
+        ("archive_mode", "off"),
+        ("max_logical_replication_workers", "0"),
+        ("primary_conninfo", ""),
+        ("primary_slot_name", ""),
+        ("restore_command", ""),
+        ("archive_cleanup_command", ""),
+        ("recovery_end_command", ""),
+        ("synchronous_standby_names", ""),
+        ("shared_preload_libraries", ""),
+        ("session_preload_libraries", ""),
+        ("local_preload_libraries", ""),
+        ("cron.launch_active_jobs", "off"),
+        ("external_pid_file", ""),
+        ("ssl", "off"),
+        ("restart_after_crash", "on"),
+        ("hba_file", &hba),
+        ("ident_file", &ident),
+    ];
+    if major >= 17 {
+        settings.extend([("sync_replication_slots", "off"), ("event_triggers", "off")]);
+    }
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Says the same at the end of `postgresql.auto.conf`, for those who start a kept copy by hand.
+fn calm(data: &Path, settings: &BTreeMap<String, String>) -> Result<()> {
+    let path = data.join("postgresql.auto.conf");
+    let mut text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(Error::file("read", path, error)),
+    };
+    text.extend_from_slice(b"\n# A copy for a drill reaches nobody.\n");
+    for (name, value) in settings {
+        let value = quote::setting(value)
+            .ok_or_else(|| Error::invalid(format!("{} has a line break in its path", data.display()), "choose another folder"))?;
+        text.extend_from_slice(format!("{name} = {value}\n").as_bytes());
+    }
+    durable::write(&path, &text, 0o600)
+}
+
+/// Copies a stopped cluster's files; where the file system can, without copying their bytes. A `pg_wal` that lies elsewhere
+/// becomes a plain folder. Replication slots stay behind: nobody replays from a copy.
+fn copy_files(source: &Path, target: &Path, os_user: Option<&OsUser>) -> Result<()> {
+    durable::create_directory(target, 0o700)?;
+    let mut walk = Walk::new(source)?;
+    while let Some(entry) = walk.next() {
+        let entry = entry?;
+        let relative = entry.relative.to_string_lossy();
+        let to = target.join(&entry.relative);
+        if relative == FOLDER_NAME || relative == "pg_replslot" {
+            walk.skip_folder();
+            if relative == "pg_replslot" {
+                durable::create_directory(&to, 0o700)?;
+            }
+        } else if entry.metadata.is_dir() {
+            durable::create_directory(&to, 0o700)?;
+        } else if entry.metadata.is_symlink() && relative == "pg_wal" {
+            copy_files(&fs::canonicalize(&entry.path).map_err(|e| Error::file("resolve", &entry.path, e))?, &to, os_user)?;
+        } else if entry.metadata.is_file() && !matches!(relative.as_ref(), "postmaster.pid" | "postmaster.opts") {
+            // Nothing of a copy must survive anything, so it is not synced; the kernel shares blocks where it can.
+            fs::copy(&entry.path, &to).map_err(|e| Error::file("copy", &entry.path, e))?;
+            if let Some(user) = os_user {
+                std::os::unix::fs::chown(&to, Some(user.uid), Some(user.gid)).map_err(|e| Error::file("set the owner of", &to, e))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_reaches_nobody() {
+        let settings = quiet(Path::new("/drill"), 15);
+        for (name, value) in
+            [("archive_mode", "off"), ("listen_addresses", ""), ("primary_conninfo", ""), ("synchronous_standby_names", "")]
+        {
+            assert_eq!(settings[name], value);
+        }
+        assert!(!settings.contains_key("sync_replication_slots"), "15 does not know it and would not start");
+        assert_eq!(quiet(Path::new("/drill"), 17)["sync_replication_slots"], "off");
+    }
+
+    #[test]
+    fn files_are_copied_without_what_belongs_to_the_source_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, wal) = (folder.path().join("source"), folder.path().join("wal"));
+        for path in ["base/1", "pg_replslot/standby", ".pgpersist"] {
+            fs::create_dir_all(source.join(path)).unwrap();
+        }
+        fs::create_dir(&wal).unwrap();
+        for path in ["base/1/100", "postmaster.pid", "pg_replslot/standby/state", ".pgpersist/lock"] {
+            durable::write(&source.join(path), path.as_bytes(), 0o600).unwrap();
+        }
+        durable::write(&wal.join("000000010000000000000001"), b"wal", 0o600).unwrap();
+        std::os::unix::fs::symlink(&wal, source.join("pg_wal")).unwrap();
+        let target = folder.path().join("target");
+        copy_files(&source, &target, None).unwrap();
+        let mut copied: Vec<_> = Walk::new(&target).unwrap().map(|entry| entry.unwrap().relative.display().to_string()).collect();
+        copied.sort();
+        assert_eq!(copied, ["base", "base/1", "base/1/100", "pg_replslot", "pg_wal", "pg_wal/000000010000000000000001"]);
+        assert!(!target.join("pg_wal").is_symlink());
+    }
+}

@@ -1,0 +1,234 @@
+//! The load: writers that each commit one transaction after the other and believe nothing but the server's answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_postgres::Statement;
+use tokio_postgres::error::SqlState;
+
+use crate::drill::books;
+use crate::drill::ledger::{Ledger, Record, TransactionName, Transfer};
+use crate::error::{Error, Result};
+use crate::server::connection::ConnectionOptions;
+use crate::server::session::Session;
+use crate::workers;
+
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// How often the board is looked at while something is waited for. A look reads a few numbers in memory.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// What the writers of a round are to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    pub(crate) connection: ConnectionOptions,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) seed: u64,
+    pub(crate) round: u32,
+    /// The first sequence of each writer in this round.
+    pub(crate) first: Vec<u64>,
+    /// What the writers set `synchronous_commit` to: `on`, unless a fault is planted.
+    pub(crate) synchronous_commit: &'static str,
+}
+
+/// What the writers show of themselves while they work.
+#[derive(Debug)]
+pub(crate) struct Board {
+    acknowledged: AtomicU64,
+    stop: AtomicBool,
+    writers: Vec<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    backend: AtomicI32,
+    in_transaction: AtomicBool,
+}
+
+/// The writers of one round at work. Dropping them ends them.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    pub(crate) board: Arc<Board>,
+    tasks: JoinSet<Result<()>>,
+}
+
+impl Board {
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// How many writers are between BEGIN and the answer to COMMIT.
+    pub(crate) fn in_transaction(&self) -> usize {
+        self.writers.iter().filter(|slot| slot.in_transaction.load(Ordering::SeqCst)).count()
+    }
+
+    /// The backend of a writer that is between BEGIN and the answer to COMMIT.
+    pub(crate) fn busy_backend(&self, writer: usize) -> Option<i32> {
+        let slot = self.writers.get(writer)?;
+        slot.in_transaction.load(Ordering::SeqCst).then(|| slot.backend.load(Ordering::SeqCst)).filter(|pid| *pid > 0)
+    }
+}
+
+impl Writers {
+    /// Starts all of them; each has a session of its own.
+    pub(crate) fn start(load: &Load) -> Self {
+        let board = Arc::new(Board {
+            acknowledged: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            writers: load.first.iter().map(|_| Slot::default()).collect(),
+        });
+        let mut tasks = JoinSet::new();
+        for index in 0..load.first.len() {
+            tasks.spawn(write(load.clone(), index, Arc::clone(&board)));
+        }
+        Self { board, tasks }
+    }
+
+    /// Waits until `reached` says yes.
+    ///
+    /// # Errors
+    /// The first writer's error, or [`Error::Unavailable`] when all ended before; [`Error::Deadline`].
+    pub(crate) async fn until(&mut self, what: &str, deadline: Instant, reached: impl Fn(&Board) -> bool) -> Result<()> {
+        let began = Instant::now();
+        while !reached(&self.board) {
+            while let Some(ended) = self.tasks.try_join_next() {
+                joined(ended)?;
+            }
+            if self.tasks.is_empty() {
+                return Err(Error::unavailable(
+                    format!("the server ended the writers' connections {what}, before the drill did anything"),
+                    "look at the server's log",
+                ));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Deadline {
+                    what: format!("the writers did not get on {what} ({} acknowledged)", self.board.acknowledged()),
+                    after: began.elapsed(),
+                    remedy: Some("the volume may be too slow, or another session may hold locks".to_owned()),
+                });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Lets each finish its transaction and waits for it.
+    ///
+    /// # Errors
+    /// As [`Writers::ended`].
+    pub(crate) async fn stop(self, deadline: Duration) -> Result<()> {
+        self.board.stop.store(true, Ordering::SeqCst);
+        self.ended(deadline).await
+    }
+
+    /// Waits until every writer has noticed that its connection is broken.
+    ///
+    /// # Errors
+    /// The first error that is no broken connection; [`Error::Deadline`].
+    pub(crate) async fn ended(mut self, deadline: Duration) -> Result<()> {
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                joined(ended)?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(deadline, all).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Deadline {
+                what: "the writers' connections did not end".to_owned(),
+                after: deadline,
+                remedy: Some("look for processes of the server that still run".to_owned()),
+            }),
+        }
+    }
+}
+
+fn joined(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    ended.unwrap_or_else(|e| Err(Error::Bug(format!("a writer failed: {e}"))))
+}
+
+/// Writes until told to stop or the connection breaks; both are a good end.
+async fn write(load: Load, index: usize, board: Arc<Board>) -> Result<()> {
+    let writer = u32::try_from(index + 1).map_err(|_| Error::Bug("too many writers".into()))?;
+    let session = Session::connect(&load.connection, CONNECT).await?;
+    let pid = session.text("ask for the backend", "SELECT pg_catalog.pg_backend_pid()").await?.unwrap_or_default();
+    let slot = &board.writers[index];
+    slot.backend.store(pid.parse().unwrap_or(0), Ordering::SeqCst);
+    session.execute("set up the writer", &format!("SET synchronous_commit = {}", load.synchronous_commit)).await?;
+    let statements = Statements::prepare(&session).await.map_err(|e| Error::sql("prepare the writer's statements", e))?;
+    let mut committed = None;
+    for sequence in load.first[index].. {
+        let name = TransactionName { writer, sequence };
+        let transfer = books::transfer(load.seed, name);
+        let stop = board.stop.load(Ordering::SeqCst);
+        let next = (!stop).then_some((name, Record { round: load.round, transfer, acknowledged: None }));
+        let acknowledged = committed.is_some();
+        let (ledger, previous) = (Arc::clone(&load.ledger), committed.take());
+        workers::run(move || ledger.record(previous, next)).await?;
+        if acknowledged {
+            board.acknowledged.fetch_add(1, Ordering::SeqCst);
+        }
+        if stop {
+            return Ok(());
+        }
+        slot.in_transaction.store(true, Ordering::SeqCst);
+        let answer = statements.run(&session, name, transfer).await;
+        slot.in_transaction.store(false, Ordering::SeqCst);
+        match answer {
+            Ok(xid) => committed = Some((name, Record { round: load.round, transfer, acknowledged: Some(xid) })),
+            Err(error) if is_broken(&error) => return Ok(()),
+            Err(error) => return Err(Error::sql(format!("write transaction {sequence} of writer {writer}"), error)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the connection, not the statement, failed: no answer at all, or the server saying that it goes down.
+fn is_broken(error: &tokio_postgres::Error) -> bool {
+    error.code().is_none_or(|code| {
+        *code == SqlState::ADMIN_SHUTDOWN
+            || *code == SqlState::CRASH_SHUTDOWN
+            || *code == SqlState::CANNOT_CONNECT_NOW
+            || code.code().starts_with("08")
+    })
+}
+
+struct Statements {
+    balance: Statement,
+    entry: Statement,
+    writer: Statement,
+}
+
+impl Statements {
+    async fn prepare(session: &Session) -> std::result::Result<Self, tokio_postgres::Error> {
+        let client = session.client();
+        Ok(Self {
+            balance: client.prepare("UPDATE drill.account SET balance = balance + $2 WHERE id = $1").await?,
+            entry: client
+                .prepare("INSERT INTO drill.entry VALUES ($1, $2, $3, $4, $5, pg_catalog.pg_current_xact_id()::text::bigint) RETURNING xid")
+                .await?,
+            writer: client.prepare("UPDATE drill.writer SET transactions = transactions + 1, moved = moved + $2 WHERE id = $1").await?,
+        })
+    }
+
+    /// One transaction of seven statements; returns its id once the server has answered COMMIT.
+    async fn run(&self, session: &Session, name: TransactionName, transfer: Transfer) -> std::result::Result<u64, tokio_postgres::Error> {
+        let client = session.client();
+        let (writer, sequence) = (name.writer as i32, name.sequence as i64);
+        let mut legs = [(0_i32, transfer.from as i32, -transfer.amount), (1, transfer.to as i32, transfer.amount)];
+        // Always the lower account first, so that no two writers wait for each other.
+        legs.sort_by_key(|(_, account, _)| *account);
+        client.batch_execute("BEGIN").await?;
+        let mut xid = 0_i64;
+        for (leg, account, amount) in legs {
+            client.execute(&self.balance, &[&account, &amount]).await?;
+            xid = client.query_one(&self.entry, &[&writer, &sequence, &leg, &account, &amount]).await?.get(0);
+        }
+        client.execute(&self.writer, &[&writer, &transfer.amount]).await?;
+        client.batch_execute("COMMIT").await?;
+        Ok(xid.unsigned_abs())
+    }
+}

@@ -1,0 +1,741 @@
+//! Moving a cluster: stopped, crashed, running, from Debian's layout, killed at any moment. PostgreSQL is the judge.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pgpersist_core::data_directory::local::LocalDataDirectory;
+use pgpersist_core::data_directory::state::State;
+use pgpersist_core::error::{Error, ErrorKind};
+use pgpersist_core::init::plan::InitWishes;
+use pgpersist_core::init::ready::{InitOptions, make_ready};
+use pgpersist_core::migrate::plan::MigrationAction;
+use pgpersist_core::migrate::run::{MigrateOptions, MigrateReport, migrate, plan};
+use pgpersist_core::progress::{ProgressSink, Silent};
+use pgpersist_core::server::cluster::{Cluster, ClusterOptions};
+use pgpersist_core::server::installation::InstallationSearch;
+use pgpersist_core::server::os_user::OsUser;
+use pgpersist_core::server::process::{self, Presence};
+use pgpersist_core::server::session::Session;
+use pgpersist_core::server::start::{StartOptions, start};
+use pgpersist_core::server::stop::stop;
+use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest, Sha256};
+
+use crate::support::installation::{Installation, server_user, succeed};
+use crate::support::scratch::Scratch;
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Tells the worker below, a process of its own, what to migrate.
+const WORKER: &str = "PGPERSIST_TEST_MIGRATION";
+
+/// A source and a target below a scratch folder; servers in them end with it.
+struct Place {
+    scratch: Scratch,
+    installation: Installation,
+    source: PathBuf,
+    target: PathBuf,
+}
+
+impl Place {
+    /// With a stopped source: 1,000 rows in `orders`.
+    async fn new() -> Self {
+        let scratch = Scratch::new();
+        let installation = Installation::all().pop().unwrap();
+        let (source, target) = (scratch.join("old"), scratch.join("volume/pgdata"));
+        installation.initdb(&source, &["--data-checksums"]);
+        own(&scratch, "volume");
+        let place = Self { scratch, installation, source, target };
+        place.start(&place.source).await;
+        place.psql(
+            "create table orders (id int primary key, amount numeric); insert into orders select n, n from generate_series(1, 1000) n",
+        );
+        stop(&place.cluster(&place.source), TIMEOUT).await.unwrap();
+        place
+    }
+
+    fn cluster(&self, directory: &Path) -> Cluster {
+        cluster(directory, self.scratch.path(), &self.installation)
+    }
+
+    async fn start(&self, directory: &Path) -> i32 {
+        start(&self.cluster(directory), &StartOptions::default()).await.unwrap().status.pid.unwrap()
+    }
+
+    fn options(&self) -> MigrateOptions {
+        MigrateOptions { etc_root: self.scratch.join("etc"), ..MigrateOptions::default() }
+    }
+
+    async fn migrate(&self) -> Result<MigrateReport, Error> {
+        self.migrate_with(&self.options()).await
+    }
+
+    async fn migrate_with(&self, options: &MigrateOptions) -> Result<MigrateReport, Error> {
+        migrate(&self.cluster(&self.source), &self.cluster(&self.target), options, &silent()).await
+    }
+
+    /// What psql, which knows nothing of us, says.
+    fn psql(&self, sql: &str) -> String {
+        let mut command = self.installation.command("psql");
+        command
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"])
+            .arg(self.scratch.path())
+            .args(["-c", sql]);
+        succeed(&mut command).trim().to_owned()
+    }
+
+    /// Init and start of the new place, alone, and its rows.
+    async fn serve_target(&self) -> String {
+        let options = InitOptions {
+            cluster_name: "main".into(),
+            databases: Vec::new(),
+            superuser: "postgres".into(),
+            wishes: InitWishes { allow_ephemeral: true, ..InitWishes::default() },
+        };
+        let cluster = self.cluster(&self.target);
+        assert_eq!(make_ready(&cluster, None, &options, &silent()).await.unwrap().action, "adopted");
+        start(&cluster, &StartOptions::default()).await.unwrap();
+        self.psql("select count(*), sum(amount) from orders")
+    }
+
+    /// The target serves all rows also when the source is gone.
+    async fn prove_target(&self) {
+        remove(&self.source);
+        assert_eq!(self.serve_target().await, "1000|500500");
+        stop(&self.cluster(&self.target), TIMEOUT).await.unwrap();
+        let checked = self.installation.command("pg_checksums").arg("--check").arg("-D").arg(&self.target).output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+
+    fn state(&self) -> State {
+        LocalDataDirectory::open(&self.target).unwrap().state_now().unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for directory in [&self.source, &self.target] {
+            if let Ok(presence) = Presence::of(directory)
+                && let Some(pid_file) = presence.running()
+            {
+                kill(pid_file.pid, Signal::QUIT);
+            }
+        }
+    }
+}
+
+fn cluster(directory: &Path, sockets: &Path, installation: &Installation) -> Cluster {
+    let options = ClusterOptions {
+        settings: [("listen_addresses".to_owned(), String::new()), ("autovacuum".to_owned(), "off".to_owned())].into(),
+        socket_directory: Some(sockets.to_owned()),
+        os_user: server_user().map(|_| OsUser::lookup("postgres").unwrap().unwrap()),
+        ..ClusterOptions::default()
+    };
+    let search = InstallationSearch { configured: Some(installation.bin.clone()), ..InstallationSearch::default() };
+    Cluster::new(Arc::new(LocalDataDirectory::open(directory).unwrap()), search, options)
+}
+
+fn silent() -> Arc<dyn ProgressSink> {
+    Arc::new(Silent)
+}
+
+fn kill(pid: i32, signal: Signal) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+/// A folder of the server's user.
+fn own(scratch: &Scratch, name: &str) -> PathBuf {
+    let path = scratch.join(name);
+    fs::create_dir_all(&path).unwrap();
+    give(&path);
+    path
+}
+
+fn give(path: &Path) {
+    if let Some(user) = server_user() {
+        std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).unwrap();
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
+    give(path);
+}
+
+fn remove(path: &Path) {
+    pgpersist_core::fs::durable::remove_tree(path).unwrap();
+}
+
+/// Each file's hash, what is ours and a server's own left out.
+fn hashes(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let walk = pgpersist_core::fs::walk::Walk::new(directory).unwrap().map(Result::unwrap);
+    walk.filter(|entry| entry.metadata.is_file() && !entry.relative.starts_with(".pgpersist"))
+        .map(|entry| {
+            let hash = Sha256::digest(fs::read(&entry.path).unwrap());
+            (entry.relative, hash.iter().map(|byte| format!("{byte:02x}")).collect())
+        })
+        .collect()
+}
+
+/// The source is what it was, but for one name.
+fn assert_set_aside(source: &Path, before: &BTreeMap<PathBuf, String>) {
+    let mut expected = before.clone();
+    let control = expected.remove(Path::new("global/pg_control")).unwrap();
+    expected.insert("global/pg_control.migrated".into(), control);
+    assert_eq!(hashes(source), expected);
+}
+
+#[tokio::test]
+async fn a_stopped_cluster_moves_and_its_source_stays_whole_and_dead() {
+    let place = Place::new().await;
+    File::create(place.source.join("odd \u{1F600}\nname")).unwrap().write_all(b"odd").unwrap();
+    let before = hashes(&place.source);
+    let planned = plan(&place.cluster(&place.source), &place.cluster(&place.target), &place.options()).await.unwrap();
+    assert_eq!((planned.action, &planned.stop), (MigrationAction::Move, &None));
+    assert!(!place.target.exists() && !place.scratch.join("volume/.pgpersist").exists(), "a plan touches nothing");
+
+    let report = place.migrate().await.unwrap();
+    assert_eq!((report.resumed, report.changed, report.downtime_s), (false, true, 0.0));
+    assert!(report.files > 900 && report.bytes > 20_000_000, "{report:?}");
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+    assert_set_aside(&place.source, &before);
+    let error = start(&place.cluster(&place.source), &StartOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsafe, "{error}");
+    assert!(error.remedy().unwrap().contains("pg_control.migrated"));
+    assert!(!place.installation.command("postgres").arg("-D").arg(&place.source).output().unwrap().status.success());
+    assert_eq!(fs::read(place.target.join("odd \u{1F600}\nname")).unwrap(), b"odd");
+    let own = place.scratch.join("volume/.pgpersist/pgdata");
+    assert!(own.join("identity.json").exists() && !own.join("migration").exists());
+
+    let again = place.migrate().await.unwrap();
+    assert_eq!((again.changed, again.bytes, again.undo.clone()), (false, report.bytes, report.undo.clone()));
+    place.prove_target().await;
+    // The source is gone, and the answer is the same.
+    assert!(!place.migrate().await.unwrap().changed);
+}
+
+#[tokio::test]
+async fn the_undo_of_the_report_brings_the_source_back() {
+    let place = Place::new().await;
+    let report = place.migrate().await.unwrap();
+    for command in report.undo.iter().filter(|command| !command.starts_with("pgpersist")) {
+        succeed(Command::new("sh").args(["-c", command]));
+    }
+    place.start(&place.source).await;
+    assert_eq!(place.psql("select count(*) from orders"), "1000");
+}
+
+#[tokio::test]
+async fn a_crashed_cluster_moves_and_recovers_in_its_new_place() {
+    let place = Place::new().await;
+    let pid = place.start(&place.source).await;
+    place.psql("delete from orders; insert into orders select n, n from generate_series(1, 1000) n");
+    kill(pid, Signal::KILL);
+    let report = place.migrate().await.unwrap();
+    assert_eq!(report.downtime_s, 0.0);
+    assert!(place.source.join("postmaster.pid").exists() && !place.target.join("postmaster.pid").exists());
+    place.prove_target().await;
+}
+
+/// Rows that the server acknowledged, written as fast as it takes them until it goes.
+struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Load {
+    async fn begin(place: &Place) -> Self {
+        let connection = place.cluster(&place.source).connection("postgres").await.unwrap();
+        let session = Session::connect(&connection, TIMEOUT).await.unwrap();
+        session.execute("make a table", "create table public.ledger (id bigint primary key, filler text)").await.unwrap();
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (ending, counter) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+        let task = tokio::spawn(async move {
+            for id in 1.. {
+                let row = format!("insert into public.ledger values ({id}, repeat('x', 700))");
+                if ending.load(Ordering::Relaxed) || session.execute("write", &row).await.is_err() {
+                    return;
+                }
+                counter.store(id, Ordering::Relaxed);
+            }
+        });
+        Self { stop, acknowledged, task }
+    }
+
+    async fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap();
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_cluster_under_load_moves_with_every_acknowledged_row() {
+    let place = Place::new().await;
+    place.start(&place.source).await;
+    let load = Load::begin(&place).await;
+    let error = place.migrate().await.unwrap_err();
+    let Error::ConsentNeeded { plan, .. } = &error else { panic!("{error}") };
+    assert!(plan.iter().any(|step| step.contains("pgpersist stop")), "{plan:?}");
+    assert!(!place.target.exists());
+    let report = place.migrate_with(&MigrateOptions { consent: true, ..place.options() }).await.unwrap();
+    assert!(report.downtime_s > 0.0 && !report.resumed);
+    let acknowledged = load.end().await;
+    assert!(acknowledged > 0);
+    remove(&place.source);
+    assert_eq!(place.serve_target().await, "1000|500500");
+    let found: u64 = place.psql(&format!("select count(*) from ledger where id <= {acknowledged}")).parse().unwrap();
+    assert_eq!(found, acknowledged);
+    place.psql("create extension amcheck; select bt_index_check(oid, true) from pg_class where relname in ('orders_pkey', 'ledger_pkey')");
+}
+
+/// Debian's layout in the scratch folder: no configuration beside the data.
+fn debian(place: &Place) -> PathBuf {
+    let folder = own(&place.scratch, "etc/15/main");
+    for name in ["etc", "etc/15", "etc/15/main/conf.d", "certificates"] {
+        own(&place.scratch, name);
+    }
+    let moved = fs::read_to_string(place.source.join("pg_hba.conf")).unwrap();
+    for name in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"] {
+        fs::remove_file(place.source.join(name)).unwrap();
+    }
+    let text = format!(
+        "data_directory = '{source}'\nhba_file = '{etc}/pg_hba.conf'\nident_file = '{etc}/pg_ident.conf'\n\
+         external_pid_file = '{etc}/15-main.pid'\nport = 5432\nunix_socket_directories = '{sockets}'\nssl = on\n\
+         ssl_cert_file = '{certificates}/ours.pem'\nssl_key_file = '{certificates}/ours.key'\n\
+         log_directory = '/var/log/postgresql'\ncluster_name = 'main'\ninclude_dir = 'conf.d'\n",
+        source = place.source.display(),
+        etc = folder.display(),
+        sockets = place.scratch.path().display(),
+        certificates = place.scratch.join("certificates").display(),
+    );
+    write(&folder.join("postgresql.conf"), &text);
+    write(&folder.join("pg_hba.conf"), &format!("# Debian's\n{moved}"));
+    write(&folder.join("pg_ident.conf"), "");
+    write(&folder.join("start.conf"), "# how\n\nauto\n");
+    write(&folder.join("conf.d/10-work.conf"), "work_mem = '5MB'\ninclude 'more.inc'\n");
+    write(&folder.join("conf.d/more.inc"), "maintenance_work_mem = '70MB'\n");
+    write(&folder.join("conf.d/ignored.txt"), "nonsense\n");
+    let certificates = place.scratch.join("certificates");
+    succeed(
+        Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=test", "-keyout"])
+            .arg(certificates.join("ours.key"))
+            .arg("-out")
+            .arg(certificates.join("ours.pem")),
+    );
+    for name in ["ours.key", "ours.pem"] {
+        fs::set_permissions(certificates.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        give(&certificates.join(name));
+    }
+    folder
+}
+
+#[tokio::test]
+async fn debians_configuration_comes_along_and_nothing_outside_is_needed() {
+    let place = Place::new().await;
+    let etc = debian(&place);
+    let image = hashes(&place.scratch.join("etc"));
+    let report = place.migrate().await.unwrap();
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+    let main = fs::read_to_string(etc.join("postgresql.conf")).unwrap();
+    assert!(main.contains(&format!("\ndata_directory = '{}'", place.target.display())) || main.starts_with("data_directory = "), "{main}");
+    assert!(main.contains(place.target.to_str().unwrap()) && !main.contains(&format!("'{}'", place.source.display())));
+    assert!(fs::read_to_string(etc.join("start.conf")).unwrap().contains("manual"));
+    assert!(place.target.join("conf.d/10-work.conf").exists() && !place.target.join("conf.d/ignored.txt").exists());
+    // The pod is replaced: /etc is the image's again, and all else but the volume is gone.
+    for command in report.undo.iter().filter(|command| command.contains("/etc/15/main")) {
+        succeed(Command::new("sh").args(["-c", command]));
+    }
+    assert_eq!(hashes(&place.scratch.join("etc")), image, "the undo brings /etc back");
+    for name in ["etc", "certificates"] {
+        remove(&place.scratch.join(name));
+    }
+    remove(&place.source);
+    assert_eq!(place.serve_target().await, "1000|500500");
+    for (setting, value) in [
+        ("work_mem", "5MB"),
+        ("maintenance_work_mem", "70MB"),
+        ("ssl", "on"),
+        ("cluster_name", "main"),
+        ("external_pid_file", ""),
+        ("log_directory", "log"),
+    ] {
+        assert_eq!(place.psql(&format!("show {setting}")), value, "{setting}");
+    }
+    for setting in ["hba_file", "ident_file", "config_file"] {
+        assert!(place.psql(&format!("show {setting}")).starts_with(place.target.to_str().unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_debians_tools_is_stopped_and_stays_down() {
+    let place = Place::new().await;
+    let etc = debian(&place);
+    let mut postgres = place.installation.command("postgres");
+    postgres.arg("-D").arg(&place.source).arg("-c").arg(format!("config_file={}", etc.join("postgresql.conf").display()));
+    let mut server = postgres.args(["-c", "listen_addresses="]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + TIMEOUT;
+    while !Presence::of(&place.source).unwrap().running().is_some_and(|file| file.is_ready()) {
+        assert!(Instant::now() < deadline && server.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let planned = plan(&place.cluster(&place.source), &place.cluster(&place.target), &place.options()).await.unwrap();
+    assert!(planned.steps.iter().any(|step| step.contains(etc.to_str().unwrap())), "{:?}", planned.steps);
+    let ended = tokio::task::spawn_blocking(move || server.wait());
+    let report = place.migrate_with(&MigrateOptions { consent: true, ..place.options() }).await.unwrap();
+    assert!(report.downtime_s > 0.0 && ended.await.unwrap().is_ok());
+    assert_eq!(place.serve_target().await, "1000|500500");
+    assert_eq!(place.psql("show work_mem"), "5MB");
+}
+
+#[tokio::test]
+async fn programs_of_another_major_are_told_apart_before_anything_is_touched() {
+    let place = Place::new().await;
+    let bin = own(&place.scratch, "bin");
+    write(&bin.join("postgres"), "#!/bin/sh\necho 'postgres (PostgreSQL) 13.1'\n");
+    fs::set_permissions(bin.join("postgres"), fs::Permissions::from_mode(0o755)).unwrap();
+    let other = Installation { bin, ..place.installation.clone() };
+    let target = cluster(&place.target, place.scratch.path(), &other);
+    let error = migrate(&place.cluster(&place.source), &target, &place.options(), &silent()).await.unwrap_err();
+    assert!(matches!(error, Error::WrongMajor { .. }), "{error}");
+    assert!(!place.scratch.join("volume/.pgpersist").exists());
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_turns_tls_off_with_a_warning() {
+    let place = Place::new().await;
+    debian(&place);
+    fs::remove_file(place.scratch.join("certificates/ours.key")).unwrap();
+    let report = place.migrate().await.unwrap();
+    assert!(report.warnings.iter().any(|warning| warning.contains("ours.key")), "{:?}", report.warnings);
+    assert_eq!(place.serve_target().await, "1000|500500");
+    assert_eq!(place.psql("show ssl"), "off");
+}
+
+#[tokio::test]
+async fn an_adopted_directory_gets_debians_configuration() {
+    let place = Place::new().await;
+    debian(&place);
+    let etc = place.scratch.join("etc");
+    let carried = pgpersist_core::migrate::debian::carry_configuration(&etc, &place.source).unwrap().unwrap();
+    assert_eq!(carried.port, Some(5432));
+    assert_eq!(pgpersist_core::migrate::debian::carry_configuration(&etc, &place.source).unwrap(), None);
+    remove(&etc);
+    place.start(&place.source).await;
+    assert_eq!(place.psql("show work_mem"), "5MB");
+}
+
+#[tokio::test]
+async fn a_linked_pg_wal_becomes_a_folder_and_a_tablespace_is_refused() {
+    let place = Place::new().await;
+    let wal = own(&place.scratch, "disk2").join("wal");
+    pgpersist_core::fs::durable::rename(&place.source.join("pg_wal"), &wal).unwrap();
+    symlink(&wal, place.source.join("pg_wal")).unwrap();
+    let space = own(&place.scratch, "space");
+    place.start(&place.source).await;
+    place.psql(&format!("create tablespace elsewhere location '{}'", space.display()));
+    stop(&place.cluster(&place.source), TIMEOUT).await.unwrap();
+    let before = hashes(&place.source);
+    let error = place.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains(space.to_str().unwrap()) && error.remedy().unwrap().contains("TABLESPACE"), "{error}");
+    assert_eq!((hashes(&place.source), place.target.exists()), (before, false));
+    place.start(&place.source).await;
+    place.psql("drop tablespace elsewhere");
+    stop(&place.cluster(&place.source), TIMEOUT).await.unwrap();
+    place.migrate().await.unwrap();
+    assert!(fs::symlink_metadata(place.target.join("pg_wal")).unwrap().is_dir());
+    remove(&place.scratch.join("disk2"));
+    place.prove_target().await;
+}
+
+#[tokio::test]
+async fn a_target_that_cannot_be_is_refused_before_anything_is_touched() {
+    let mut place = Place::new().await;
+    let before = hashes(&place.source);
+    let foreign = own(&place.scratch, "volume/foreign");
+    write(&foreign.join("thesis.tex"), "mine");
+    let other = place.scratch.join("volume/other");
+    place.installation.initdb(&other, &[]);
+    for (target, kind, word) in [
+        (place.source.clone(), ErrorKind::Invalid, "both source and target"),
+        (place.source.join("inside"), ErrorKind::Invalid, "lies in"),
+        (place.scratch.path().to_owned(), ErrorKind::Invalid, "lies in"),
+        (foreign.clone(), ErrorKind::Unsafe, "thesis.tex"),
+        (other, ErrorKind::Unsafe, "another cluster"),
+    ] {
+        place.target = target.clone();
+        let error = place.migrate().await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{}: {error}", target.display());
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    assert_eq!(hashes(&place.source), before);
+    assert!(!place.scratch.join("volume/.pgpersist").exists() && !foreign.join(".pgpersist").exists());
+    place.target = place.scratch.join("volume/pgdata");
+    place.source = place.scratch.join("nothing");
+    assert_eq!(place.migrate().await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_copy_made_by_hand_is_not_taken_for_ours() {
+    let place = Place::new().await;
+    succeed(Command::new("cp").arg("-a").arg(&place.source).arg(&place.target));
+    let error = place.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("the same cluster"), "{error}");
+}
+
+#[tokio::test]
+async fn only_the_same_migration_goes_on_where_one_stopped() {
+    let mut place = Place::new().await;
+    let folder = place.scratch.join("volume/.pgpersist/pgdata/migration");
+    // A target that is half-made: the settings cannot be rendered at the end of the copy.
+    let cluster = place.cluster(&place.target);
+    let broken = ClusterOptions { settings: [("no_such_setting".to_owned(), "1".to_owned())].into(), ..cluster.options().clone() };
+    let broken = Cluster::new(Arc::clone(cluster.directory()), cluster.search().clone(), broken);
+    let error = migrate(&place.cluster(&place.source), &broken, &place.options(), &silent()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.causes().concat().contains("no_such_setting"), "{:?}", error.causes());
+    assert_eq!(place.state(), State::HalfMade { operation: "migrate".into() });
+    let init = InitOptions {
+        cluster_name: "main".into(),
+        databases: Vec::new(),
+        superuser: "postgres".into(),
+        wishes: InitWishes { allow_ephemeral: true, ..InitWishes::default() },
+    };
+    let error = make_ready(&cluster, None, &init, &silent()).await.unwrap_err();
+    assert!(error.remedy().unwrap().contains("pgpersist migrate"), "{error}");
+    assert!(folder.join("data/PG_VERSION").exists(), "init leaves the unfinished migration alone");
+
+    let right = place.source.clone();
+    place.source = place.scratch.join("another");
+    place.installation.initdb(&place.source, &[]);
+    let error = place.migrate().await.unwrap_err();
+    assert!(error.to_string().contains("unfinished migration") && error.remedy().unwrap().contains(folder.to_str().unwrap()), "{error}");
+    place.source = right;
+    assert!(place.migrate().await.unwrap().resumed);
+    place.prove_target().await;
+}
+
+/// The process that is killed: not a test of its own.
+#[test]
+fn worker() {
+    let Some(words) = std::env::var_os(WORKER) else { return };
+    let words: Vec<PathBuf> = std::env::split_paths(&words).collect();
+    let installation = Installation::all().pop().unwrap();
+    let options = MigrateOptions { consent: true, etc_root: words[2].join("etc"), ..MigrateOptions::default() };
+    let (source, target) = (cluster(&words[0], &words[2], &installation), cluster(&words[1], &words[2], &installation));
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(migrate(&source, &target, &options, &silent()))
+        .unwrap();
+}
+
+/// A worker, ended with its handle.
+struct Worker(Child);
+
+impl Worker {
+    fn begin(place: &Place) -> Self {
+        let words = std::env::join_paths([&place.source, &place.target, &place.scratch.path().to_owned()]).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "migration::worker", "--test-threads=1"]).env(WORKER, words).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    /// Kills it after a while, or sees it end; returns whether it had ended well before.
+    fn kill_after(mut self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Kills migrations until one gets through, each killed a little later than the one before, and says how many were killed.
+fn kill_until_done(place: &Place, before: &BTreeMap<PathBuf, String>, step: Duration) -> u32 {
+    let mut killed = 0;
+    let mut time = Duration::from_millis(30);
+    loop {
+        // Uneven, so that the moments differ from run to run.
+        let jitter = Duration::from_micros(u64::from(rand_byte()) * 60);
+        if Worker::begin(place).kill_after(time + jitter) {
+            return killed;
+        }
+        killed += 1;
+        assert!(killed < 500, "it never got through");
+        time += step;
+        let now = hashes(&place.source);
+        match place.state() {
+            // The source is whole, the target is not there yet.
+            State::Absent | State::Empty | State::HalfMade { .. } if now.contains_key(Path::new("global/pg_control")) => {
+                assert_eq!(now, *before)
+            }
+            // The source is set aside; the target is or will be all there is.
+            State::HalfMade { .. } | State::Cluster(_) => assert_set_aside(&place.source, before),
+            state => panic!("{state:?}"),
+        }
+    }
+}
+
+fn rand_byte() -> u8 {
+    let mut byte = [0];
+    std::io::Read::read_exact(&mut File::open("/dev/urandom").unwrap(), &mut byte).unwrap();
+    byte[0]
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_it_goes_on_and_the_source_stays_intact() {
+    let place = Place::new().await;
+    let before = hashes(&place.source);
+    let killed = kill_until_done(&place, &before, Duration::from_millis(40));
+    assert!(killed >= 3, "{killed}");
+    assert!(!place.migrate().await.unwrap().changed);
+    assert_set_aside(&place.source, &before);
+    place.prove_target().await;
+}
+
+#[tokio::test]
+async fn what_was_killed_between_the_steps_of_the_switch_is_finished_even_without_the_source() {
+    let mut place = Place::new().await;
+    // The folder cannot be replaced by a rename as long as somebody's file is in it: the switch fails at its last step.
+    let before = hashes(&place.source);
+    fs::create_dir(&place.target).unwrap();
+    give(&place.target);
+    let watcher = {
+        let (target, own) = (place.target.clone(), place.scratch.join("volume/.pgpersist/pgdata/migration/migration.json"));
+        std::thread::spawn(move || {
+            let deadline = Instant::now() + TIMEOUT;
+            while !fs::read_to_string(&own).is_ok_and(|text| text.contains("copying")) {
+                assert!(Instant::now() < deadline);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            write(&target.join("in the way"), "x");
+        })
+    };
+    let error = place.migrate().await.unwrap_err();
+    watcher.join().unwrap();
+    assert!(error.to_string().contains("rename"), "{error}");
+    assert_set_aside(&place.source, &before);
+    fs::remove_file(place.target.join("in the way")).unwrap();
+    assert_eq!(place.state(), State::HalfMade { operation: "migrate".into() });
+    // The pod dies, and its disk with it.
+    remove(&place.source);
+    let error = place.migrate().await.unwrap_err();
+    assert!(matches!(error, Error::ConsentNeeded { .. }), "{error}");
+    let report = place.migrate_with(&MigrateOptions { consent: true, ..place.options() }).await.unwrap();
+    assert!(report.resumed && report.changed);
+    place.source = place.scratch.join("gone");
+    assert_eq!(place.serve_target().await, "1000|500500");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_under_load_no_acknowledged_row_is_missing() {
+    let place = Place::new().await;
+    place.start(&place.source).await;
+    let load = Load::begin(&place).await;
+    for round in 1..=6_u64 {
+        if Worker::begin(&place).kill_after(Duration::from_millis(round * 150)) {
+            break;
+        }
+    }
+    place.migrate_with(&MigrateOptions { consent: true, ..place.options() }).await.unwrap();
+    let acknowledged = load.end().await;
+    remove(&place.source);
+    assert_eq!(place.serve_target().await, "1000|500500");
+    assert_eq!(place.psql(&format!("select count(*) from ledger where id <= {acknowledged}")), acknowledged.to_string());
+}
+
+#[tokio::test]
+async fn a_source_that_is_used_between_two_runs_moves_with_what_was_written() {
+    let place = Place::new().await;
+    assert!(!Worker::begin(&place).kill_after(Duration::from_millis(250)), "it is killed early");
+    place.start(&place.source).await;
+    place.psql("update orders set amount = amount; create table late as select 7 as n");
+    stop(&place.cluster(&place.source), TIMEOUT).await.unwrap();
+    place.migrate().await.unwrap();
+    remove(&place.source);
+    assert_eq!(place.serve_target().await, "1000|500500");
+    assert_eq!(place.psql("select n from late"), "7");
+}
+
+/// A file system of its own, unmounted with its handle.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `None` where we may not mount, which root alone may.
+    fn ext4(scratch: &Scratch, at: &Path) -> Option<Self> {
+        let image = scratch.join("image");
+        File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        succeed(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
+        Self::mount(Command::new("mount").args(["-o", "loop"]).arg(&image), at)
+    }
+
+    fn tmpfs(size: &str, at: &Path) -> Option<Self> {
+        Self::mount(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]), at)
+    }
+
+    fn mount(command: &mut Command, at: &Path) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        fs::create_dir_all(at).unwrap();
+        succeed(command.arg(at));
+        give(at);
+        Some(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).output();
+    }
+}
+
+#[tokio::test]
+async fn a_full_volume_is_refused_before_anything_is_touched() {
+    let mut place = Place::new().await;
+    place.target = place.scratch.join("small");
+    let Some(_mounted) = Mounted::tmpfs("8m", &place.target) else { return };
+    let before = hashes(&place.source);
+    let error = place.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(!place.target.join(".pgpersist").exists());
+    assert_eq!(hashes(&place.source), before);
+}
+
+#[tokio::test]
+async fn a_mount_point_is_filled_and_a_kill_is_no_harm() {
+    let mut place = Place::new().await;
+    place.target = place.scratch.join("mounted");
+    let Some(mounted) = Mounted::ext4(&place.scratch, &place.target) else { return };
+    let before = hashes(&place.source);
+    kill_until_done(&place, &before, Duration::from_millis(60));
+    assert_set_aside(&place.source, &before);
+    assert!(place.target.join("lost+found").exists() && !place.target.join(".pgpersist/migration").exists());
+    place.prove_target().await;
+    assert!(process::working_in(&place.target).is_empty());
+    drop(place);
+    drop(mounted);
+}
