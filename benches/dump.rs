@@ -1,22 +1,19 @@
 //! Is `pgpersist dump` as fast as two cores allow, compared with what people pipe `pg_dump` into?
 //!
-//!     cargo bench --package pgpersist-benches --bench dump -- --scale full --rounds 5
+//!     cargo bench --package pgpersist-benches -- dump --scale full --rounds 5
 //!
 //! Each round runs every variant once, in turn, over the same database, to the same disk. The targets are capped by what
 //! `pg_dump` alone takes in the same run: no tool that waits for it can be faster.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench's result is what it prints")]
-
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
-use support::arguments::Arguments;
-use support::measure::measure;
-use support::place::{Place, command, run};
-use support::server::Server;
-use support::table::{Row, markdown, median, times_as_fast, verdict};
+use crate::support::arguments::Arguments;
+use crate::support::machine;
+use crate::support::measure::measure;
+use crate::support::place::{Place, command, run};
+use crate::support::server::Server;
+use crate::support::table::{Row, markdown, median, times_as_fast, verdict};
 
 const BARE: &str = "pg_dump > /dev/null";
 const GZIP: &str = "pg_dump | gzip -6";
@@ -24,20 +21,19 @@ const PIGZ: &str = "pg_dump | pigz -6 -p 2";
 const PARALLEL: &str = "pg_dump -Fd -j 2";
 const OURS: &str = "pgpersist dump";
 
-fn main() {
-    let arguments = Arguments::read(5);
+pub(crate) fn compare(arguments: &Arguments) {
     let program = arguments.program();
     let place = Place::new();
     let program = place.bring(&program);
     let server = Server::start(&place);
-    println!("## dump\n\n{}\n", support::machine::describe());
+    println!("## dump\n\n{}\n", machine::describe());
     eprintln!("generating the data set at scale {}", arguments.scale);
     server.generate("bench", arguments.scale);
     println!("Database: {}, scale {}.\n", server.ask("bench", "SELECT pg_size_pretty(pg_database_size('bench'))"), arguments.scale);
 
     let target = place.join("target");
     let mut rows = [BARE, GZIP, PIGZ, PARALLEL, OURS].map(Row::new);
-    for round in 0..arguments.rounds {
+    for round in 0..arguments.rounds(5) {
         for row in &mut rows {
             run(command("rm").arg("-rf").arg(&target));
             run(command("mkdir").arg(&target));

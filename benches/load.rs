@@ -1,35 +1,31 @@
 //! Is `pgpersist load`, which is all or nothing, ever slower than `gunzip | psql`, which is not?
 //!
-//!     cargo bench --package pgpersist-benches --bench load -- --scale full --rounds 3
+//!     cargo bench --package pgpersist-benches -- load --scale full --rounds 3
 //!
 //! Every variant loads the same file, which `pgpersist dump` made, into a database that does not hold anything, with the
 //! server's defaults for durability. Creating the database and a checkpoint come before the clock starts for psql, whereas
 //! pgpersist creates its own while the clock runs, and compares rows and bytes with what the dump recorded.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench's result is what it prints")]
-
-mod support;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::arguments::Arguments;
-use support::measure::measure;
-use support::place::{Place, command, run};
-use support::server::Server;
-use support::table::{Row, markdown, median, times_as_fast, verdict};
+use crate::support::arguments::Arguments;
+use crate::support::machine;
+use crate::support::measure::measure;
+use crate::support::place::{Place, command, run};
+use crate::support::server::Server;
+use crate::support::table::{Row, markdown, median, times_as_fast, verdict};
 
 const PSQL: &str = "gunzip | psql";
 const SINGLE: &str = "gunzip | psql --single-transaction";
 const OURS: &str = "pgpersist load";
 
-fn main() {
-    let arguments = Arguments::read(3);
+pub(crate) fn compare(arguments: &Arguments) {
     let program = arguments.program();
     let place = Place::new();
     let program = place.bring(&program);
     let server = Server::start(&place);
-    println!("## load\n\n{}\n", support::machine::describe());
+    println!("## load\n\n{}\n", machine::describe());
     eprintln!("generating the data set at scale {}", arguments.scale);
     server.generate("bench", arguments.scale);
     println!("Database: {}, scale {}.\n", server.ask("bench", "SELECT pg_size_pretty(pg_database_size('bench'))"), arguments.scale);
@@ -42,7 +38,7 @@ fn main() {
     run(server.client("dropdb").arg("bench"));
 
     let mut rows = [PSQL, SINGLE, OURS].map(Row::new);
-    for round in 0..arguments.rounds {
+    for round in 0..arguments.rounds(3) {
         for row in &mut rows {
             run(server.client("dropdb").args(["--if-exists", "target"]));
             if row.name != OURS {

@@ -1,28 +1,25 @@
 //! How long does a test wait for a database of its own?
 //!
-//!     cargo bench --package pgpersist-benches --bench temporary_cluster -- --rounds 20
+//!     cargo bench --package pgpersist-benches -- temporary_cluster --rounds 20
 //!
 //! From nothing to the answer of the first query, with a warm template: [`TemporaryCluster`] against `initdb`, `pg_ctl` and
 //! `createdb`, and against `cp -a` of a template with `postgres` started directly, all with the same driver, fsync off, the
 //! same disk, in turn. Then the next database on a server that runs already.
 
-#![expect(clippy::print_stdout, reason = "a bench's result is what it prints")]
-
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::arguments::Arguments;
+use crate::support::machine;
+use crate::support::measure::Cost;
+use crate::support::place::{Place, command, run};
+use crate::support::server::bin_directory;
+use crate::support::table::{Row, markdown, median, times_as_fast, verdict};
 use pgpersist_core::server::connection::{ConnectionOptions, Host};
 use pgpersist_core::server::session::Session;
 use pgpersist_core::temporary::cluster::{TemporaryCluster, TemporaryOptions};
 use rustix::process::{Pid, Signal, kill_process};
-use support::arguments::Arguments;
-use support::measure::Cost;
-use support::place::{Place, command, run};
-use support::server::bin_directory;
-use support::table::{Row, markdown, times_as_fast, verdict};
 
 const INITDB: &str = "initdb --no-sync + pg_ctl -w start + createdb";
 const COPY: &str = "cp -a of a template + postgres + poll each 2 ms";
@@ -34,11 +31,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What keeps a server off its defaults wherever it is started by hand.
 const SETTINGS: &str = "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off";
 
-#[tokio::main]
-async fn main() {
-    let arguments = Arguments::read(15);
+pub(crate) fn compare(arguments: &Arguments) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(measure(arguments));
+}
+
+async fn measure(arguments: &Arguments) {
     let place = Place::new();
-    println!("## temporary cluster\n\n{}\n", support::machine::describe());
+    println!("## temporary cluster\n\n{}\n", machine::describe());
     let template = place.join("template");
     initdb(&template);
     let options =
@@ -47,7 +47,7 @@ async fn main() {
     TemporaryCluster::start(options()).await.expect("a cluster starts").stop().await.expect("and stops");
 
     let mut rows = [INITDB, COPY, OURS].map(Row::new);
-    for round in 0..arguments.rounds {
+    for round in 0..arguments.rounds(15) {
         for row in &mut rows {
             let wall = match row.name {
                 INITDB => by_initdb(&place.join(&format!("initdb-{round}"))).await,
@@ -68,7 +68,7 @@ async fn main() {
     }
     let mut databases = [CREATEDB, NEXT].map(Row::new);
     let cluster = TemporaryCluster::start(options()).await.expect("a cluster starts");
-    for round in 0..arguments.rounds {
+    for round in 0..arguments.rounds(15) {
         for row in &mut databases {
             let name = format!("{}{round}", if row.name == NEXT { "next" } else { "created" });
             let began = Instant::now();
@@ -93,7 +93,7 @@ async fn main() {
     print!("{}", verdict(initdb.name, 1.0 / 0.15, times_as_fast(ours, initdb)));
     print!("{}", verdict(copy.name, 1.0 / 0.7, times_as_fast(ours, copy)));
     let next = databases[1].walls();
-    println!("\nNext database: {:.0} ms (target ≤ 50).", support::table::median(&next) * 1000.0);
+    println!("\nNext database: {:.0} ms (target ≤ 50).", median(&next) * 1000.0);
 }
 
 async fn by_initdb(data: &Path) -> Duration {

@@ -3,35 +3,42 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// How much to measure, and which program.
+/// Which bench, how much of it, and with which program.
 #[derive(Debug, Clone)]
 pub(crate) struct Arguments {
+    /// The bench.
+    pub(crate) bench: String,
     /// pgbench's scale of the data set: 150 is the one that the targets speak of.
     pub(crate) scale: u32,
-    /// How often each variant runs.
-    pub(crate) rounds: usize,
+    /// How often each variant runs, where told.
+    rounds: Option<usize>,
     /// The `pgpersist` to measure; built from this workspace unless named.
     program: Option<PathBuf>,
 }
 
 impl Arguments {
-    /// Reads the command line: `--scale smoke|gib|full|N`, `--rounds N`, `--program PATH`.
-    pub(crate) fn read(default_rounds: usize) -> Self {
-        let mut arguments = Self { scale: 60, rounds: default_rounds, program: None };
+    /// Reads the command line: `BENCH --scale smoke|gib|full|N --rounds N --program PATH`.
+    pub(crate) fn read() -> Self {
+        let mut arguments = Self { bench: String::new(), scale: 60, rounds: None, program: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().unwrap_or_else(|| panic!("{word} wants a value"));
             match word.as_str() {
                 "--scale" => arguments.scale = scale(&value()),
-                "--rounds" => arguments.rounds = value().parse().expect("--rounds is a number"),
+                "--rounds" => arguments.rounds = Some(value().parse().expect("--rounds is a number")),
                 "--program" => arguments.program = Some(value().into()),
                 // Cargo says so to every bench.
                 "--bench" => {}
-                _ => panic!("unknown argument {word}: --scale smoke|gib|full|N, --rounds N, --program PATH"),
+                _ if word.starts_with('-') => panic!("unknown option {word}: --scale smoke|gib|full|N, --rounds N, --program PATH"),
+                _ => arguments.bench = word,
             }
         }
-        assert!(arguments.rounds > 0, "--rounds is at least 1");
         arguments
+    }
+
+    /// How often each variant runs.
+    pub(crate) fn rounds(&self, default: usize) -> usize {
+        self.rounds.unwrap_or(default).max(1)
     }
 
     /// The release build of `pgpersist`.

@@ -1,6 +1,6 @@
 //! A scratch folder that the user who runs PostgreSQL can reach, and commands that run as that user.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -56,13 +56,6 @@ impl Place {
         let copy = self.path().join(name);
         std::fs::copy(program, &copy).unwrap_or_else(|e| panic!("{} cannot be copied: {e}", program.display()));
         copy
-    }
-
-    /// Writes a text.
-    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.join(name);
-        std::io::Write::write_all(&mut File::create(&path).expect("a file"), text.as_bytes()).expect("the disk has room");
-        path
     }
 }
 

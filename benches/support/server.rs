@@ -57,11 +57,6 @@ impl Server {
         server
     }
 
-    /// Where its socket is.
-    pub(crate) fn socket_directory(&self) -> &Path {
-        &self.folder
-    }
-
     /// The postmaster.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
