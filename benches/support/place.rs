@@ -28,18 +28,23 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Makes one where TMPDIR says.
+    /// Makes one for the user who runs PostgreSQL.
     pub(crate) fn new() -> Self {
+        let place = Self::of_our_own();
+        if is_root() {
+            run(Command::new("chown").arg("postgres:").arg(place.path()));
+        }
+        place
+    }
+
+    /// Makes one that nobody else may write to.
+    pub(crate) fn of_our_own() -> Self {
         let open = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().prefix("pgpersist-bench-").permissions(open).tempdir();
         let folder = folder.expect("the temporary folder takes a folder");
         let mut undertaker = Command::new("sh");
         undertaker.args(["-c", UNDERTAKER]).arg(folder.path()).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null());
-        let place = Self { _undertaker: undertaker.spawn().expect("sh runs"), folder };
-        if is_root() {
-            run(Command::new("chown").arg("postgres:").arg(place.path()));
-        }
-        place
+        Self { _undertaker: undertaker.spawn().expect("sh runs"), folder }
     }
 
     pub(crate) fn path(&self) -> &Path {
