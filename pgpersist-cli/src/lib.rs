@@ -19,11 +19,11 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use crate::args::Cli;
+use crate::args::{Cli, Format};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
-use pgpersist_core::error::Result;
+use pgpersist_core::error::{Error, Result};
 
 /// Runs one command line, the program's name first, and returns the exit code that the contract names.
 ///
@@ -38,14 +38,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match Context::new(cli.common, cli.command.flags()) {
         Ok(context) => {
             let result = execute(&cli.command, &context, &arguments);
+            // A monitor reads stdout and knows four exit codes only.
+            let result = if asks_for_nagios(&cli.command, &context) { commands::nagios(result, &context) } else { result };
             exit::finish(result, &context)
         }
         Err(error) => exit::report(&error, json, &[]),
     }
 }
 
+fn asks_for_nagios(command: &commands::Command, context: &Context) -> bool {
+    context.output.format() == Format::Nagios && command.formats().contains(&Format::Nagios)
+}
+
 fn execute(command: &commands::Command, context: &Context, arguments: &[OsString]) -> Result<Exit> {
     Output::check_format(context.common.format, command.formats())?;
+    if context.common.dry_run && !command.knows_dry_run() {
+        return Err(Error::invalid(
+            "this command has no dry run",
+            "leave out `--dry-run`; `pgpersist status` tells what there is to start or stop",
+        ));
+    }
     privileges::settle(command.as_root(), context, arguments)?;
     command.run(context)
 }

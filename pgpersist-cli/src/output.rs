@@ -23,7 +23,6 @@ impl Output {
     }
 
     /// The format that was asked for.
-    #[expect(dead_code, reason = "a command with more formats than two uses it")]
     pub(crate) fn format(&self) -> Format {
         self.format
     }

@@ -175,7 +175,8 @@ async fn target(args: &CrashArgs, directory: &Option<LocalDataDirectory>, contex
 /// Keeps the report beside the cluster. A drill is not undone by a folder that cannot be written.
 fn remember(report: &CrashReport, directory: &Option<LocalDataDirectory>, context: &Context) {
     let Some(directory) = directory else { return };
-    if !matches!(directory.state_now(), Ok(State::Cluster(_))) {
+    // A fault that was put in says nothing about the cluster.
+    if report.planted.is_some() || !matches!(directory.state_now(), Ok(State::Cluster(_))) {
         return;
     }
     if let Err(error) = history::keep(directory.own_folder(), report) {

@@ -4,6 +4,7 @@ mod completions;
 mod config;
 mod drill;
 mod dump;
+mod health;
 mod init;
 mod list;
 mod load;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Stop(stop::Args),
     Restart(restart::Args),
     Status(status::Args),
+    Health(health::Args),
     Migrate(migrate::Args),
     Dump(dump::Args),
     Load(load::Args),
@@ -42,6 +44,11 @@ pub(crate) enum Command {
     Drill(drill::Args),
     Config(config::Args),
     Completions(completions::Args),
+}
+
+/// What becomes of an error where Nagios asked.
+pub(crate) fn nagios(result: Result<Exit>, context: &Context) -> Result<Exit> {
+    health::nagios(result, context)
 }
 
 /// The formats of most commands.
@@ -61,6 +68,7 @@ impl Command {
             Self::Stop(args) => stop::run(args, context),
             Self::Restart(args) => restart::run(args, context),
             Self::Status(args) => status::run(args, context),
+            Self::Health(args) => health::run(args, context),
             Self::Migrate(args) => migrate::run(args, context),
             Self::Dump(args) => dump::run(args, context),
             Self::Load(args) => load::run(args, context),
@@ -85,15 +93,23 @@ impl Command {
 
     /// The formats it knows.
     pub(crate) fn formats(&self) -> &'static [Format] {
-        TEXT_AND_JSON
+        match self {
+            Self::Health(_) => &[Format::Text, Format::Json, Format::Prometheus, Format::Nagios],
+            _ => TEXT_AND_JSON,
+        }
+    }
+
+    /// Whether it shows its plan instead of carrying it out, or changes nothing anyway.
+    pub(crate) fn knows_dry_run(&self) -> bool {
+        !matches!(self, Self::Start(_) | Self::Stop(_) | Self::Restart(_))
     }
 
     /// What becomes of root.
     pub(crate) fn as_root(&self) -> AsRoot {
         match self {
             Self::Config(_) | Self::Completions(_) => AsRoot::Stay,
-            Self::Init(args) if args.allow_ephemeral => AsRoot::Continue(&[Place::DataAnywhere, Place::Store, Place::Log]),
-            Self::Init(_) => AsRoot::Continue(&[Place::Data, Place::Store, Place::Log]),
+            Self::Init(args) if args.allow_ephemeral => AsRoot::ContinueOnPlan(&[Place::DataAnywhere, Place::Store, Place::Log]),
+            Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Data, Place::Store, Place::Log]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
             Self::Migrate(_) => AsRoot::Continue(&[Place::DataAnywhere, Place::Log]),
             Self::Dump(_) => AsRoot::Continue(&[Place::Store]),

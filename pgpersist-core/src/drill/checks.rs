@@ -1,5 +1,6 @@
 //! What PostgreSQL's own tools say about the recovered cluster: `pg_checksums` on the stopped one, `amcheck` on the running one.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::drill::CheckStatus;
 use crate::error::{Error, Result};
 use crate::server::cluster::Cluster;
+use crate::server::installation::PostgresInstallation;
 use crate::server::session::Session;
 use crate::server::spawn::run_as;
 
@@ -38,7 +40,7 @@ impl Check {
 pub(crate) async fn checksums(cluster: &Cluster) -> Result<Check> {
     let unknown = |why: String| Ok(Check::new("pg_checksums", CheckStatus::Unknown, why));
     let installation = cluster.installation().await?;
-    let Ok(program) = installation.program("pg_checksums") else {
+    let Some(program) = beside_postgres(&installation, "pg_checksums") else {
         return unknown(format!("PostgreSQL in {} comes without pg_checksums", installation.bin_directory().display()));
     };
     let files = cluster.directory().state().await?.into_cluster(cluster.path())?;
@@ -61,6 +63,16 @@ pub(crate) async fn checksums(cluster: &Cluster) -> Result<Check> {
     } else {
         Check::new("pg_checksums", CheckStatus::Fail, stderr.lines().next().unwrap_or("it failed and said nothing").to_owned())
     })
+}
+
+/// A program of this installation. A folder such as `/usr/local/bin` may hold links to some of its programs only: then the
+/// others lie where `postgres` really is.
+fn beside_postgres(installation: &PostgresInstallation, name: &str) -> Option<PathBuf> {
+    let real = || {
+        let postgres = std::fs::canonicalize(installation.bin_directory().join("postgres")).ok()?;
+        Some(postgres.with_file_name(name)).filter(|path| path.is_file())
+    };
+    installation.program(name).ok().or_else(real)
 }
 
 /// Runs `amcheck` over a database: every index of type btree against its table, every table against its rows' rules.

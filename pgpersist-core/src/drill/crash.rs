@@ -158,7 +158,7 @@ pub async fn run(target: &Target, options: &CrashOptions, clock: &dyn Clock, pro
     let began = Instant::now();
     let started_at = clock.now().replace_nanosecond(0).unwrap_or_else(|_| clock.now());
     progress.event(Event::Step(format!("preparing a {} cluster", target.as_str())));
-    let ground = Ground::prepare(target).await?;
+    let ground = Ground::prepare(target, options.plant).await?;
     let drill = Drill::open(target, &ground, options, progress).await?;
     let result = drill.rounds(progress).await;
     if let (Target::Live(cluster), false) = (target, options.keep) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::data_directory::local::LocalDataDirectory;
 use crate::data_directory::own_folder::FOLDER_NAME;
+use crate::drill::Plant;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::space::Space;
 use crate::fs::walk::{self, Walk};
@@ -83,9 +84,9 @@ impl Drop for Copied {
 
 impl Ground {
     /// Makes the place ready. Whether a server runs there yet is another question.
-    pub(crate) async fn prepare(target: &Target) -> Result<Self> {
+    pub(crate) async fn prepare(target: &Target, plant: Option<Plant>) -> Result<Self> {
         match target {
-            Target::ThrowAway { search, os_user, major } => throw_away(search.clone(), os_user.clone(), *major).await,
+            Target::ThrowAway { search, os_user, major } => throw_away(search.clone(), os_user.clone(), *major, plant).await,
             Target::Copy(source) => copy(source).await,
             Target::Live(cluster) => live(cluster).await,
         }
@@ -93,7 +94,7 @@ impl Ground {
 
     /// Whether the ledger lies on another file system than the data.
     pub(crate) fn ledger_is_apart(&self) -> bool {
-        device(self.cluster.path()) != device(&self.ledger)
+        device(self.cluster.path()) != device(self.scratch.path())
     }
 
     /// Ends the servers that were made and lets everything stay. Returns the folder of the data directory, where it is ours.
@@ -146,18 +147,22 @@ fn ledger_folder(data: &Path, os_user: Option<&OsUser>) -> Result<Scratch> {
     Scratch::create(apart, os_user, Afterwards::Remove)
 }
 
-async fn throw_away(search: InstallationSearch, os_user: Option<OsUser>, major: Option<u32>) -> Result<Ground> {
-    let settings = [
+async fn throw_away(search: InstallationSearch, os_user: Option<OsUser>, major: Option<u32>, plant: Option<Plant>) -> Result<Ground> {
+    let mut settings = vec![
         ("restart_after_crash", "on"),
         // Often enough that kills also meet a checkpoint at work.
         ("checkpoint_timeout", "30s"),
     ];
+    if plant == Some(Plant::SynchronousCommitOff) {
+        // Else the WAL writer may have come by just before the kill, and there would be nothing to see.
+        settings.push(("wal_writer_delay", "10s"));
+    }
     let made = TemporaryCluster::start(TemporaryOptions {
         search,
         major,
         os_user: os_user.clone(),
         profile: Profile::Durable,
-        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         ..TemporaryOptions::default()
     })
     .await?;

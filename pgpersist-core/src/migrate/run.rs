@@ -168,7 +168,12 @@ async fn look(source: &Cluster, target: &Cluster, options: &MigrateOptions) -> R
 
 async fn done_before(plan: &MigrationPlan, target: &Cluster) -> Result<MigrateReport> {
     let folder = MigrationFolder::of(target.directory().own_folder());
-    let record = workers::run(move || folder.record()).await?;
+    let record = workers::run(move || {
+        // Killed at its very last step, the run before left its empty folder.
+        let _ = durable::remove_directory(&folder.path());
+        folder.record()
+    })
+    .await?;
     Ok(MigrateReport {
         from: plan.from.clone(),
         to: plan.to.clone(),

@@ -38,6 +38,11 @@ impl PostgresInstallation {
         Ok(Self { bin_directory: bin_directory.to_owned(), version })
     }
 
+    /// One that was looked at before and has not changed since.
+    pub(crate) fn remembered(bin_directory: PathBuf, version: ServerVersion) -> Self {
+        Self { bin_directory, version }
+    }
+
     /// The folder of the programs.
     pub fn bin_directory(&self) -> &Path {
         &self.bin_directory

@@ -163,7 +163,8 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) 
     Ok((child, offset))
 }
 
-fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> Vec<OsString> {
+/// What the server is told on its command line.
+pub(crate) fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> Vec<OsString> {
     let mut arguments = vec![OsString::from("-D"), cluster.path().as_os_str().to_owned()];
     let mut set = |name: &str, value: &str| {
         arguments.push(OsString::from("-c"));

@@ -1,24 +1,18 @@
 //! A real PostgreSQL in the time of a function call, for tests and drills; gone with its handle.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustix::process::{Pid, Signal};
 
 use crate::data_directory::local::LocalDataDirectory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable;
-use crate::pg::postmaster_pid::{POSTMASTER_PID, PostmasterPid};
 use crate::pg::quote;
 use crate::secret::Secret;
 use crate::server::cluster::{Cluster, ClusterOptions};
@@ -26,24 +20,21 @@ use crate::server::connection::{ConnectionOptions, Host};
 use crate::server::installation::{InstallationSearch, PostgresInstallation};
 use crate::server::os_user::OsUser;
 use crate::server::session::Session;
-use crate::server::settings::{FILE_NAME, Profile};
-use crate::server::spawn::run_as;
+use crate::server::settings::Profile;
 use crate::server::start::{self, StartOptions};
 use crate::server::stop;
-use crate::temporary::clone::{self, fresh_system_identifier};
+use crate::temporary::clone::{Copying, fresh_system_identifier};
+use crate::temporary::installed;
 use crate::temporary::scratch::{self, Afterwards, Scratch};
+use crate::temporary::server::{kill_servers, start_ephemeral};
 use crate::temporary::sweeper;
 use crate::temporary::template::{self, SUPERUSER, Template};
 use crate::workers;
 
-/// The time between two looks at a starting server: a look reads a file of eight lines.
-const POLL: Duration = Duration::from_millis(1);
 /// How often another port is tried when somebody took the one that the kernel had just called free.
 const PORTS: usize = 20;
 /// How long our own sessions wait for an answer.
 const SESSION: Duration = Duration::from_secs(30);
-/// How long a killed server's last process may take to be gone.
-const KILL: Duration = Duration::from_secs(15);
 /// The port in a socket's name, where there is no other server in the same folder.
 const SOCKET_PORT: u16 = 5432;
 
@@ -139,9 +130,21 @@ impl TemporaryCluster {
 
     /// One attempt; after `Damaged`, the template is discarded and another may work.
     async fn make(options: &TemporaryOptions) -> Result<Self> {
-        let (template, installation, scratch) = {
+        let (installation, template) = {
             let options = options.clone();
-            workers::run(move || prepare(&options)).await?
+            workers::run(move || find(&options)).await?
+        };
+        let made = Self::make_from(installation, template.clone(), options).await;
+        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::Damaged) && !template.is_new {
+            workers::run(move || template.discard()).await?;
+        }
+        made
+    }
+
+    async fn make_from(installation: PostgresInstallation, template: Template, options: &TemporaryOptions) -> Result<Self> {
+        let (scratch, mut databases) = {
+            let options = options.clone();
+            workers::run(move || copy(template, &options)).await?
         };
         let mut port = SOCKET_PORT;
         let mut attempt = 1;
@@ -163,15 +166,15 @@ impl TemporaryCluster {
                     start::start(&cluster, &StartOptions { timeout: options.timeout, ..StartOptions::default() }).await.map(drop)
                 }
             };
+            if let Some(databases) = databases.take() {
+                // Only now there is something to connect to. That the copy is incomplete matters more than what a server
+                // says of it.
+                workers::run(move || joined(databases)).await?;
+            }
             match started {
                 Ok(()) => return Ok(Self { cluster, installation, scratch, tcp: options.tcp, timeout: options.timeout }),
                 Err(error) if options.tcp && attempt < PORTS && is_port_in_use(&error) => attempt += 1,
-                Err(error) => {
-                    if error.kind() == ErrorKind::Damaged && !template.is_new {
-                        workers::run(move || template.discard()).await?;
-                    }
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -300,39 +303,39 @@ fn server_user() -> Result<Option<OsUser>> {
     })
 }
 
-/// Everything that comes before the server: programs, template, folder, copy. Blocking.
-fn prepare(options: &TemporaryOptions) -> Result<(Template, PostgresInstallation, Scratch)> {
+/// The programs and their template. Blocking.
+fn find(options: &TemporaryOptions) -> Result<(PostgresInstallation, Template)> {
     let os_user = options.os_user.as_ref();
-    let installation = choose(options)?;
     let cache = template::cache_folder(options.cache.as_deref(), os_user)?;
+    let installation = installed::choose(&cache, &options.search, options.major)?;
     let template = Template::ensure(&cache, &installation, os_user)?;
-    let scratch = Scratch::create(options.parent.as_deref(), os_user, options.afterwards)?;
-    if let Err(error) = clone::clone(&template, &scratch.data(), fresh_system_identifier(), os_user) {
-        if error.kind() == ErrorKind::Damaged && !template.is_new {
-            template.discard()?;
-        }
-        return Err(error);
-    }
-    if options.profile == Profile::Durable {
-        durable::sync_tree(&scratch.data())?;
-    }
-    scratch.give_to(os_user)?;
-    Ok((template, installation, scratch))
+    Ok((installation, template))
 }
 
-fn choose(options: &TemporaryOptions) -> Result<PostgresInstallation> {
-    let Some(major) = options.major else { return options.search.for_new_cluster() };
-    let found = options.search.find();
-    let fitting = found.installations.iter().find(|i| i.version().major == major && i.program("initdb").is_ok());
-    fitting.cloned().ok_or_else(|| Error::InstallationNotFound {
-        wanted: major.to_string(),
-        tried: found
-            .installations
-            .iter()
-            .map(|i| format!("{}: is {}", i.bin_directory().display(), i.version()))
-            .chain(found.tried)
-            .collect(),
-    })
+/// Makes the folder and all in it that a server needs to start. The databases of an ephemeral cluster are still being
+/// copied then. Blocking.
+fn copy(template: Template, options: &TemporaryOptions) -> Result<(Scratch, Option<JoinHandle<Result<()>>>)> {
+    let os_user = options.os_user.as_ref();
+    let scratch = Scratch::create(options.parent.as_deref(), os_user, options.afterwards)?;
+    let copying = Copying::begin(template, &scratch.data(), os_user)?;
+    copying.essentials(fresh_system_identifier())?;
+    let databases = match options.profile {
+        Profile::Ephemeral => {
+            let thread = thread::Builder::new().name("databases".to_owned()).spawn(move || copying.databases());
+            Some(thread.map_err(|e| Error::file("copy to", scratch.data(), e))?)
+        }
+        Profile::Durable => {
+            copying.databases()?;
+            durable::sync_tree(&scratch.data())?;
+            None
+        }
+    };
+    scratch.give_to(os_user)?;
+    Ok((scratch, databases))
+}
+
+fn joined(copying: JoinHandle<Result<()>>) -> Result<()> {
+    copying.join().unwrap_or_else(|_| Err(Error::Bug("a copying thread panicked".to_owned())))
 }
 
 fn cluster_options(options: &TemporaryOptions, scratch: &Scratch, port: u16) -> ClusterOptions {
@@ -341,11 +344,8 @@ fn cluster_options(options: &TemporaryOptions, scratch: &Scratch, port: u16) -> 
     set("listen_addresses", if options.tcp { "127.0.0.1" } else { "" });
     // Shared memory that outlives a killed server would be left in /dev/shm; as a file in the data directory it goes along.
     set("dynamic_shared_memory_type", "mmap");
-    if options.profile == Profile::Ephemeral {
-        set("shared_buffers", "32MB");
-        set("wal_level", "minimal");
-        set("max_wal_senders", "0");
-    }
+    // Nothing else: smaller buffers, fewer connections, minimal WAL, no autovacuum or background workers make no measurable
+    // difference to a start (30 ms, a third of it the dynamic linker's), and a test wants the server that it will meet.
     settings.extend(options.settings.clone());
     ClusterOptions {
         port,
@@ -369,99 +369,6 @@ fn free_port() -> Result<u16> {
 
 fn is_port_in_use(error: &Error) -> bool {
     matches!(error, Error::ServerStart { log, .. } if log.0.contains("Address already in use"))
-}
-
-/// Starts the server of a fresh copy. [`start::start`] guards what lasts: it claims, proves, records and syncs, which takes
-/// longer than such a server takes to start. Here nobody else knows the folder yet. Blocking.
-fn start_ephemeral(cluster: &Cluster, installation: &PostgresInstallation, timeout: Duration) -> Result<()> {
-    let began = Instant::now();
-    let data = cluster.path();
-    let settings = data.join(FILE_NAME);
-    File::create(&settings)
-        .and_then(|mut file| {
-            file.set_permissions(fs::Permissions::from_mode(0o600))?;
-            if let Some(user) = &cluster.options().os_user {
-                std::os::unix::fs::fchown(&file, Some(user.uid), Some(user.gid))?;
-            }
-            file.write_all(cluster.settings().render().map_err(io::Error::other)?.as_bytes())
-        })
-        .map_err(|e| Error::file("write", &settings, e))?;
-    let log = cluster.log_file();
-    let output = log.open()?;
-    let log_offset = log.size();
-    let errors = output.try_clone().map_err(|e| Error::file("duplicate the descriptor of", log.path(), e))?;
-    let program = installation.program("postgres")?;
-    let mut command = Command::new(&program);
-    command.arg("-D").arg(data).stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
-    for (name, value) in cluster.options().profile.command_line() {
-        command.arg("-c").arg(format!("{name}={value}"));
-    }
-    if let Some(folder) = &cluster.options().socket_directory {
-        command.arg("-c").arg(format!("unix_socket_directories={}", folder.display()));
-    }
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
-        command.env_remove(name);
-    }
-    run_as(&mut command, cluster.options().os_user.as_ref());
-    let mut child = command.spawn().map_err(|e| Error::file("run", &program, e))?;
-    let pid_file = data.join(POSTMASTER_PID);
-    loop {
-        if fs::read(&pid_file).is_ok_and(|bytes| PostmasterPid::parse(&bytes).is_ok_and(|file| file.is_ready())) {
-            // A postmaster that nobody waits for would stay a zombie. The thread ends with it, or with us.
-            thread::spawn(move || child.wait());
-            return Ok(());
-        }
-        if child.try_wait().map_err(|e| Error::file("wait for the server of", data, e))?.is_some() {
-            return Err(start::failed(cluster, log_offset));
-        }
-        if began.elapsed() >= timeout {
-            thread::spawn(move || child.wait());
-            return Err(Error::Deadline {
-                what: format!("the server of {} was not ready", data.display()),
-                after: timeout,
-                remedy: Some(format!("its last lines: {}", log.tail(log_offset, 3))),
-            });
-        }
-        thread::sleep(POLL);
-    }
-}
-
-/// Kills every process of PostgreSQL that works in a data directory. Blocking.
-fn kill_servers(data: &Path) -> Result<()> {
-    let deadline = Instant::now() + KILL;
-    loop {
-        let servers = servers_in(data)?;
-        if servers.is_empty() {
-            return Ok(());
-        }
-        for pid in servers.into_iter().filter_map(Pid::from_raw) {
-            match rustix::process::kill_process(pid, Signal::KILL) {
-                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-                Err(errno) => return Err(Error::file("kill the server of", data, errno.into())),
-            }
-        }
-        if Instant::now() >= deadline {
-            return Err(Error::Deadline { what: format!("the server of {} did not end", data.display()), after: KILL, remedy: None });
-        }
-        thread::sleep(POLL);
-    }
-}
-
-/// PostgreSQL's processes that work in a data directory, the postmaster first: it changes into it at once, and its
-/// children inherit that.
-fn servers_in(data: &Path) -> Result<Vec<i32>> {
-    let ours = fs::metadata(data).map_err(|e| Error::file("look at", data, e))?;
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").map_err(|e| Error::file("list", "/proc", e))?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let there = fs::metadata(entry.path().join("cwd")).is_ok_and(|cwd| (cwd.dev(), cwd.ino()) == (ours.dev(), ours.ino()));
-        let named = || fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| matches!(name.trim(), "postgres" | "postmaster"));
-        if there && named() {
-            found.push(pid);
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
 }
 
 fn url(connection: &ConnectionOptions) -> Secret<String> {

@@ -3,6 +3,8 @@
 
 pub mod clone;
 pub mod cluster;
+pub mod installed;
 pub mod scratch;
+pub mod server;
 pub mod sweeper;
 pub mod template;

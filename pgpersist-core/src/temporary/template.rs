@@ -25,7 +25,7 @@ use crate::server::settings::FILE_NAME;
 use crate::temporary::scratch;
 
 /// Changes whenever this file makes other templates from the same inputs.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The superuser of every throw-away cluster.
 pub const SUPERUSER: &str = "postgres";
 /// One segment has to be copied with each clone, so it is as small as can be.
@@ -59,7 +59,9 @@ struct List {
 /// A file of a template.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ListedFile {
-    pub(crate) path: String,
+    /// Which of the folders it lies in.
+    pub(crate) folder: usize,
+    pub(crate) name: String,
     pub(crate) bytes: u64,
 }
 
@@ -113,7 +115,7 @@ impl Template {
         &self.cluster
     }
 
-    /// Its folders, each before what is in it.
+    /// Its folders, each before what is in it; the first is the data directory itself, with an empty name.
     pub(crate) fn directories(&self) -> &[String] {
         &self.list.directories
     }
@@ -121,6 +123,12 @@ impl Template {
     /// Its files.
     pub(crate) fn files(&self) -> &[ListedFile] {
         &self.list.files
+    }
+
+    /// Whether a file belongs to one of its databases. No server reads these before somebody connects; `base` itself is
+    /// looked through for leftovers of a crash.
+    pub(crate) fn is_of_database(&self, file: &ListedFile) -> bool {
+        self.list.directories.get(file.folder).is_some_and(|folder| folder.starts_with("base/"))
     }
 
     /// The segments of its log, whose headers name the cluster.
@@ -257,18 +265,26 @@ fn include_our_settings(cluster: &Path) -> Result<()> {
 }
 
 fn list(cluster: &Path, installation: &PostgresInstallation, wal_segments: Vec<String>) -> Result<List> {
-    let mut list =
-        List { format: FORMAT, version: installation.version().to_string(), directories: Vec::new(), files: Vec::new(), wal_segments };
+    let mut list = List {
+        format: FORMAT,
+        version: installation.version().to_string(),
+        directories: vec![String::new()],
+        files: Vec::new(),
+        wal_segments,
+    };
     for entry in Walk::new(cluster)? {
         let entry = entry?;
-        let path = entry.relative.to_str().map(str::to_owned);
-        let path = path.ok_or_else(|| Error::Bug(format!("`initdb` made {}", entry.path.display())))?;
+        let odd = || Error::Bug(format!("`initdb` made {}", entry.path.display()));
+        let path = entry.relative.to_str().ok_or_else(odd)?;
         if entry.metadata.is_dir() {
-            list.directories.push(path);
+            list.directories.push(path.to_owned());
         } else if entry.metadata.is_file() {
-            list.files.push(ListedFile { path, bytes: entry.metadata.size() });
+            let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+            // The walk tells a folder before what is in it.
+            let folder = list.directories.iter().rposition(|known| known == folder).ok_or_else(odd)?;
+            list.files.push(ListedFile { folder, name: name.to_owned(), bytes: entry.metadata.size() });
         } else {
-            return Err(Error::damaged(format!("{} is neither file nor folder", entry.path.display()), "remove it and start again"));
+            return Err(odd());
         }
     }
     Ok(list)

@@ -1,0 +1,19 @@
+//! The checks that come with pgpersist: one file, one question. Looking and judging are apart, so that every judgement is
+//! tested without a server, a disk or a clock.
+
+pub mod connection;
+pub mod data_directory;
+pub mod database;
+pub mod disk;
+pub mod dumps;
+pub mod placement;
+pub mod probe;
+pub mod server;
+pub mod settings;
+pub mod standard;
+pub mod table;
+pub mod transaction_ids;
+
+mod asking;
+mod judgement;
+mod places;

@@ -1,0 +1,120 @@
+//! All checks that come with pgpersist, in their fixed order: the one file that knows every check.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::Result;
+use crate::health::checks::asking::Asking;
+use crate::health::checks::connection::ConnectionCheck;
+use crate::health::checks::data_directory::DataDirectoryCheck;
+use crate::health::checks::database::DatabaseCheck;
+use crate::health::checks::disk::{DiskCheck, DiskLimits};
+use crate::health::checks::dumps::{DEFAULT_MAX_AGE, DumpsCheck};
+use crate::health::checks::placement::PlacementCheck;
+use crate::health::checks::places;
+use crate::health::checks::probe::{Probe, ProbeCheck};
+use crate::health::checks::server::ServerCheck;
+use crate::health::checks::settings::SettingsCheck;
+use crate::health::checks::table::TableCheck;
+use crate::health::checks::transaction_ids::TransactionIdsCheck;
+use crate::health::{DEFAULT_DEADLINE, HealthCheck};
+use crate::server::cluster::Cluster;
+use crate::store::url::StoreUrl;
+
+/// How many sessions the checks of databases, and as many the probes, may have open at a time. With one each for the
+/// connection, the settings and the transaction IDs, a health check never takes more than eleven. One slow probe leaves room
+/// for others; with more slow ones than this, others may find no time.
+const SESSIONS: usize = 4;
+
+/// What is to be looked at.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HealthOptions {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The cluster's name in the stores.
+    pub cluster_name: String,
+    /// The stores, the primary one first.
+    pub stores: Vec<StoreUrl>,
+    /// The databases that must be accessible, and have dumps.
+    pub databases: Vec<String>,
+    /// The user's own questions.
+    pub probes: Vec<Probe>,
+    /// Tables whose rows are counted: `orders` or `schema.orders`, looked for in `databases`, or in all.
+    pub tables: Vec<String>,
+    /// How old the newest dump may be.
+    pub dump_max_age: Duration,
+    /// From when on a disk is too full.
+    pub disk: DiskLimits,
+    /// How long each check may take.
+    pub deadline: Duration,
+    /// What the time is.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl HealthOptions {
+    /// Everything about a cluster that needs no configuration.
+    pub fn new(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            cluster_name: "main".to_owned(),
+            stores: Vec::new(),
+            databases: Vec::new(),
+            probes: Vec::new(),
+            tables: Vec::new(),
+            dump_max_age: DEFAULT_MAX_AGE,
+            disk: DiskLimits::default(),
+            deadline: DEFAULT_DEADLINE,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Where no databases are named, takes those of the server: all but templates and `postgres`, as `dump` does. A server that
+    /// is down or silent names none, which its own findings then tell.
+    pub async fn with_databases_of_server(mut self) -> Self {
+        if self.databases.is_empty() {
+            let asking = Asking::new(self.cluster.clone(), self.deadline / 2, 1);
+            let found = async { asking.any_session().await?.databases().await };
+            let found = tokio::time::timeout(self.deadline / 2, found).await.ok().and_then(Result::ok).unwrap_or_default();
+            self.databases = found.into_iter().filter(|database| database != "postgres").collect();
+        }
+        self
+    }
+}
+
+/// The checks of a cluster. Touches nothing; a user's own checks are simply added to the list.
+///
+/// # Errors
+/// [`Error::File`](crate::error::Error::File) when a relative store cannot be made absolute, since there is no current
+/// directory.
+pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
+    let HealthOptions { cluster, deadline, clock, .. } = options;
+    let deadline = *deadline;
+    let folders: Vec<PathBuf> = options.stores.iter().filter_map(StoreUrl::folder).map(places::absolute).collect::<Result<_>>()?;
+    let log_file = cluster.log_file();
+    let log = log_file.path().parent().unwrap_or(cluster.path());
+    let (of_databases, of_probes) = (Asking::new(cluster.clone(), deadline, SESSIONS), Asking::new(cluster.clone(), deadline, SESSIONS));
+    let mut checks: Vec<Arc<dyn HealthCheck>> = vec![
+        Arc::new(DataDirectoryCheck::new(cluster.directory().clone(), deadline)),
+        Arc::new(PlacementCheck::new(cluster.path(), folders.clone(), log, deadline)),
+        Arc::new(ServerCheck::new(cluster.clone(), clock.clone(), deadline)),
+        Arc::new(ConnectionCheck::new(cluster.clone(), deadline)),
+    ];
+    for database in &options.databases {
+        checks.push(Arc::new(DatabaseCheck::new(database, of_databases.clone(), deadline)));
+    }
+    for probe in &options.probes {
+        checks.push(Arc::new(ProbeCheck::new(probe.clone(), of_probes.clone(), deadline)));
+    }
+    for table in &options.tables {
+        checks.push(Arc::new(TableCheck::new(table, options.databases.clone(), of_probes.clone(), deadline)));
+    }
+    let (store, databases) = (options.stores.first().cloned(), options.databases.clone());
+    checks.push(Arc::new(DumpsCheck::new(store, options.cluster_name.clone(), databases, options.dump_max_age, clock.clone(), deadline)));
+    checks.push(Arc::new(DiskCheck::new(cluster.path(), folders, log, options.disk, deadline)));
+    checks.push(Arc::new(SettingsCheck::new(cluster.clone(), deadline)));
+    checks.push(Arc::new(TransactionIdsCheck::new(cluster.clone(), deadline)));
+    Ok(checks)
+}

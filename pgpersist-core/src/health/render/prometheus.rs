@@ -1,0 +1,261 @@
+//! A report in Prometheus' text format, version 0.0.4: what `/metrics` answers, or what node_exporter's textfile collector reads.
+//!
+//! Source: *Exposition formats* and *Metric and label naming*, Prometheus. Numbers have base units: bytes and seconds. What
+//! was not observed has no line, so an alert on a number wants `absent()` or the status beside it.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::health::checks::{connection, data_directory, disk, dumps, server, settings, transaction_ids};
+use crate::health::report::Report;
+use crate::health::{Finding, Status};
+
+/// The content type of an HTTP answer that holds it.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Where a number of a finding becomes a metric.
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    finding: &'static str,
+    /// The list in `observed` that has the number in each entry; else the number stands there by itself.
+    list: Option<&'static str>,
+    field: &'static str,
+    /// Fields of the entry that tell it from the others.
+    labels: &'static [&'static str],
+}
+
+const fn number(name: &'static str, help: &'static str, finding: &'static str, field: &'static str) -> Metric {
+    Metric { name, help, finding, list: None, field, labels: &[] }
+}
+
+const fn of_place(name: &'static str, help: &'static str, field: &'static str) -> Metric {
+    Metric { name, help, finding: disk::NAME, list: Some("places"), field, labels: &["place", "path"] }
+}
+
+const fn of_dump(name: &'static str, help: &'static str, field: &'static str) -> Metric {
+    Metric { name, help, finding: dumps::NAME, list: Some("databases"), field, labels: &["database"] }
+}
+
+const METRICS: &[Metric] = &[
+    number("pgpersist_data_directory_size_bytes", "Size of all files of the cluster.", data_directory::NAME, "size_bytes"),
+    of_place("pgpersist_disk_free_bytes", "Bytes that may still be written.", "free_bytes"),
+    of_place("pgpersist_disk_size_bytes", "Bytes of the file system, without what is reserved for root.", "total_bytes"),
+    of_place("pgpersist_disk_free_inodes", "Files that may still be created.", "free_inodes"),
+    of_place("pgpersist_disk_read_only", "Whether the file system is mounted read-only.", "read_only"),
+    number("pgpersist_server_uptime_seconds", "Time since the server was started.", server::NAME, "uptime_s"),
+    number("pgpersist_connections", "Sessions of clients.", connection::NAME, "used"),
+    number("pgpersist_connections_max", "Sessions that the server allows (max_connections).", connection::NAME, "max"),
+    number("pgpersist_connections_usable", "Sessions that the server allows to ordinary roles.", connection::NAME, "usable"),
+    number("pgpersist_checksum_failures", "Pages that were read with a wrong checksum.", settings::NAME, "checksum_failures"),
+    of_dump("pgpersist_dump_age_seconds", "Age of the newest good dump.", "age_s"),
+    of_dump("pgpersist_dump_size_bytes", "Size of the newest good dump.", "size_bytes"),
+    number("pgpersist_dumps", "Dumps in the primary store.", dumps::NAME, "count"),
+    number(
+        "pgpersist_transaction_id_age",
+        "Age of the oldest unfrozen transaction; the server stops near 2^31.",
+        transaction_ids::NAME,
+        "oldest_age",
+    ),
+    number(
+        "pgpersist_multixact_id_age",
+        "Age of the oldest multixact; the server stops near 2^31.",
+        transaction_ids::NAME,
+        "oldest_multixact_age",
+    ),
+];
+
+/// The whole text.
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    head(&mut text, "pgpersist_health_status", "Result of each check: 0 pass, 1 warn, 2 fail, 3 unknown.");
+    for finding in &report.findings {
+        line(&mut text, "pgpersist_health_status", &[("name", &finding.name)], code(finding.status));
+    }
+    head(&mut text, "pgpersist_health_overall_status", "The worst result: 0 pass, 1 warn, 2 fail, 3 unknown.");
+    line(&mut text, "pgpersist_health_overall_status", &[], code(report.status));
+    head(&mut text, "pgpersist_health_time_seconds", "When the checks were made, in seconds since 1970.");
+    line(&mut text, "pgpersist_health_time_seconds", &[], report.time.unix_timestamp() as f64);
+    head(&mut text, "pgpersist_health_duration_seconds", "How long the checks took.");
+    line(&mut text, "pgpersist_health_duration_seconds", &[], report.duration_s);
+    probes(&mut text, report);
+    for metric in METRICS {
+        series(&mut text, metric, report);
+    }
+    text
+}
+
+fn probes(text: &mut String, report: &Report) {
+    let answers: Vec<(&Finding, f64)> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.observed.contains_key("probe"))
+        .filter_map(|finding| {
+            Some((finding, finding.observed.get("value").or_else(|| finding.observed.get("estimate")).and_then(measured)?))
+        })
+        .collect();
+    if !answers.is_empty() {
+        head(text, "pgpersist_probe_value", "The answer of a probe, where it is a number.");
+    }
+    for (finding, value) in answers {
+        let label = |key: &str| finding.observed.get(key).and_then(Value::as_str).unwrap_or_default();
+        line(text, "pgpersist_probe_value", &[("name", label("probe")), ("database", label("database"))], value);
+    }
+}
+
+fn series(text: &mut String, metric: &Metric, report: &Report) {
+    let Some(observed) = report.finding(metric.finding).map(|finding| &finding.observed) else { return };
+    let mut values: Vec<(Vec<(&str, &str)>, f64)> = Vec::new();
+    match metric.list {
+        None => values.extend(observed.get(metric.field).and_then(measured).map(|value| (Vec::new(), value))),
+        Some(list) => {
+            for entry in observed.get(list).and_then(Value::as_array).into_iter().flatten() {
+                let Some(value) = entry.get(metric.field).and_then(measured) else { continue };
+                let labels =
+                    metric.labels.iter().map(|label| (*label, entry.get(label).and_then(Value::as_str).unwrap_or_default())).collect();
+                // A series appears once, or the whole page is refused.
+                if !values.iter().any(|(seen, _)| *seen == labels) {
+                    values.push((labels, value));
+                }
+            }
+        }
+    }
+    if !values.is_empty() {
+        head(text, metric.name, metric.help);
+    }
+    for (labels, value) in values {
+        line(text, metric.name, &labels, value);
+    }
+}
+
+fn measured(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_bool().map(|flag| if flag { 1.0 } else { 0.0 }))
+}
+
+fn code(status: Status) -> f64 {
+    match status {
+        Status::Pass => 0.0,
+        Status::Warn => 1.0,
+        Status::Fail => 2.0,
+        Status::Unknown => 3.0,
+    }
+}
+
+fn head(text: &mut String, name: &str, help: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+}
+
+fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
+    let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+    let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+    let _ = writeln!(text, "{name}{labels} {value}");
+}
+
+fn escaped(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::health::render::text::tests::report;
+    use proptest::prelude::*;
+    use time::macros::datetime;
+
+    type Labels = BTreeMap<String, String>;
+
+    /// Reads the format as its specification tells, and refuses whatever that does not allow.
+    fn parse(text: &str) -> Vec<(String, Labels, f64)> {
+        assert!(text.is_empty() || text.ends_with('\n'), "the last line is ended");
+        let (mut samples, mut typed, mut current): (Vec<(String, Labels, f64)>, BTreeSet<String>, String) = Default::default();
+        for line in text.split_terminator('\n') {
+            if let Some(comment) = line.strip_prefix("# ") {
+                let mut words = comment.splitn(3, ' ');
+                let (kind, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+                match kind {
+                    "HELP" => assert!(!rest.is_empty() && typed.insert(name.to_owned()), "one HELP for {name}"),
+                    "TYPE" => assert!(rest == "gauge" && typed.contains(name)),
+                    other => panic!("unknown comment {other}"),
+                }
+                current = name.to_owned();
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = series.split_once('{').map_or((series, ""), |(name, labels)| (name, labels.strip_suffix('}').unwrap()));
+            assert!(
+                name.starts_with(|c: char| c.is_ascii_lowercase())
+                    && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            );
+            assert_eq!(name, current, "the lines of a metric stand together below its TYPE");
+            let labels = parse_labels(labels);
+            assert!(!samples.iter().any(|(n, l, _)| n == name && *l == labels), "{line} is told twice");
+            samples.push((name.to_owned(), labels, value.parse().unwrap()));
+        }
+        samples
+    }
+
+    fn parse_labels(mut text: &str) -> Labels {
+        let mut labels = Labels::new();
+        while !text.is_empty() {
+            let (name, rest) = text.split_once("=\"").unwrap();
+            assert!(!name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            let (mut value, mut characters) = (String::new(), rest.char_indices());
+            let end = loop {
+                match characters.next().unwrap() {
+                    (_, '\\') => value.push(match characters.next().unwrap().1 {
+                        'n' => '\n',
+                        c @ ('\\' | '"') => c,
+                        other => panic!("unknown escape {other}"),
+                    }),
+                    (at, '"') => break at,
+                    (_, c) => value.push(c),
+                }
+            };
+            assert!(labels.insert(name.to_owned(), value).is_none());
+            text = &rest[end + 1..];
+            text = text.strip_prefix(',').unwrap_or(text);
+        }
+        labels
+    }
+
+    #[test]
+    fn what_was_observed_can_be_read_back() {
+        let samples = parse(&render(&report()));
+        let value = |name: &str, label: Option<(&str, &str)>| {
+            let found = samples.iter().find(|(n, labels, _)| n == name && label.is_none_or(|(k, v)| labels.get(k).is_some_and(|l| l == v)));
+            found.unwrap_or_else(|| panic!("{name} is missing")).2
+        };
+        assert_eq!(value("pgpersist_health_status", Some(("name", "disk"))), 1.0);
+        assert_eq!(value("pgpersist_health_status", Some(("name", "server"))), 0.0);
+        assert_eq!(value("pgpersist_health_overall_status", None), 1.0);
+        assert_eq!(value("pgpersist_disk_free_bytes", Some(("place", "data"))), 1_288_490_188.0);
+        assert_eq!(value("pgpersist_dump_age_seconds", Some(("database", "customerInvoice"))), 7200.0);
+        assert_eq!(value("pgpersist_probe_value", Some(("name", "orders"))), 8.0);
+        assert_eq!(value("pgpersist_health_time_seconds", None), 1_770_550_396.0);
+    }
+
+    #[test]
+    fn names_of_metrics_follow_the_conventions() {
+        for metric in METRICS {
+            assert!(metric.name.starts_with("pgpersist_") && metric.help.ends_with('.') && !metric.help.contains(['\n', '\\']));
+            // A field's unit is the metric's.
+            assert!(!metric.field.ends_with("_s") || metric.name.ends_with("_seconds"), "{}", metric.name);
+            assert!(!metric.field.ends_with("_bytes") || metric.name.ends_with("_bytes"), "{}", metric.name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_reads_back(name in "\\PC{0,20}|[a\"\\\\\n,}{=]{0,10}") {
+            let finding = Finding::pass(name.clone(), "x").observing("probe", name.clone()).observing("value", 1);
+            let samples = parse(&render(&Report::new(datetime!(2026-02-08 0:00 UTC), vec![finding])));
+            prop_assert_eq!(&samples[0].1["name"], &name);
+            let probe = samples.iter().find(|(metric, ..)| metric == "pgpersist_probe_value").unwrap();
+            prop_assert_eq!(&probe.1["name"], &name);
+        }
+    }
+}
