@@ -42,6 +42,13 @@ pub struct InitOptions {
     pub wishes: InitWishes,
 }
 
+impl Default for InitOptions {
+    /// The cluster `main` of the superuser `postgres`, with no databases of its own, in a place that lasts.
+    fn default() -> Self {
+        Self { cluster_name: "main".to_owned(), databases: Vec::new(), superuser: "postgres".to_owned(), wishes: InitWishes::default() }
+    }
+}
+
 /// What `init` did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InitReport {
