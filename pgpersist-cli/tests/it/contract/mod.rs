@@ -40,10 +40,8 @@ fn promises() -> Vec<Case> {
 
 #[test]
 fn every_promise_holds() {
-    let broken: Vec<&str> = tables()
-        .filter(|case| catch_unwind(AssertUnwindSafe(|| case.check())).is_err())
-        .map(|case| case.promise)
-        .collect();
+    let broken: Vec<&str> =
+        tables().filter(|case| catch_unwind(AssertUnwindSafe(|| case.check())).is_err()).map(|case| case.promise).collect();
     assert!(broken.is_empty(), "broken promises (each told above): {broken:#?}");
 }
 
