@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
-use crate::support::Scratch;
+use crate::support::scratch::Scratch;
 
 /// Generous: on a loaded machine an end takes a second.
 const END: Duration = Duration::from_secs(60);
