@@ -1,5 +1,12 @@
 //! A scratch folder, and the program run in it as a process of its own.
 
+pub(crate) mod judge;
+pub(crate) mod moments;
+pub(crate) mod processes;
+pub(crate) mod proof;
+pub(crate) mod shared_memory;
+pub(crate) mod volume;
+
 use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
