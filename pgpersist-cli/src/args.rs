@@ -14,7 +14,7 @@ const EVERYWHERE: &str = "Options that every command knows";
     name = "pgpersist",
     version,
     about = "Makes a PostgreSQL cluster outlive the machine it runs on",
-    before_help = "Example:\n  pgpersist config example > pgpersist.toml",
+    before_help = "Example:\n  pgpersist init -D /app/pgdata --store /app/backups/postgres && pgpersist start -D /app/pgdata",
     after_help = "Exit codes: 0 done, 3 done with warnings, 2 invalid, 4 not found,\n5 unsafe or in conflict, 6 unavailable, 7 damaged, 1 denied and all else,\n130 cancelled",
     subcommand_required = true,
     arg_required_else_help = true
@@ -49,7 +49,7 @@ pub(crate) struct Common {
     /// The data directory; else the configuration's, else PGDATA
     #[arg(short = 'D', long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     pub(crate) data_directory: Option<PathBuf>,
-    /// The store, a path or URL; give it again for copies
+    /// The store: a folder, as a path or file:// URL
     #[arg(long, global = true, value_name = "URL", help_heading = EVERYWHERE)]
     pub(crate) store: Vec<String>,
     /// Write one JSON document to stdout, and an error as one to stderr

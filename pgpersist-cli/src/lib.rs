@@ -23,7 +23,7 @@ use crate::args::{Cli, Format};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
-use pgpersist_core::error::Result;
+use pgpersist_core::error::{Error, Result};
 
 /// Runs one command line, the program's name first, and returns the exit code that the contract names.
 ///
@@ -52,6 +52,12 @@ fn asks_for_nagios(command: &commands::Command, context: &Context) -> bool {
 
 fn execute(command: &commands::Command, context: &Context, arguments: &[OsString]) -> Result<Exit> {
     Output::check_format(context.common.format, command.formats())?;
+    if context.common.dry_run && !command.knows_dry_run() {
+        return Err(Error::invalid(
+            "this command has no dry run",
+            "leave out `--dry-run`; `pgpersist status` tells what there is to start or stop",
+        ));
+    }
     privileges::settle(command.as_root(), context, arguments)?;
     command.run(context)
 }

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
@@ -42,11 +44,18 @@ pub(crate) enum AsRoot {
     Stay,
     /// It becomes the cluster's user, after these places were prepared.
     Continue(&'static [Place]),
+    /// The same, but where nothing stands in the data directory yet, the places are prepared only if a dry run of the command
+    /// succeeds: what is refused leaves no empty directory behind.
+    ContinueOnPlan(&'static [Place]),
 }
 
 /// As root, prepares what the command needs and replaces this process by one of the cluster's user; else does nothing.
 pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString]) -> Result<()> {
-    let AsRoot::Continue(places) = as_root else { return Ok(()) };
+    let (mut places, on_plan) = match as_root {
+        AsRoot::Stay => return Ok(()),
+        AsRoot::Continue(places) => (places, false),
+        AsRoot::ContinueOnPlan(places) => (places, true),
+    };
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
@@ -61,6 +70,9 @@ pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString])
     };
     if user.uid == 0 {
         return Err(wrong("PostgreSQL does not run as root", "name another user, such as `postgres`"));
+    }
+    if on_plan && !context.common.dry_run && is_to_be_made(config.data_directory()?) && !plan_holds(arguments)? {
+        places = &[];
     }
     if !context.common.dry_run {
         for place in places {
@@ -84,6 +96,25 @@ pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString])
     }
     let arguments = arguments.iter().skip(1).cloned();
     match continue_as::continue_as(&user, OsStr::new(continue_as::THIS_PROGRAM), arguments, handed)? {}
+}
+
+/// Whether root would have to make the directory, or hand it over empty.
+fn is_to_be_made(path: &Path) -> bool {
+    let empty =
+        || std::fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")));
+    match rustix::fs::stat(path) {
+        Ok(stat) => stat.st_uid == 0 && empty(),
+        Err(_) => true,
+    }
+}
+
+/// Whether a dry run of this very command line, made by the cluster's user, comes to its end. What it says against it, the
+/// command itself says again.
+fn plan_holds(arguments: &[OsString]) -> Result<bool> {
+    let mut command = Command::new(continue_as::THIS_PROGRAM);
+    command.arg0("pgpersist").args(arguments.iter().skip(1)).arg("--dry-run");
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    Ok(status.map_err(|e| Error::file("run", continue_as::THIS_PROGRAM, e))?.success())
 }
 
 /// Prepares the data directory, and says early when its files belong to somebody else: an image with another number for
@@ -157,6 +188,8 @@ impl<'a> Walk<'a> {
                     // The command says better what is wrong with a file.
                     _ => return Ok(()),
                 },
+                // What the user can make without us, the command makes when it is needed.
+                Err(Errno::NOENT) if last && self.user_may_add(&here) => return Ok(()),
                 Err(Errno::NOENT) => self.create(&name, &trust, last)?,
                 Err(error) => return Err(self.failed("look at", error)),
             }
@@ -189,6 +222,11 @@ impl<'a> Walk<'a> {
             () => 0o001,
         };
         stat.st_mode & bit != 0
+    }
+
+    /// Whether the directory is the user's own, to make names in.
+    fn user_may_add(&self, stat: &Stat) -> bool {
+        stat.st_uid == self.user.uid && self.user.uid != self.root && stat.st_mode & 0o300 == 0o300
     }
 
     /// Goes on where a link points to, if root made it.

@@ -147,6 +147,11 @@ fn amount(done: u64, total: Option<u64>) -> String {
 }
 
 /// A size as people say it: `12 KB`, `1.4 GB`, in powers of 1024 as PostgreSQL's `pg_size_pretty`.
+/// A number and its noun: `1 table`, `2 tables`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KB", "MB", "GB", "TB"];
     let mut size = count as f64;

@@ -351,7 +351,8 @@ impl Error {
         while let Some(cause) = source {
             let text = cause.to_string();
             // Some libraries repeat their source in their own text: a chain is read once.
-            if !text.is_empty() && causes.last().is_none_or(|last: &String| !last.contains(&text)) {
+            // The driver says "db error" above what the server said.
+            if !text.is_empty() && text != "db error" && causes.last().is_none_or(|last: &String| !last.contains(&text)) {
                 causes.push(text);
             }
             source = cause.source();
@@ -391,6 +392,7 @@ fn file_remedy(error: &io::Error) -> Option<&'static str> {
             Some("free some space on that file system and run the same command again; nothing was left half-done")
         }
         io::ErrorKind::ReadOnlyFilesystem => Some("remount the file system read-write, or look in `dmesg` why it became read-only"),
+        io::ErrorKind::NotFound => Some("check the path, and whether its volume is mounted"),
         io::ErrorKind::PermissionDenied => Some("run as the user who owns it, or change its owner"),
         io::ErrorKind::NotADirectory => Some("a part of this path is a file; name a directory"),
         _ => None,
@@ -422,6 +424,9 @@ fn sql_kind(error: &tokio_postgres::Error) -> ErrorKind {
 }
 
 fn sql_remedy(error: &tokio_postgres::Error) -> Option<&'static str> {
+    if error.code() == Some(&tokio_postgres::error::SqlState::INVALID_CATALOG_NAME) {
+        return Some("`psql -l` lists the databases; upper and lower case count");
+    }
     match sql_kind(error) {
         ErrorKind::Unavailable => Some("look at `pgpersist status`, and start the server with `pgpersist start`"),
         ErrorKind::Denied => Some("check PGUSER and the password (PGPASSWORD or ~/.pgpass), or let this user in by pg_hba.conf"),

@@ -9,7 +9,7 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::progress::bytes;
+use crate::progress::{bytes, count};
 use crate::{cluster, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, Result};
@@ -119,11 +119,11 @@ fn text(report: &DumpReport) -> String {
     let line = |dump: &pgpersist_core::logical::dump::Dump| {
         let rows: u64 = dump.tables.values().sum();
         format!(
-            "{}  {} ({} rows in {} tables, {} of SQL) in {:.1} s\n",
+            "{}  {} ({} in {}, {} of SQL) in {:.1} s\n",
             printable(dump.name.as_str()),
             bytes(dump.size_bytes),
-            rows,
-            dump.tables.len(),
+            count(rows, "row"),
+            count(dump.tables.len() as u64, "table"),
             bytes(dump.uncompressed_bytes),
             dump.duration.as_secs_f64()
         )

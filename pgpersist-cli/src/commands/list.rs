@@ -31,7 +31,7 @@ pub(crate) struct ShowArgs {
 }
 
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
-    let shelf = store::shelf(context)?;
+    let shelf = store::existing_shelf(context)?;
     let dumps = runtime::block_on("`list`", async { shelf.list().await })?;
     context.output.write(
         || json!({ "backups": [], "dumps": dumps.iter().map(short).collect::<Vec<_>>(), "windows": [] }),

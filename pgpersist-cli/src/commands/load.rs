@@ -10,6 +10,7 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
+use crate::progress::count;
 use crate::{cluster, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, ErrorKind, Result};
@@ -164,10 +165,11 @@ fn text(report: &LoadReport) -> String {
         None => "nothing recorded to compare with",
     };
     let mut text = format!(
-        "Loaded {} into {}: {rows} rows in {} tables in {:.1} s; {verified}.\n",
+        "Loaded {} into {}: {} in {} in {:.1} s; {verified}.\n",
         printable(&report.name),
         printable(&report.database),
-        report.tables.len(),
+        count(rows, "row"),
+        count(report.tables.len() as u64, "table"),
         report.duration_s
     );
     if let Some(kept) = &report.kept_aside {

@@ -99,12 +99,17 @@ impl Command {
         }
     }
 
+    /// Whether it shows its plan instead of carrying it out, or changes nothing anyway.
+    pub(crate) fn knows_dry_run(&self) -> bool {
+        !matches!(self, Self::Start(_) | Self::Stop(_) | Self::Restart(_))
+    }
+
     /// What becomes of root.
     pub(crate) fn as_root(&self) -> AsRoot {
         match self {
             Self::Config(_) | Self::Completions(_) => AsRoot::Stay,
-            Self::Init(args) if args.allow_ephemeral => AsRoot::Continue(&[Place::DataAnywhere, Place::Store, Place::Log]),
-            Self::Init(_) => AsRoot::Continue(&[Place::Data, Place::Store, Place::Log]),
+            Self::Init(args) if args.allow_ephemeral => AsRoot::ContinueOnPlan(&[Place::DataAnywhere, Place::Store, Place::Log]),
+            Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Data, Place::Store, Place::Log]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
             Self::Migrate(_) => AsRoot::Continue(&[Place::DataAnywhere, Place::Log]),
             Self::Dump(_) => AsRoot::Continue(&[Place::Store]),

@@ -4,7 +4,7 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::progress::bytes;
+use crate::progress::{bytes, count};
 use crate::{cluster, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::config::sources::Flag;
@@ -52,7 +52,7 @@ impl Args {
 }
 
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
-    let shelf = store::shelf(context)?;
+    let shelf = store::existing_shelf(context)?;
     let retention = context.config()?.retention;
     let plan = runtime::block_on("`prune`", async {
         let plan = shelf.prune_plan(&retention, SystemClock.now()).await?;
@@ -89,6 +89,7 @@ fn text(plan: &PrunePlan, dry_run: bool) -> String {
         text.push_str(&format!("drop  {}  {}\n", printable(dropped.name.as_str()), printable(&dropped.reason)));
     }
     let verb = if dry_run { "Would free" } else { "Freed" };
-    text.push_str(&format!("{verb} {} of {} dumps' files; {} stay.\n", bytes(plan.freed_bytes), plan.dropped.len(), plan.kept.len()));
+    let (dropped, kept) = (count(plan.dropped.len() as u64, "file"), plan.kept.len());
+    text.push_str(&format!("{verb} {}: {dropped} dropped, {kept} kept.\n", bytes(plan.freed_bytes)));
     text
 }

@@ -4,7 +4,7 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::progress::bytes;
+use crate::progress::{bytes, count};
 use crate::{runtime, store};
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::shelf::{DumpEntry, DumpState};
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
-    let shelf = store::shelf(context)?;
+    let shelf = store::existing_shelf(context)?;
     let progress = context.progress.clone();
     let report = runtime::block_on("`verify`", async {
         let entries = match &args.name {
@@ -42,7 +42,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             for damaged in &report.damaged {
                 text.push_str(&format!("DAMAGED  {}  {}\n", printable(damaged.name.as_str()), printable(&damaged.reason)));
             }
-            text.push_str(&format!("Looked at {} dumps ({}); {} damaged.\n", report.objects, bytes(report.bytes), report.damaged.len()));
+            text.push_str(&format!(
+                "Looked at {} ({}); {} damaged.\n",
+                count(report.objects, "dump"),
+                bytes(report.bytes),
+                report.damaged.len()
+            ));
             text
         },
     )?;

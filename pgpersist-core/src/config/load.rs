@@ -300,10 +300,14 @@ impl Merged {
     }
 
     fn unused(&self) -> Vec<String> {
+        let copies = self.stores.iter().skip(1);
+        let copies =
+            copies.map(|store| format!("the store {} ({}) gets no copies yet: only the first one is used", store.value, store.source));
         let later = keys::KEYS.iter().filter(|key| key.support == Support::Later);
         later
             .filter_map(|key| self.values.get(key.name).map(|sourced| (key.name, &sourced.source)))
             .map(|(name, source)| format!("`{name}` ({source}) is not used by this version"))
+            .chain(copies)
             .collect()
     }
 

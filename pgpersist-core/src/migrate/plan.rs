@@ -70,6 +70,12 @@ impl MigrationPlan {
         if let Some(plan) = already_switched(source, target) {
             return Ok(plan);
         }
+        if let State::Absent | State::Empty = source.state {
+            return Err(Error::not_found(
+                format!("there is no cluster to move in {}", from.display()),
+                "check `--from`: in psql, `show data_directory` tells where a running server's files are",
+            ));
+        }
         let files = source.state.clone().into_cluster(from)?;
         let identifier = files.control.system_identifier;
         let resumed = free_for(source, target, identifier)?;

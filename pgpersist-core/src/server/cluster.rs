@@ -232,7 +232,10 @@ impl Cluster {
                             .to_owned(),
                     );
                 } else if let Presence::Stale(pid_file) = presence {
-                    status.detail = Some(format!("postmaster.pid names process {}, which is not this server", pid_file.pid));
+                    status.detail = Some(format!(
+                        "postmaster.pid is left of process {}: a crash, or a server on another machine; `pgpersist start` tells them apart",
+                        pid_file.pid
+                    ));
                 }
             }
         }

@@ -134,7 +134,7 @@ async fn what_was_committed_survives_kill9_on_a_durable_cluster() {
     assert_eq!(segments_of(&inodes).len(), 1, "a killed server leaves its segment");
     cluster.stop().await.unwrap();
     assert_eq!(segments_of(&inodes), [""; 0]);
-    assert_eq!(entries(parent.path()), [PathBuf::new(); 0]);
+    assert_eq!(entries(parent.path()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn twenty_clusters_start_at_once_from_a_cold_cache() {
     let templates = entries(cache.path()).into_iter().filter(|path| path.is_dir()).count();
     assert_eq!(templates, 1, "{:?}", entries(cache.path()));
     drop(clusters);
-    assert_eq!(entries(parent.path()), [PathBuf::new(); 0]);
+    assert_eq!(entries(parent.path()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn settings_of_the_caller_win_and_wrong_ones_leave_nothing() {
     let error = TemporaryCluster::start(with_setting("shared_buffers", "plenty")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.causes().iter().any(|cause| cause.contains("plenty")), "{:?}", error.causes());
-    assert_eq!(entries(parent.path()), [PathBuf::new(); 0]);
+    assert_eq!(entries(parent.path()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -265,7 +265,7 @@ async fn a_kept_cluster_is_stopped_cleanly_and_stays() {
     assert!(control.is_clean_shutdown());
     assert_eq!(processes_about(parent.path()), [""; 0]);
     // Nobody sweeps what was kept on purpose.
-    assert_eq!(pgpersist_core::temporary::sweeper::sweep(parent.path(), server_user().as_ref()).unwrap(), [PathBuf::new(); 0]);
+    assert_eq!(pgpersist_core::temporary::sweeper::sweep(parent.path(), server_user().as_ref()).unwrap(), Vec::<PathBuf>::new());
     assert!(data.exists());
 }
 
@@ -374,8 +374,9 @@ fn nothing_is_left_of_owners_that_are_killed_at_random_moments() {
     };
     // Four at a time, so that they meet each other's sweeping too.
     for round in 0..5_u64 {
-        let mut owners: Vec<Owner> =
-            (0..4).map(|n| Owner::start(parent.path(), ["waits", "works", "crashes", "works"][n], (round as usize + n) % 2 == 0)).collect();
+        let mut owners: Vec<Owner> = (0..4)
+            .map(|n| Owner::start(parent.path(), ["waits", "works", "crashes", "works"][n], (round as usize + n).is_multiple_of(2)))
+            .collect();
         let ready = round % 2 == 0;
         for owner in &mut owners {
             if ready {

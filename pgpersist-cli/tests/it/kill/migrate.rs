@@ -7,8 +7,9 @@ use crate::kill::dump::{ALL_ORDERS, orders};
 use crate::kill::harness::{Story, kill_at_random};
 use crate::kill::sweep::{Aim, Runner, sweep};
 use crate::kill::yard::{Place, Yard};
+use crate::support::judge;
+use crate::support::scratch::Scratch;
 use crate::support::volume::{FileSystem, must};
-use crate::support::{Scratch, judge};
 
 /// A stopped cluster, of which each round gets a copy.
 #[derive(Debug)]

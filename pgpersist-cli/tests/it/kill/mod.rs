@@ -2,7 +2,7 @@
 //!
 //! The moments are drawn uniformly over the length of an undisturbed run. Half of the kills take pgpersist alone and leave
 //! its children alive, half take all of its descendants. A sweep with strace kills at each durable system call besides.
-//! Larger counts for `script/proofs`: `PGPERSIST_TEST_ROUNDS`, `PGPERSIST_TEST_SWEEP` (1: every call, n: each nth),
+//! Larger counts for `script/proofs`: `PGPERSIST_TEST_ROUNDS`, `PGPERSIST_TEST_SWEEP` (so many points in each sweep),
 //! `PGPERSIST_TEST_SEED`.
 
 pub(crate) mod dump;

@@ -18,9 +18,12 @@ use crate::support::{judge, processes};
 
 /// All that changes what a disk will hold after a crash.
 const DURABLE: &str = "fsync,fdatasync,syncfs,sync_file_range,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,\
-                       mkdir,mkdirat,rmdir,ftruncate,fallocate,chmod,fchmod,fchmodat,chown,fchown,fchownat";
-/// Of the points, an everyday run of the tests meets one in so many.
-const EVERYDAY_STEP: u64 = 12;
+                       mkdir,mkdirat,rmdir,truncate,ftruncate,fallocate,copy_file_range";
+/// How many points an everyday run of the tests meets in each sweep.
+const EVERYDAY: usize = 4;
+/// Most of what a command does happens again and again; what it ends with does not. So when not all points can be met, half
+/// of those that are lie among so many last ones.
+const LAST: usize = 40;
 /// How long a call is held. When the machine was too busy to kill in that time, the next attempt takes twice as long.
 const HOLD: Duration = Duration::from_millis(15);
 const ATTEMPTS: u32 = 5;
@@ -60,11 +63,9 @@ pub(crate) fn sweep(story: &mut dyn Story, runner: Runner, aim: Aim, place: usiz
     story.judge();
     let all = reference.calls.len();
     assert!(all > 0, "{name}: no durable call was seen");
-    let step = step();
     let mut moments = Moments::new(&format!("sweep {name}"));
     let mut met = BTreeSet::new();
-    // Another run of a small sweep meets other points.
-    let wanted: Vec<usize> = (moments.below(step).min(all - 1)..all).step_by(step).collect();
+    let wanted = choose(all, most(), &mut moments);
     for point in &wanted {
         for attempt in 0..ATTEMPTS {
             assert!(story.prepare(place));
@@ -90,14 +91,41 @@ pub(crate) fn sweep(story: &mut dyn Story, runner: Runner, aim: Aim, place: usiz
     proven(format!("sweep {name}, place {place}"), counts, Some(moments.seed()), began);
 }
 
-fn step() -> usize {
-    usize::try_from(number("PGPERSIST_TEST_SWEEP").unwrap_or(EVERYDAY_STEP)).unwrap().max(1)
+/// How many points each sweep meets at most.
+fn most() -> usize {
+    number("PGPERSIST_TEST_SWEEP").map_or(EVERYDAY, |most| usize::try_from(most).unwrap())
+}
+
+/// Chooses points; another run of a small sweep chooses others.
+fn choose(all: usize, most: usize, moments: &mut Moments) -> BTreeSet<usize> {
+    if all <= most {
+        return (0..all).collect();
+    }
+    let last = LAST.min(all);
+    let mut chosen = BTreeSet::new();
+    while chosen.len() < (most / 2).min(last) {
+        chosen.insert(all - 1 - moments.below(last));
+    }
+    while chosen.len() < most {
+        chosen.insert(moments.below(all));
+    }
+    chosen
+}
+
+#[test]
+fn a_sweep_chooses_all_points_or_many_of_the_last() {
+    let mut moments = Moments::new("choice");
+    assert_eq!(choose(5, 8, &mut moments).into_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    for all in [9, 100, 1_000] {
+        let chosen = choose(all, 8, &mut moments);
+        assert!(chosen.len() == 8 && chosen.iter().filter(|point| **point + LAST >= all).count() >= 4, "{chosen:?}");
+    }
 }
 
 /// Kills the programs that the command runs, such as `initdb` and `postgres`, or the command itself, whoever comes first to
 /// the n-th call of a name: the command must report that, and the next run must end well.
 pub(crate) fn sweep_children(story: &mut dyn Story, place: usize) {
-    let (step, began) = (step(), Instant::now());
+    let began = Instant::now();
     let mut moments = Moments::new(&format!("sweep of the programs of {}", story.name()));
     let mut points = Vec::new();
     for call in ["fsync", "fdatasync", "rename", "renameat", "unlink", "mkdir", "ftruncate", "link", "sync_file_range"] {
@@ -105,8 +133,7 @@ pub(crate) fn sweep_children(story: &mut dyn Story, place: usize) {
         points.extend([1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233].map(|when| (call, when)));
     }
     let mut kills = 0;
-    let first = moments.below(step);
-    for (call, when) in points.into_iter().skip(first).step_by(step) {
+    for (call, when) in choose(points.len(), most(), &mut moments).into_iter().map(|point| points[point]) {
         assert!(story.prepare(place));
         let trace = Trace::run(story, Runner::ClusterUser, Fault::Anybody { call, when });
         // No thread makes so many of them: then nobody was killed.

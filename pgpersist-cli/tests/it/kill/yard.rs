@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::scratch::{Run, Scratch};
 use crate::support::volume::{FileSystem, Volume, must};
-use crate::support::{Run, Scratch, judge, processes, shared_memory};
+use crate::support::{judge, processes, shared_memory};
 
 /// The server's port. Its sockets are private and it listens on nothing else, so any number is free.
 const PORT: u16 = 5432;
@@ -25,9 +26,10 @@ pub(crate) enum Place {
 /// A place, its configuration, and the processes in it. Dropping it ends them and removes all.
 #[derive(Debug)]
 pub(crate) struct Yard {
+    /// Before the scratch folder that it is mounted in, so that it is unmounted first.
+    pub(crate) volume: Option<Volume>,
     pub(crate) scratch: Scratch,
     pub(crate) data: PathBuf,
-    pub(crate) volume: Option<Volume>,
     store: PathBuf,
     /// A server runs here and is nobody's orphan.
     pub(crate) serves: bool,

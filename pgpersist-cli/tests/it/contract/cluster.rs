@@ -1,0 +1,130 @@
+//! Promises of `init`, `start`, `stop`, `restart` and `status`.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::contract::case::{Case, promise, travel};
+use crate::support::cluster::TestCluster;
+
+/// What `status`, `start`, `stop` and `restart` always tell.
+const SERVER: &[&str] = &["/state", "/pid", "/port", "/socket_directory", "/version", "/system_identifier", "/log_file"];
+
+/// Lines without a cluster.
+pub(super) fn table() -> Vec<Case> {
+    const PLACE: &str = "[cluster]\ndata_directory = \"{dir}/volume/data\"\n";
+    vec![
+        promise("what needs a data directory and has none is invalid", &["status"]).code(2).stderr("remedy: "),
+        promise("init needs a data directory", &["init", "--json"]).code(2).error("invalid"),
+        promise("nothing to start is not found", &["start", "--json"]).file(PLACE).code(4).error("not_found"),
+        promise("nothing to stop is not found", &["stop", "--json"]).file(PLACE).code(4).error("not_found"),
+        promise("nothing to restart is not found", &["restart", "--json"]).file(PLACE).code(4).error("not_found"),
+        promise("a deadline is at least a second", &["start", "--timeout", "0"])
+            .file(PLACE)
+            .code(2)
+            .stderr("remedy: see `pgpersist start --help`"),
+        promise("contradicting wishes are invalid", &["init", "--new", "--restore-latest"])
+            .file(PLACE)
+            .code(2)
+            .stderr("cannot be used with"),
+        promise("there is nothing to restore without a store", &["init", "--restore-latest", "--allow-ephemeral", "--json"])
+            .file(PLACE)
+            .code(4)
+            .error("not_found"),
+    ]
+}
+
+/// Lines that share one cluster.
+pub(super) fn journey() -> Vec<Case> {
+    let mut cases = vec![
+        promise("status of an absent directory is 4", &["status", "--json"]).code(4).value("/state", "absent").fields(SERVER),
+        promise("status of an empty directory is 4", &["status", "--json"])
+            .before(|cluster| drop(cluster.scratch.folder("volume/data")))
+            .code(4)
+            .value("/state", "empty"),
+        promise("status of somebody else's files is 5", &["status", "--json"])
+            .before(|cluster| drop(cluster.scratch.write("volume/data/thesis.tex", "of somebody else")))
+            .code(5)
+            .value("/state", "foreign"),
+        promise("somebody else's files are refused", &["init", "--allow-ephemeral", "--json"])
+            .code(5)
+            .error("unsafe")
+            .then(|cluster| std::fs::remove_file(cluster.data().join("thesis.tex")).unwrap()),
+        promise("a dry run of init tells the plan", &["init", "--allow-ephemeral", "--dry-run", "--json"])
+            .value("/plan/action", "create")
+            .then(|cluster| assert_eq!(std::fs::read_dir(cluster.data()).unwrap().count(), 0)),
+        promise("a dry run is also told in words", &["init", "--allow-ephemeral", "--dry-run"])
+            .stdout("Would create a cluster in {dir}/volume/data.\n"),
+        promise("init creates a cluster and its databases", &["init", "--allow-ephemeral", "--json"])
+            .value("/action", "created")
+            .value("/data_directory", "{dir}/volume/data")
+            .value("/databases_created/0", "customerInvoice")
+            .fields(&["/system_identifier", "/version"])
+            .then(|cluster| assert_eq!(std::fs::metadata(cluster.data()).unwrap().permissions().mode() & 0o7777, 0o700)),
+        promise("init again adopts", &["init", "--allow-ephemeral", "--json"])
+            .value("/action", "adopted")
+            .fields(&["/system_identifier", "/version"]),
+        promise("a dry run of adopting tells the plan", &["init", "--allow-ephemeral", "--dry-run", "--json"])
+            .value("/plan/action", "adopt")
+            .fields(&["/plan/system_identifier"]),
+        promise("status of a stopped server is 6", &["status", "--json"]).code(6).value("/state", "stopped").fields(SERVER),
+        promise("stop of a stopped server says so", &["stop", "--json"]).value("/changed", false).value("/state", "stopped").fields(SERVER),
+        promise("stop of a stopped server says so in words", &["stop"]).stdout("It did not run.\n"),
+        promise("start starts", &["start", "--json"])
+            .value("/changed", true)
+            .value("/state", "running")
+            .value("/socket_directory", "{dir}/volume/socket")
+            .fields(SERVER)
+            .then(|cluster| {
+                assert_eq!(cluster.databases(), ["customerInvoice"]);
+                assert_eq!(cluster.sql("postgres", "SHOW data_checksums; SHOW server_encoding; SHOW fsync"), "on\nUTF8\non");
+                assert_eq!(cluster.sql("postgres", "SHOW port"), cluster.scratch.port().to_string());
+            }),
+        promise("start of a running server says so", &["start", "--json"])
+            .value("/changed", false)
+            .value("/state", "running")
+            .fields(SERVER),
+        promise("start of a running server says so in words", &["start"]).stdout("It runs already.\n{dir}/volume/data: running (process "),
+        promise("status of a running server is 0", &["status", "--json"]).value("/state", "running").fields(SERVER),
+        promise("init of a running cluster adopts, and creates what is missing", &["init", "--allow-ephemeral", "--json"])
+            .variable("PGPERSIST_CLUSTER_DATABASES", "customerInvoice,second")
+            .value("/action", "adopted")
+            .value("/databases_created/0", "second")
+            .then(|cluster| assert_eq!(cluster.databases(), ["customerInvoice", "second"])),
+        promise("restart stops and starts", &["restart", "--json"]).value("/changed", true).value("/state", "running").fields(SERVER),
+        promise("what has no dry run refuses to be run dry", &["stop", "--dry-run", "--json"])
+            .code(2)
+            .error("invalid")
+            .then(|cluster| assert!(cluster.postmaster().is_some())),
+        promise("stop stops", &["stop", "--json"])
+            .value("/changed", true)
+            .value("/state", "stopped")
+            .fields(SERVER)
+            .then(|cluster| assert_eq!(cluster.postmaster(), None)),
+        promise("status of a damaged cluster is 7", &["status", "--json"])
+            .before(|cluster| drop(cluster.scratch.write("volume/data/PG_VERSION", "garbage\n")))
+            .code(7)
+            .value("/state", "damaged"),
+        promise("a damaged cluster does not start", &["start", "--json"]).code(7).error("damaged"),
+        promise("a damaged cluster is not initialised", &["init", "--allow-ephemeral", "--json"]).code(7).error("damaged"),
+    ];
+    if std::path::Path::new("/dev/shm").is_dir() {
+        cases.push(
+            promise("an ephemeral place is refused", &["init", "-D", "/dev/shm/pgpersist-test-absent", "--json"])
+                .code(5)
+                .error("unsafe")
+                .fields(&["/remedy"])
+                .then(|_| {
+                    assert!(
+                        !std::path::Path::new("/dev/shm/pgpersist-test-absent").exists()
+                            && !std::path::Path::new("/dev/shm/.pgpersist").exists()
+                    )
+                }),
+        );
+    }
+    cases
+}
+
+#[test]
+fn a_cluster_is_made_started_and_stopped_as_promised() {
+    let cluster = TestCluster::planned("databases = [\"customerInvoice\"]\n");
+    travel(&cluster, journey());
+}

@@ -1,0 +1,70 @@
+//! Promises of the command line as such, and of the commands that need no cluster.
+
+use crate::contract::case::{Case, promise};
+
+const VALID: &str = "[cluster]\nport = 5433\ndata_directory = \"{dir}/data\"\n";
+const TYPO: &str = "[cluster]\nprot = 5433\n";
+
+pub(super) fn table() -> Vec<Case> {
+    vec![
+        promise("help begins with an example and lists the exit codes", &["--help"]).stdout("Example:\n").stdout("Exit codes: 0 done"),
+        promise("the version is one line", &["--version"]).stdout("pgpersist 0."),
+        promise("an unknown command is invalid and names the nearest", &["confgi"])
+            .code(2)
+            .stderr("error: unrecognized subcommand 'confgi'\n")
+            .stderr("remedy: did you mean `config`? see `pgpersist --help`"),
+        promise("an unknown option is invalid and names the nearest", &["config", "show", "--jsn"])
+            .code(2)
+            .stderr("error: unexpected argument '--jsn' found\n")
+            .stderr("did you mean `--json`? see `pgpersist config --help`"),
+        promise("a usage error is a document where JSON was asked for", &["nonsense", "--json"]).code(2).error("invalid"),
+        promise("no command at all is invalid and shows the help", &[]).code(2).stderr("Usage: pgpersist"),
+        promise("no command at all is a document with JSON", &["--json"]).code(2).error("invalid"),
+        promise("contradicting options are invalid", &["--quiet", "--verbose", "config", "show"]).code(2).stderr("cannot be used with"),
+        promise("a format of another command is refused", &["config", "show", "--format", "nagios"])
+            .code(2)
+            .stderr("remedy: use `--format"),
+        promise("config show names the origin of each value", &["config", "show"])
+            .file(VALID)
+            .variable("PGDATA", "/elsewhere")
+            .variable("PGPERSIST_CLUSTER_NAME", "orders")
+            .stdout("{dir}/pgpersist.toml:2\n")
+            .stdout("{dir}/data")
+            .stdout("PGPERSIST_CLUSTER_NAME\n")
+            .stdout("default\n"),
+        promise("config show --json has its promised fields", &["config", "show", "--json", "-D", "data", "--store", "backups"])
+            .fields(&["/values/0/key", "/values/0/value", "/values/0/source", "/file"])
+            .stdout("\"value\": \"{dir}/backups\"")
+            .stdout("\"source\": \"--data-directory\""),
+        promise("--format json means the same", &["config", "show", "--format", "json"]).fields(&["/values/0/key"]),
+        promise("no secret is ever shown", &["config", "show"]).variable("PGPASSWORD", "canary").stdout("***"),
+        promise("config check accepts a valid file", &["config", "check"]).file(VALID).stdout("valid ({dir}/pgpersist.toml)"),
+        promise("config check --json says what was read", &["config", "check", "--json"]).file(VALID).fields(&["/valid", "/file"]),
+        promise("config check names the line of a typo and the nearest key", &["config", "check"])
+            .file(TYPO)
+            .code(2)
+            .stderr("error: {dir}/pgpersist.toml, line 2, `cluster.prot`: unknown key\n")
+            .stderr("  remedy: did you mean `port`?\n"),
+        promise("a typo is a document with JSON", &["config", "check", "--json"]).file(TYPO).code(2).error("invalid"),
+        promise("a variable that stands for no key is invalid", &["config", "check"])
+            .variable("PGPERSIST_CLUSTER_PROT", "1")
+            .code(2)
+            .stderr("did you mean PGPERSIST_CLUSTER_PORT?"),
+        promise("config check warns about what has no effect yet", &["config", "check"])
+            .file("[dump]\nschedule = \"0 2 * * *\"\n")
+            .code(3)
+            .stderr("warning: `dump.schedule` ({dir}/pgpersist.toml:2) is not used by this version"),
+        promise("warnings are part of the document", &["config", "check", "--json"])
+            .file("[dump]\nschedule = \"0 2 * * *\"\n")
+            .code(3)
+            .fields(&["/warnings/0"]),
+        promise("a named file that is missing is not found", &["config", "check", "--config", "absent.toml"])
+            .code(4)
+            .stderr("error: could not read the configuration {dir}/absent.toml\n  caused by: No such file"),
+        promise("config example prints a file", &["config", "example"]).stdout("[cluster]\nname = \"main\""),
+        promise("config example works beside a broken file", &["config", "example", "--json"]).file(TYPO).fields(&["/example"]),
+        promise("completions are a script", &["completions", "bash"]).stdout("_pgpersist()"),
+        promise("completions --json has the script", &["completions", "zsh", "--json"]).fields(&["/shell", "/script"]),
+        promise("an unknown shell is invalid", &["completions", "bas"]).code(2).stderr("did you mean `bash`?"),
+    ]
+}

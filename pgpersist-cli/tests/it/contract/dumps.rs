@@ -1,0 +1,151 @@
+//! Promises of `dump`, `list`, `show` and `load`.
+
+use crate::contract::case::{Case, promise, travel};
+use crate::support::cluster::TestCluster;
+
+/// The names of all dumps in the store, in order.
+fn names(cluster: &TestCluster) -> Vec<String> {
+    let store = cluster.store();
+    let mut names: Vec<String> = cluster
+        .store_tree()
+        .paths()
+        .filter_map(|path| Some(path.strip_prefix(&store).ok()?.to_str()?.to_owned()))
+        .filter(|name| name.contains("backup_") && name.ends_with(".sql.gz"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Puts a database's newest dump, without its side file, where command lines can name it.
+fn put_aside(cluster: &TestCluster, database: &str) {
+    let name = names(cluster).into_iter().filter(|name| name.starts_with(database)).max().unwrap();
+    let bytes = std::fs::read(cluster.store().join(name)).unwrap();
+    cluster.scratch.write_bytes("dump.sql.gz", &bytes);
+}
+
+/// Lines that share one cluster with the database `customerInvoice`; which databases are configured differs by line.
+pub(super) fn journey() -> Vec<Case> {
+    const NO_STORE: &str = "/dev/null";
+    const AT_THE_SERVER: &[(&str, &str)] = &[("PGPERSIST_CLUSTER_DATA_DIRECTORY", "{dir}/volume/data")];
+    let without_store = |words: &[&'static str], what: &'static str| {
+        let words = [words, &["--config", NO_STORE]].concat();
+        AT_THE_SERVER.iter().fold(promise(what, &words), |case, (name, value)| case.variable(name, value)).code(2).stderr("remedy: ")
+    };
+    vec![
+        without_store(&["dump"], "dump without a store is invalid").stderr("--store"),
+        without_store(&["list"], "list without a store is invalid"),
+        without_store(&["show", "latest"], "show without a store is invalid"),
+        without_store(&["load", "latest"], "load without a store is invalid"),
+        without_store(&["verify"], "verify without a store is invalid"),
+        without_store(&["prune"], "prune without a store is invalid"),
+        promise("an empty store lists nothing", &["list", "--json"])
+            .value("/dumps", serde_json::json!([]))
+            .value("/backups", serde_json::json!([]))
+            .value("/windows", serde_json::json!([])),
+        promise("what is not there is not found", &["show", "latest", "--json"]).code(4).error("not_found"),
+        promise("a dry run of dump tells the plan", &["dump", "--dry-run", "--json"])
+            .fields(&["/plan/0"])
+            .then(|cluster| assert!(names(cluster).is_empty())),
+        promise("a dump of a database that is not there is not found", &["dump", "-d", "absent", "--json"]).code(4).error("not_found"),
+        promise("without configured databases every one is dumped, into folders", &["dump", "--json"])
+            .value("/database", "customerInvoice")
+            .value("/dumps/0/database", "customerInvoice")
+            .fields(&["/name", "/size_bytes", "/duration_s", "/started_at", "/sha256"])
+            .fields(&["/dumps/0/name", "/dumps/0/size_bytes", "/dumps/0/duration_s", "/dumps/0/started_at", "/dumps/0/sha256"])
+            .then(|cluster| assert!(matches!(&names(cluster)[..], [one] if one.starts_with("customerInvoice/backup_")))),
+        promise("PGDATABASE says what is dumped", &["dump", "--json"]).variable("PGDATABASE", "postgres").value("/database", "postgres"),
+        promise("one configured database lies at the top", &["dump", "--json"])
+            .variable("PGPERSIST_CLUSTER_DATABASES", "customerInvoice")
+            .value("/database", "customerInvoice")
+            .then(|cluster| assert_eq!(names(cluster).iter().filter(|name| name.starts_with("backup_")).count(), 1)),
+        promise("a named database that is not the configured one lies in its folder", &["dump", "-d", "postgres", "--json"])
+            .variable("PGPERSIST_CLUSTER_DATABASES", "customerInvoice")
+            .then(|cluster| assert_eq!(names(cluster).iter().filter(|name| name.starts_with("postgres/backup_")).count(), 2)),
+        promise("several configured databases lie in folders", &["dump", "--json"])
+            .variable("PGPERSIST_CLUSTER_DATABASES", "customerInvoice,postgres")
+            .value("/dumps/0/database", "customerInvoice")
+            .value("/dumps/1/database", "postgres")
+            .then(|cluster| assert_eq!(names(cluster).len(), 6)),
+        promise("list tells names, databases and sizes, newest first", &["list", "--json"])
+            .fields(&["/dumps/0/name", "/dumps/0/database", "/dumps/0/size_bytes", "/dumps/0/sha256", "/dumps/5/name"])
+            .value("/dumps/0/state", "complete"),
+        promise("list is a line for each dump", &["list"]).stdout("customerInvoice/backup_").stdout("  customerInvoice  "),
+        promise("the latest of several databases is asked for", &["show", "latest", "--json"]).code(2).error("invalid"),
+        promise("show tells the rows", &["show", "latest", "-d", "customerInvoice", "--json"])
+            .value("/database", "customerInvoice")
+            .value("/side_file/tables/public.orders", 8)
+            .fields(&["/name", "/size_bytes", "/side_file/sha256"]),
+        promise("a database that is not empty is not replaced", &["load", "latest", "-d", "customerInvoice", "--json"])
+            .code(5)
+            .error("conflict"),
+        promise("replacing needs a confirmation and shows its plan", &["load", "latest", "-d", "customerInvoice", "--clean", "--json"])
+            .code(5)
+            .error("unsafe")
+            .fields(&["/plan/0"])
+            .then(|cluster| assert_eq!(cluster.databases(), ["customerInvoice"])),
+        promise("the plan is also told in words", &["load", "latest", "-d", "customerInvoice", "--clean"])
+            .code(5)
+            .stderr("  plan:\n    1. load customerInvoice/backup_")
+            .stderr("repeat the command with `--yes`"),
+        promise("a dry run of load tells the plan", &["load", "latest", "-d", "customerInvoice", "--clean", "--dry-run", "--json"])
+            .fields(&["/plan/0"])
+            .then(|cluster| assert_eq!(cluster.databases(), ["customerInvoice"])),
+        promise(
+            "a confirmed replacement keeps the old one aside",
+            &["load", "latest", "-d", "customerInvoice", "--clean", "--yes", "--json"],
+        )
+        .before(|cluster| drop(cluster.sql("customerInvoice", "DELETE FROM orders WHERE id > 5")))
+        .value("/database", "customerInvoice")
+        .value("/verified", true)
+        .fields(&["/name", "/duration_s", "/kept_aside"])
+        .then(|cluster| {
+            assert_eq!(cluster.sql("customerInvoice", "SELECT count(*) FROM orders"), "8");
+            let databases = cluster.databases();
+            let aside = databases.iter().find(|name| name.starts_with("customerInvoice_before_")).unwrap();
+            assert_eq!(cluster.sql(aside, "SELECT count(*) FROM orders"), "5");
+            assert_eq!(databases.len(), 2, "{databases:?}");
+        }),
+        promise(
+            "a file that is loaded by its path knows nothing to compare with",
+            &["load", "{dir}/dump.sql.gz", "-d", "by_path", "--json"],
+        )
+        .before(|cluster| {
+            cluster.dump(&["-d", "customerInvoice"]);
+            put_aside(cluster, "customerInvoice");
+        })
+        .value("/verified", serde_json::Value::Null)
+        .value("/database", "by_path")
+        .then(|cluster| assert_eq!(cluster.sql("by_path", "SELECT sum(amount) FROM orders"), "36")),
+        promise("standard input is loaded", &["load", "-", "-d", "by_input", "--json"])
+            .stdin("{dir}/dump.sql.gz")
+            .value("/verified", serde_json::Value::Null)
+            .then(|cluster| assert_eq!(cluster.sql("by_input", "SELECT sum(amount) FROM orders"), "36")),
+        promise("standard input tells no database", &["load", "-", "--json"]).stdin("{dir}/dump.sql.gz").code(2).error("invalid"),
+        promise("the latest is loaded under its own name", &["load", "latest", "--json"])
+            .before(|cluster| {
+                for name in names(cluster).iter().filter(|name| name.starts_with("postgres/")) {
+                    std::fs::remove_file(cluster.store().join(name)).unwrap();
+                }
+                cluster.sql("postgres", "DROP DATABASE \"customerInvoice\"");
+            })
+            .value("/database", "customerInvoice")
+            .value("/verified", true)
+            .then(|cluster| assert_eq!(cluster.sql("customerInvoice", "SELECT sum(amount) FROM orders"), "36")),
+        promise("a dump that is not there is not found", &["load", "backup_19990101_000000.sql.gz", "--json"]).code(4).error("not_found"),
+        promise("a file that is not there is not found", &["load", "./absent.sql.gz", "-d", "x", "--json"]).code(4).error("not_found"),
+        promise("what needs the server says that it does not run", &["dump", "--json"])
+            .before(|cluster| drop(cluster.run(&["stop"]).done()))
+            .code(6)
+            .error("unavailable"),
+        promise("load says that the server does not run", &["load", "latest", "--json"]).code(6).error("unavailable"),
+        promise("what only reads the store needs no server", &["list", "--json"]).fields(&["/dumps/0/name"]),
+    ]
+}
+
+#[test]
+fn databases_are_dumped_and_loaded_as_promised() {
+    let cluster = TestCluster::running("");
+    cluster.sql("postgres", "CREATE DATABASE \"customerInvoice\"");
+    cluster.fill("customerInvoice");
+    travel(&cluster, journey());
+}
