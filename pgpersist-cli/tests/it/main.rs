@@ -6,5 +6,7 @@
 mod bad_input;
 mod contract;
 mod cron;
+mod kill;
+mod power_loss;
 mod support;
 mod temp;
