@@ -235,7 +235,11 @@ pub fn check(program: &str, status: ExitStatus, stderr: &str) -> Result<()> {
     let kind = if status.signal().is_some() { ErrorKind::Unavailable } else { kind_of(stderr) };
     let lines: Vec<_> = stderr.lines().collect();
     let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
-    Err(Error::Program { program: program.to_owned(), status: status.to_string(), said: Said(last), kind, remedy: None })
+    let remedy = status
+        .signal()
+        .is_some()
+        .then(|| "run the same command again; if nobody killed it, look in `dmesg` whether memory ran out".to_owned());
+    Err(Error::Program { program: program.to_owned(), status: status.to_string(), said: Said(last), kind, remedy })
 }
 
 /// Programs end with 1 whatever happened; their English messages tell more. See `libpq/fe-connect.c` and `elog.c`.
