@@ -81,7 +81,7 @@ fn what_can_be_no_name_of_a_database_is_refused_before_anything_is_made() {
     for name in ["", "nul\u{0}", &long] {
         cluster.configure(&toml(&[name]));
         let run = cluster.run(&["init", "--allow-ephemeral"]);
-        assert!(run.code == Some(2) && run.stderr.contains("  remedy: "), "{name:?}: {run:?}");
+        assert!(run.code == Some(2) && run.stderr.contains("`cluster.databases`"), "{name:?}: {run:?}");
         before.assert_same(&cluster.volume_tree());
     }
 }

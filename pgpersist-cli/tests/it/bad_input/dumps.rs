@@ -75,8 +75,8 @@ fn a_dump_that_is_none_is_not_loaded() {
     refuse("empty", b"", 2, &[]);
     refuse("nothing in gzip", &gzip(b""), 2, &[]);
     refuse("pg_dump's own format", b"PGDMP\x01\x0e\x00\x04\x08\x01\x01\x01\x00", 2, &[]);
-    refuse("a shell command", &with(&format!("\\! touch {}", pwned.display())), 2, &["holds a psql command"]);
-    refuse("a file to write", &with(&format!("\\o {}", pwned.display())), 2, &["holds a psql command"]);
+    refuse("a shell command", &with(&format!("\\! touch {}", pwned.display())), 2, &["holds the psql command"]);
+    refuse("a file to write", &with(&format!("\\o {}", pwned.display())), 2, &["holds the psql command"]);
     refuse("a program to copy to", &with(&format!("COPY orders TO PROGRAM 'touch {}';", pwned.display())), 2, &["COPY"]);
     refuse("a statement that fails half way", &with("INSERT INTO public.orders VALUES (1, 1);"), 2, &["duplicate key"]);
     refuse("a statement that cannot be parsed", &with("SELEC 1;"), 2, &["syntax error"]);
@@ -103,22 +103,25 @@ fn a_dump_that_is_none_is_not_loaded() {
     assert_eq!(contents(&cluster), before);
 }
 
-/// The programs of the installation, but for one that is a script.
+/// The programs of the installation, but for one that is a script. `postgres` is no link: a folder whose `postgres` is one
+/// stands for the folder that it leads to.
 fn programs(cluster: &TestCluster, name: &str, script: &str) -> String {
     let folder = cluster.scratch.folder(&format!("programs-{}", name.replace('_', "-")));
     let real = user::client(name).canonicalize().unwrap();
     for entry in fs::read_dir(real.parent().unwrap()).unwrap() {
         let entry = entry.unwrap();
         let link = folder.join(entry.file_name());
-        if !link.exists() && entry.file_name() != name {
+        if !link.exists() && entry.file_name() != name && entry.file_name() != "postgres" {
             symlink(entry.path(), link).unwrap();
         }
     }
-    let path = cluster.scratch.write_bytes(
-        &format!("{}/{name}", folder.file_name().unwrap().to_str().unwrap()),
-        script.replace("{real}", real.to_str().unwrap()).as_bytes(),
-    );
-    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    let write = |name: &str, text: &str| {
+        let text = text.replace("{real}", real.with_file_name(name).to_str().unwrap());
+        let path = cluster.scratch.write_bytes(&format!("{}/{name}", folder.file_name().unwrap().to_str().unwrap()), text.as_bytes());
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    };
+    write("postgres", "#!/bin/sh\nexec {real} \"$@\"\n");
+    write(name, script);
     folder.to_str().unwrap().to_owned()
 }
 
