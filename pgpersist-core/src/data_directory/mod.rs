@@ -12,6 +12,8 @@ use crate::data_directory::placement::Placement;
 use crate::data_directory::state::State;
 use crate::error::Result;
 
+#[cfg(feature = "testing")]
+pub mod conformance;
 pub mod identity;
 pub mod local;
 pub mod own_folder;
@@ -25,6 +27,7 @@ pub mod state;
 /// - No method destroys or overwrites a cluster. [`DataDirectory::prepare`] finishes or undoes what an interrupted run of
 ///   ours left, and touches nothing else.
 /// - [`DataDirectory::state`] tells from files alone; it never asks a process and never waits for a lock.
+/// - The suite in `data_directory/conformance.rs` (feature `testing`) asks for what can be asked within one process.
 /// - At most one [`Claim`] exists at a time, on this node whatever the PID and IPC namespaces; it ends when it is dropped
 ///   and when its process dies.
 #[async_trait]

@@ -7,6 +7,7 @@ mod support;
 mod cluster;
 mod continue_as;
 mod control_file;
+mod data_directory;
 mod drill_crash;
 mod floors;
 mod health;
