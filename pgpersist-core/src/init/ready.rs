@@ -67,11 +67,19 @@ pub struct InitReport {
 /// Decides what `init` would do, and touches nothing.
 ///
 /// # Errors
-/// As [`InitPlan::decide`].
+/// As [`InitPlan::decide`]; when there are no programs to do it with.
 pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) -> Result<InitPlan> {
     let state = cluster.directory().state().await?;
     let placement = cluster.directory().placement().await?;
-    InitPlan::decide(cluster.path(), &state, &placement, &knowledge(cluster, shelf).await?, wishes)
+    let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge(cluster, shelf).await?, wishes)?;
+    match &plan {
+        InitPlan::Adopt { .. } => drop(cluster.installation().await?),
+        InitPlan::Create | InitPlan::Restore { .. } => {
+            let search = cluster.search().clone();
+            workers::run(move || search.for_new_cluster()).await?;
+        }
+    }
+    Ok(plan)
 }
 
 /// Makes the data directory ready. Repeatable; a run that was killed is finished or undone by the next one. With a shelf
