@@ -14,12 +14,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Runs a command to its end, or until SIGINT, SIGTERM or SIGHUP: its future is then dropped, which leaves either the old
 /// state or the new one. `what` completes "… was cancelled".
 pub(crate) fn block_on<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|e| Error::unavailable(format!("could not start threads: {e}"), "look at the limits of processes and files"))?;
-    let result = runtime.block_on(async {
+    uninterrupted(async {
         let register = |kind| signal(kind).map_err(|e| Error::Bug(format!("could not listen to signals: {e}")));
         let (mut interrupt, mut terminate) = (register(SignalKind::interrupt())?, register(SignalKind::terminate())?);
         let mut hangup = register(SignalKind::hangup())?;
@@ -30,7 +25,17 @@ pub(crate) fn block_on<T>(what: &str, work: impl Future<Output = Result<T>>) -> 
             _ = terminate.recv() => cancelled,
             _ = hangup.recv() => cancelled,
         }
-    });
+    })
+}
+
+/// Runs a command to its end. What signals mean is its own affair.
+pub(crate) fn uninterrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::unavailable(format!("could not start threads: {e}"), "look at the limits of processes and files"))?;
+    let result = runtime.block_on(work);
     runtime.shutdown_timeout(GRACE);
     result
 }

@@ -14,6 +14,7 @@ mod restart;
 mod start;
 mod status;
 mod stop;
+mod temp;
 mod verify;
 
 use clap::Subcommand;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Prune(prune::Args),
     Drill(drill::Args),
+    Temp(temp::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -77,6 +79,7 @@ impl Command {
             Self::Verify(args) => verify::run(args, context),
             Self::Prune(args) => prune::run(args, context),
             Self::Drill(args) => drill::run(args, context),
+            Self::Temp(args) => temp::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
@@ -107,7 +110,8 @@ impl Command {
     /// What becomes of root.
     pub(crate) fn as_root(&self) -> AsRoot {
         match self {
-            Self::Config(_) | Self::Completions(_) => AsRoot::Stay,
+            // The command that `temp` runs is the caller's own; only the server becomes another user.
+            Self::Config(_) | Self::Completions(_) | Self::Temp(_) => AsRoot::Stay,
             Self::Init(args) if args.allow_ephemeral => AsRoot::ContinueOnPlan(&[Place::DataAnywhere, Place::Store, Place::Log]),
             Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Data, Place::Store, Place::Log]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),

@@ -5,4 +5,6 @@
 
 mod bad_input;
 mod contract;
+mod cron;
 mod support;
+mod temp;

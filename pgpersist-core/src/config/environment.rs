@@ -18,6 +18,7 @@ pub const WORKING_DIRECTORY: &str = "PGPERSIST_WORKING_DIRECTORY";
 /// them: they would tell a pgpersist below it about another directory and file.
 pub const HANDED_OVER: &[&str] = &[CONFIG, CONFIG_TEXT, WORKING_DIRECTORY];
 
+/// `PGPERSIST_CACHE` is where templates of throw-away clusters are kept, also without a configuration.
 const RESERVED: &[&str] = &[CONFIG, CONFIG_TEXT, WORKING_DIRECTORY, "PGPERSIST_LOG", "PGPERSIST_CACHE"];
 const PREFIX: &str = "PGPERSIST_";
 const SETTINGS_PREFIX: &str = "PGPERSIST_CLUSTER_SETTINGS_";

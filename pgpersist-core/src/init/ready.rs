@@ -18,6 +18,7 @@ use crate::init::known;
 use crate::init::plan::{InitPlan, InitWishes, Knowledge};
 use crate::init::restore::restore;
 use crate::logical::shelf::Shelf;
+use crate::migrate::debian::{ETC_ROOT, carry_configuration};
 use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::Cluster;
 use crate::server::create::{self, CreateOptions};
@@ -39,6 +40,13 @@ pub struct InitOptions {
     pub superuser: String,
     /// What the caller wants.
     pub wishes: InitWishes,
+}
+
+impl Default for InitOptions {
+    /// The cluster `main` of the superuser `postgres`, with no databases of its own, in a place that lasts.
+    fn default() -> Self {
+        Self { cluster_name: "main".to_owned(), databases: Vec::new(), superuser: "postgres".to_owned(), wishes: InitWishes::default() }
+    }
 }
 
 /// What `init` did.
@@ -201,7 +209,16 @@ async fn adopt(
     let files = state.into_cluster(cluster.path())?;
     let installation = cluster.installation().await?;
     let (settings, path) = (cluster.settings(), cluster.path().to_owned());
-    workers::run(move || settings.install(&path)).await?;
+    let warnings = workers::run(move || {
+        // Debian keeps the configuration outside the data directory, where the pod's end would take it.
+        let carried = if path.join("postgresql.conf").exists() { None } else { carry_configuration(Path::new(ETC_ROOT), &path)? };
+        settings.install(&path)?;
+        Ok(carried.map(|carried| carried.warnings).unwrap_or_default())
+    })
+    .await?;
+    for warning in warnings {
+        progress.event(Event::Warning(warning));
+    }
     let known = knowledge.card.as_ref().map(|card| card.databases.clone()).unwrap_or_default();
     let unknown: Vec<String> = options.databases.iter().filter(|name| !known.contains(name)).cloned().collect();
     let created = if unknown.is_empty() {

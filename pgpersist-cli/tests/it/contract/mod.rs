@@ -12,6 +12,7 @@ mod dumps;
 mod health;
 mod migrate;
 mod root;
+mod temp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,7 +21,7 @@ use crate::support::scratch::Scratch;
 
 /// The lines that stand for themselves.
 fn tables() -> impl Iterator<Item = Case> {
-    configuration::table().into_iter().chain(cluster::table()).chain(health::table()).chain(drill::table())
+    configuration::table().into_iter().chain(cluster::table()).chain(health::table()).chain(drill::table()).chain(temp::table())
 }
 
 /// All lines of the contract.
@@ -39,12 +40,8 @@ fn promises() -> Vec<Case> {
 
 #[test]
 fn every_promise_holds() {
-    let broken: Vec<&str> = configuration::table()
-        .into_iter()
-        .chain(cluster::table())
-        .filter(|case| catch_unwind(AssertUnwindSafe(|| case.check())).is_err())
-        .map(|case| case.promise)
-        .collect();
+    let broken: Vec<&str> =
+        tables().filter(|case| catch_unwind(AssertUnwindSafe(|| case.check())).is_err()).map(|case| case.promise).collect();
     assert!(broken.is_empty(), "broken promises (each told above): {broken:#?}");
 }
 

@@ -1,0 +1,25 @@
+//! What pgpersist costs, side by side with what people use today. Each file beside this one asks one question.
+//!
+//!     cargo bench --package pgpersist-benches -- dump --scale full --rounds 5
+//!
+//! Every variant runs once a round, in turn, so that what else the machine does touches all of them. Compare figures of
+//! one run only: ratios last, seconds do not. `--scale` is `smoke`, `gib` (the default), `full` or pgbench's scale.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench's result is what it prints")]
+
+mod dump;
+mod load;
+mod support;
+mod temporary_cluster;
+
+use crate::support::arguments::Arguments;
+
+fn main() {
+    let arguments = Arguments::read();
+    match arguments.bench.as_str() {
+        "dump" => dump::compare(&arguments),
+        "load" => load::compare(&arguments),
+        "temporary_cluster" => temporary_cluster::compare(&arguments),
+        other => panic!("unknown bench `{other}`: dump, load or temporary_cluster"),
+    }
+}
