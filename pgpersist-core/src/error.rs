@@ -420,6 +420,8 @@ fn sql_kind(error: &tokio_postgres::Error) -> ErrorKind {
         Some(code) if matches!(code.code().get(..2), Some("08" | "53" | "57")) => ErrorKind::Unavailable,
         Some(code) if matches!(code.code().get(..2), Some("58" | "XX")) => ErrorKind::Damaged,
         Some(_) => ErrorKind::Invalid,
+        // The driver itself gives up when a password is asked for and there is none.
+        None if std::error::Error::source(error).is_some_and(|source| source.to_string().contains("password missing")) => ErrorKind::Denied,
         // No answer of the server at all: the connection failed or broke.
         None => ErrorKind::Unavailable,
     }

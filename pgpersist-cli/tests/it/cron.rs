@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::Scratch;
+use crate::support::scratch::Scratch;
 
 const CRONTAB: &str = include_str!("../../../examples/cron/crontab");
 const CONFIGURATION: &str = include_str!("../../../examples/cron/pgpersist.toml");
@@ -61,6 +61,15 @@ impl Crontab {
     }
 }
 
+/// Stops the server, whatever became of the test.
+struct Stopped<'a>(&'a Scratch);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.run(&["--config", "{dir}/pgpersist.toml", "stop"], &[]);
+    }
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -69,7 +78,7 @@ fn text(bytes: &[u8]) -> String {
 fn cron_dumps_prunes_and_looks_and_is_silent_while_all_is_well() {
     let crontab = Crontab::parse(CRONTAB);
     let [dump_and_prune, health] = &crontab.commands[..] else { panic!("two lines: {:?}", crontab.commands) };
-    let mut scratch = Scratch::new();
+    let scratch = Scratch::new();
     std::fs::create_dir(scratch.path().join("bin")).unwrap();
     let program = scratch.path().join("bin/pgpersist");
     std::fs::copy(env!("CARGO_BIN_EXE_pgpersist"), &program).unwrap();
@@ -78,7 +87,7 @@ fn cron_dumps_prunes_and_looks_and_is_silent_while_all_is_well() {
     let local =
         CONFIGURATION.replace("/app/", "{dir}/app/") + "\n[cluster.settings]\nlisten_addresses = ''\nunix_socket_directories = ''\n";
     scratch.write("pgpersist.toml", &local);
-    scratch.finally(&["--config", "{dir}/pgpersist.toml", "stop"]);
+    let _stopped = Stopped(&scratch);
     let run = |words: &[&str]| scratch.run(&[&["--config", "{dir}/pgpersist.toml"], words].concat(), &[]);
     assert_eq!(run(&["init", "--allow-ephemeral"]).code, Some(0));
     let start = run(&["start"]);

@@ -1,10 +1,13 @@
 //! Integration tests: one binary, one file a feature.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails; clippy knows test functions only, not what they call")]
+#![expect(clippy::print_stdout, reason = "a kill test prints its seed and its moments")]
 #![expect(clippy::print_stderr, reason = "a test that skips says so, and one that fails says at which step")]
 
 mod bad_input;
 mod contract;
 mod cron;
+mod kill;
+mod power_loss;
 mod support;
 mod temp;

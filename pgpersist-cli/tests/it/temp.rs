@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
-use crate::support::Scratch;
+use crate::support::scratch::Scratch;
 
 /// Generous: on a loaded machine an end takes a second.
 const END: Duration = Duration::from_secs(60);
@@ -78,7 +78,7 @@ fn the_command_finds_the_cluster_by_its_environment() {
         let expected = format!("plain postgres postgres\nurl {address}|{fsync}\n");
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{}", String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success());
-        assert_eq!(clusters(&scratch), [PathBuf::new(); 0]);
+        assert_eq!(clusters(&scratch), Vec::<PathBuf>::new());
     }
 }
 
@@ -90,7 +90,7 @@ fn the_end_of_the_command_is_passed_on() {
     assert_eq!(code("kill -TERM $$"), Some(143));
     assert_eq!(temp(&scratch, &["--", "/nowhere/at/all"]).output().unwrap().status.code(), Some(127));
     assert_eq!(temp(&scratch, &["--", "/"]).output().unwrap().status.code(), Some(126));
-    assert_eq!(clusters(&scratch), [PathBuf::new(); 0]);
+    assert_eq!(clusters(&scratch), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_signal_reaches_the_command_which_decides() {
     assert_eq!(running.line(), "ready\n");
     kill_process(running.pid(), Signal::TERM).unwrap();
     assert_eq!(running.0.wait().unwrap().code(), Some(7));
-    assert_eq!(clusters(&scratch), [PathBuf::new(); 0]);
+    assert_eq!(clusters(&scratch), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn without_a_command_it_stays_until_its_reader_is_gone() {
     assert_eq!(String::from_utf8_lossy(&answer.stdout), "1\n", "{}", String::from_utf8_lossy(&answer.stderr));
     drop(running.0.stdin.take());
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
-    assert_eq!(clusters(&scratch), [PathBuf::new(); 0]);
+    assert_eq!(clusters(&scratch), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn what_it_prints_is_understood_by_a_shell_and_a_signal_ends_it() {
     assert_eq!(String::from_utf8_lossy(&answer.stdout), "2\n", "{script}: {}", String::from_utf8_lossy(&answer.stderr));
     kill_process(running.pid(), Signal::TERM).unwrap();
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
-    assert_eq!(clusters(&scratch), [PathBuf::new(); 0]);
+    assert_eq!(clusters(&scratch), Vec::<PathBuf>::new());
 }
 
 #[test]

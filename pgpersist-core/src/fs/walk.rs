@@ -60,6 +60,8 @@ impl Iterator for Walk {
             match names(&self.root.join(&folder)) {
                 Ok(names) => self.open.push((folder, names)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // It is the file system's own, at the root of a volume, and root's alone.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && folder == Path::new("lost+found") => {}
                 Err(error) => return Some(Err(Error::file("list", self.root.join(folder), error))),
             }
         }
@@ -79,6 +81,8 @@ impl Iterator for Walk {
                     return Some(Ok(Entry { relative, path, metadata }));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // It is the file system's own, at the root of a volume, and root's alone.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && folder == Path::new("lost+found") => {}
                 Err(error) => return Some(Err(Error::file("look at", path, error))),
             }
         }

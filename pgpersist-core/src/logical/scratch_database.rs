@@ -1,7 +1,8 @@
 //! The database that a load fills before anybody sees it: `<name>_load_<id>`, its temporary role, and its way to the final name.
 //!
-//! Whoever loads holds a session in it from the moment it is marked. A marked database without a session is therefore a
-//! leftover of a load that was killed, on whatever machine it ran, and the next load removes it.
+//! Whoever loads has a session that is named after the load, from before the database exists, and holds another one in it
+//! from the moment it is marked. A database without these sessions that is marked, or owned by a temporary role, is
+//! therefore a leftover of a load that was killed, on whatever machine it ran, and the next load removes it.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ const MARK: &str = "pgpersist load";
 /// The temporary role of a load, followed by the load's id.
 const ROLE_PREFIX: &str = "pgpersist_load_";
 
-/// For so long the temporary role can log in. It also tells how long ago an unmarked leftover was made.
+/// For so long the temporary role can log in.
 const LOGIN_MINUTES: u32 = 10;
 
 /// A database being loaded.
@@ -94,6 +95,7 @@ impl ScratchDatabase {
         version: ServerVersion,
         deadline: Duration,
     ) -> Result<()> {
+        admin.execute("name the session that loads", &format!("SET application_name = {}", quote::literal(&session_name(id)))).await?;
         let mut owner = String::new();
         if with_role {
             let (role, password) = (format!("{ROLE_PREFIX}{id}"), format!("{:032x}", rand::random::<u128>()));
@@ -206,10 +208,11 @@ impl ScratchDatabase {
 pub(super) async fn sweep(admin: &Session) -> Result<Vec<String>> {
     let query = format!(
         "SELECT d.datname, r.rolname FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_roles r ON r.oid = d.datdba AND r.rolname LIKE '{role}%' \
-         WHERE (pg_catalog.shobj_description(d.oid, 'pg_database') LIKE '{MARK} %' OR r.rolvaliduntil < pg_catalog.now()) \
+         WHERE (pg_catalog.shobj_description(d.oid, 'pg_database') LIKE '{MARK} %' OR r.oid IS NOT NULL) \
          AND d.datname ~ '_load_[0-9a-f]{{8}}$' AND pg_catalog.pg_has_role(d.datdba, 'MEMBER') \
-         AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid)",
-        role = like_prefix(ROLE_PREFIX)
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid OR a.application_name = {session})",
+        role = like_prefix(ROLE_PREFIX),
+        session = session_name_of("d.datname")
     );
     let mut swept = Vec::new();
     for row in texts(admin, "look for leftovers of loads", &query).await? {
@@ -220,9 +223,11 @@ pub(super) async fn sweep(admin: &Session) -> Result<Vec<String>> {
     }
     // A role without a database: the load was killed between the two.
     let query = format!(
-        "SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.rolname LIKE '{}%' AND r.rolvaliduntil < pg_catalog.now() \
+        "SELECT r.rolname FROM pg_catalog.pg_roles r WHERE r.rolname LIKE '{}%' \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.application_name = {}) \
          AND NOT EXISTS (SELECT FROM pg_catalog.pg_shdepend s WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = r.oid)",
-        like_prefix(ROLE_PREFIX)
+        like_prefix(ROLE_PREFIX),
+        session_name_of("r.rolname")
     );
     for row in texts(admin, "look for leftovers of loads", &query).await? {
         if let Some(Some(role)) = row.first() {
@@ -325,6 +330,16 @@ pub(super) async fn lasting_sessions(admin: &Session, database: &str) -> Result<
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     sessions(admin, database).await
+}
+
+/// What the session of a load is called.
+fn session_name(id: &str) -> String {
+    format!("pgpersist load {id}")
+}
+
+/// The same in SQL, for a name that ends in the load's id.
+fn session_name_of(name: &str) -> String {
+    format!("'pgpersist load ' || pg_catalog.right({name}::text, 8)")
 }
 
 fn like_prefix(prefix: &str) -> String {

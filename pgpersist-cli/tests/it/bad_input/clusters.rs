@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::cluster::TestCluster;
+use crate::support::cluster::{CONFIGURATION, TestCluster};
 
 /// Replaces a file of a stopped cluster, runs what must be refused, sees that nothing changed, and puts the file back.
 fn with(cluster: &TestCluster, name: &str, content: &[u8], code: i32, told: &[&str]) {
@@ -61,14 +61,14 @@ fn a_directory_without_its_control_file_is_damaged() {
 
 #[test]
 fn a_cluster_that_the_store_knows_by_another_identifier_is_not_adopted() {
-    let cluster = TestCluster::stopped("");
-    let other = TestCluster::planned("");
+    let (cluster, other) = TestCluster::pair();
+    cluster.init();
     // Another cluster under the same name: a wrong volume, or a wrong store.
     other.scratch.write(
         "pgpersist.toml",
         &format!(
             "{}[[store]]\nurl = \"{}\"\n",
-            crate::support::cluster::CONFIGURATION.replace("[[store]]\nurl = \"{dir}/volume/backups\"\n", ""),
+            CONFIGURATION.replace("[[store]]\nurl = \"{dir}/volume/backups\"\n", ""),
             cluster.store().display()
         ),
     );

@@ -16,23 +16,24 @@ const AT_ONCE: u32 = 2;
 static IN_USE: Mutex<u32> = Mutex::new(0);
 static ONE_LESS: Condvar = Condvar::new();
 
-/// The right to have one of the clusters that may exist at once.
+/// The right to have so many of the clusters that may exist at once.
 #[derive(Debug)]
-struct Permit;
+struct Permit(u32);
 
 impl Permit {
-    fn wait_for() -> Self {
+    /// All at once: two tests that each have one and wait for a second would wait for ever.
+    fn wait_for(clusters: u32) -> Self {
         let in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut in_use = ONE_LESS.wait_while(in_use, |in_use| *in_use >= AT_ONCE).unwrap_or_else(PoisonError::into_inner);
-        *in_use += 1;
-        Self
+        let mut in_use = ONE_LESS.wait_while(in_use, |in_use| *in_use + clusters > AT_ONCE).unwrap_or_else(PoisonError::into_inner);
+        *in_use += clusters;
+        Self(clusters)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *IN_USE.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        ONE_LESS.notify_one();
+        *IN_USE.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        ONE_LESS.notify_all();
     }
 }
 
@@ -59,7 +60,16 @@ pub(crate) struct TestCluster {
 impl TestCluster {
     /// A volume on which nothing has happened yet; `more` follows the section `[cluster]` of the configuration.
     pub(crate) fn planned(more: &str) -> Self {
-        let permit = Permit::wait_for();
+        Self::new(Permit::wait_for(1), more)
+    }
+
+    /// Two volumes at once.
+    pub(crate) fn pair() -> (Self, Self) {
+        let first = Self::new(Permit::wait_for(2), "");
+        (first, Self::new(Permit(0), ""))
+    }
+
+    fn new(permit: Permit, more: &str) -> Self {
         let scratch = Scratch::new();
         scratch.folder("volume");
         scratch.folder("volume/socket");
@@ -71,15 +81,25 @@ impl TestCluster {
     /// One that `init` has made.
     pub(crate) fn stopped(more: &str) -> Self {
         let cluster = Self::planned(more);
-        cluster.run(&["init", "--allow-ephemeral"]).done();
+        cluster.init();
         cluster
     }
 
     /// One whose server runs.
     pub(crate) fn running(more: &str) -> Self {
         let cluster = Self::stopped(more);
-        cluster.run(&["start"]).done();
+        cluster.start();
         cluster
+    }
+
+    #[track_caller]
+    pub(crate) fn init(&self) {
+        self.run(&["init", "--allow-ephemeral"]).done();
+    }
+
+    #[track_caller]
+    pub(crate) fn start(&self) {
+        self.run(&["start"]).done();
     }
 
     /// Writes the configuration anew.

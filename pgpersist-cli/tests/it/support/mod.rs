@@ -1,7 +1,14 @@
-//! What the tests share: places that vanish afterwards, the program as a process of its own, and what is compared.
+//! What the tests share: places that vanish afterwards, the program as a process of its own, what is compared, and the
+//! judge, who shares nothing with us.
 
 pub(crate) mod cluster;
+pub(crate) mod judge;
+pub(crate) mod moments;
 pub(crate) mod mount;
+pub(crate) mod processes;
+pub(crate) mod proof;
 pub(crate) mod scratch;
+pub(crate) mod shared_memory;
 pub(crate) mod tree;
 pub(crate) mod user;
+pub(crate) mod volume;

@@ -1,0 +1,147 @@
+//! `migrate`: whatever was killed, the source is intact, and the next migration ends well.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::kill::dump::{ALL_ORDERS, orders};
+use crate::kill::harness::{Story, kill_at_random};
+use crate::kill::sweep::{Aim, Runner, sweep};
+use crate::kill::yard::{Place, Yard};
+use crate::support::judge;
+use crate::support::scratch::Scratch;
+use crate::support::volume::{FileSystem, must};
+
+/// A stopped cluster, of which each round gets a copy.
+#[derive(Debug)]
+pub(crate) struct Original {
+    folder: Scratch,
+    /// What its table holds.
+    pub(crate) wanted: String,
+}
+
+impl Original {
+    pub(crate) fn new() -> Self {
+        let yard = Yard::new(Place::Folder).unwrap();
+        yard.run(&["init", "--allow-ephemeral"]);
+        yard.run(&["start"]);
+        yard.sql("shop", &orders(20_000));
+        let wanted = yard.sql("shop", ALL_ORDERS);
+        yard.run(&["stop"]);
+        let folder = Scratch::new();
+        must(Command::new("cp").arg("-a").arg(&yard.data).arg(folder.path().join("old")));
+        Self { folder, wanted }
+    }
+
+    /// Copies it into a folder, which is then the cluster's user's.
+    pub(crate) fn copy_to(&self, folder: &Path) -> Source {
+        must(Command::new("mkdir").arg(folder));
+        must(Command::new("cp").arg("-a").arg(self.folder.path().join("old")).arg(folder));
+        judge::give(folder);
+        let path = folder.join("old");
+        Source { sums: sums(&path), path }
+    }
+}
+
+/// A cluster that is to be moved.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    sums: String,
+}
+
+impl Source {
+    /// All its files are there, byte for byte. That its control file was set aside, which keeps a server from starting there,
+    /// is the one thing that a migration does to it.
+    pub(crate) fn judge_intact(&self) {
+        assert_eq!(sums(&self.path), self.sums, "the source was changed");
+    }
+}
+
+fn sums(tree: &Path) -> String {
+    let script = "cd \"$1\" && find . -name .pgpersist -prune -o -type f -print0 | xargs -0 sha256sum | sed 's,global/pg_control.migrated$,global/pg_control,' | LC_ALL=C sort -k 2";
+    must(Command::new("sh").args(["-c", script, "sh"]).arg(tree))
+}
+
+#[derive(Debug, Default)]
+struct Migrate {
+    original: Option<Original>,
+    source: Option<Source>,
+    yard: Option<Yard>,
+    from: String,
+}
+
+impl Story for Migrate {
+    fn name(&self) -> &'static str {
+        "migrate"
+    }
+
+    fn prepare(&mut self, round: usize) -> bool {
+        let original = self.original.get_or_insert_with(Original::new);
+        self.yard = None;
+        let place = if round.is_multiple_of(2) { Place::Folder } else { Place::IsVolume(FileSystem::Ext4) };
+        let Some(mut yard) = Yard::new(place) else { return false };
+        let source = original.copy_to(&yard.scratch.path().join("source"));
+        self.from = source.path.to_str().unwrap().to_owned();
+        // Half of the sources serve until the very switch.
+        if round / 2 % 2 == 1 {
+            must(
+                Command::new("sed")
+                    .args(["-i", &format!("s,^unix_socket_directories.*,unix_socket_directories = '{}',", yard.sockets().display())])
+                    .arg(source.path.join("pgpersist.conf")),
+            );
+            yard.run(&["start", "-D", &self.from]);
+            yard.serves = true;
+        }
+        self.source = Some(source);
+        self.yard = Some(yard);
+        true
+    }
+
+    fn yard(&self) -> &Yard {
+        self.yard.as_ref().unwrap()
+    }
+
+    fn arguments(&self) -> Vec<&str> {
+        vec!["migrate", "--from", &self.from, "--yes"]
+    }
+
+    fn judge(&mut self) {
+        let (yard, source, original) = (self.yard.as_ref().unwrap(), self.source.as_ref().unwrap(), self.original.as_ref().unwrap());
+        if !yard.serves {
+            source.judge_intact();
+        }
+        yard.age_leftovers();
+        let report = yard.run(&["migrate", "--from", &self.from, "--yes", "--json"]).json();
+        assert_eq!(report["to"], yard.data.to_str().unwrap());
+        if !yard.serves {
+            source.judge_intact();
+        }
+        judge_moved(yard, original);
+        assert_eq!(yard.run(&["migrate", "--from", &self.from, "--yes", "--json"]).json()["changed"], false);
+        self.yard = None;
+    }
+}
+
+/// The target serves what the source held.
+pub(crate) fn judge_moved(yard: &Yard, original: &Original) {
+    yard.run(&["start"]);
+    assert_eq!(yard.sql("shop", ALL_ORDERS), original.wanted);
+    yard.run(&["stop"]);
+    yard.judge_cluster();
+}
+
+#[test]
+fn a_killed_migration_leaves_its_source_intact_and_the_next_one_ends_well() {
+    kill_at_random(&mut Migrate::default());
+}
+
+#[test]
+fn a_migration_killed_at_any_durable_call_is_finished_by_the_next() {
+    sweep(&mut Migrate::default(), Runner::ClusterUser, Aim::Caller, 0);
+    sweep(&mut Migrate::default(), Runner::ClusterUser, Aim::Caller, 1);
+}
+
+#[test]
+fn a_migration_of_a_running_cluster_killed_at_any_durable_call_is_finished_by_the_next() {
+    sweep(&mut Migrate::default(), Runner::ClusterUser, Aim::Caller, 2);
+}
