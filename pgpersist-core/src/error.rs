@@ -393,7 +393,9 @@ fn file_remedy(error: &io::Error) -> Option<&'static str> {
         }
         io::ErrorKind::ReadOnlyFilesystem => Some("remount the file system read-write, or look in `dmesg` why it became read-only"),
         io::ErrorKind::NotFound => Some("check the path, and whether its volume is mounted"),
-        io::ErrorKind::PermissionDenied => Some("run as the user who owns it, or change its owner"),
+        io::ErrorKind::PermissionDenied => {
+            Some("run as the user who owns it, or change its owner; started as root, pgpersist works as `[cluster] os_user`")
+        }
         io::ErrorKind::NotADirectory => Some("a part of this path is a file; name a directory"),
         _ => None,
     }

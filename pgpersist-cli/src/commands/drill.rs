@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
+use rustix::fs::Access;
 use serde_json::{Value, json};
 
 use crate::cluster;
@@ -202,7 +203,12 @@ impl ReportFile {
                 ));
             }
         };
-        Ok(Self { path: context.sources()?.working_directory.join(path), markdown })
+        let path = context.sources()?.working_directory.join(path);
+        // A drill takes a while: better told before it than after it.
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|e| Error::file("write the report into", folder, e.into()))?;
+        Ok(Self { path, markdown })
     }
 
     fn write(&self, report: &CrashReport) -> Result<()> {

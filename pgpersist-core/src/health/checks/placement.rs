@@ -67,7 +67,7 @@ fn judge(places: &[Place], has_configuration: bool) -> Finding {
         match (&place.role, place.placement.verdict) {
             (role, Verdict::Ephemeral) if role.is_part_of_cluster() => judgement.fail(
                 format!("the {word} in {path} will not survive: {because}"),
-                "move the cluster to a persistent volume with `pgpersist migrate --to DIR`, and dump it until then",
+                "move the cluster to a persistent volume with `pgpersist migrate --from … --to …`, and dump it until then",
             ),
             (role, Verdict::Unknown) if role.is_part_of_cluster() => judgement.warn(
                 format!("whether the {word} in {path} survives is not known: {because}"),
