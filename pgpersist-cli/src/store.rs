@@ -19,15 +19,9 @@ pub(crate) fn primary(context: &Context) -> Result<Arc<dyn BackupStore>> {
 /// The same for commands that look at what is there: an absent folder is most often a volume that is not mounted, and must
 /// not pass for a store without dumps.
 pub(crate) fn existing_shelf(context: &Context) -> Result<Shelf> {
-<<<<<<< HEAD
-    let shelf = shelf(context)?;
-    let store = context.config()?.primary_store()?;
-    if let Some(folder) = store.url.folder().filter(|folder| !folder.exists()) {
-=======
     // What is wrong with the path itself is an error, and told first.
     let shelf = shelf(context)?;
     if let Some(folder) = context.config()?.primary_store()?.url.folder().filter(|folder| !folder.exists()) {
->>>>>>> main
         context.progress.warn(&format!("there is no folder {}: is its volume mounted?", folder.display()));
     }
     Ok(shelf)
