@@ -344,7 +344,7 @@ fn explain(error: Error, name: &str, untrusted: bool) -> Error {
     } else {
         (ErrorKind::Invalid, "the dump's SQL does not run here; the target was not touched".to_owned())
     };
-    Error::Program { program, status, said: Said(said), kind, remedy: Some(remedy) }
+    Error::Program { program: format!("loading {name}: {program}"), status, said: Said(said), kind, remedy: Some(remedy) }
 }
 
 fn compare(name: &str, passed: &Passed, tags: &[u64], expected: Option<&Expected>) -> Result<()> {

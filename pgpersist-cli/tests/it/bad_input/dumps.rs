@@ -147,10 +147,10 @@ fn a_dump_that_cannot_be_made_leaves_nothing() {
     let old = programs(
         &cluster,
         "pg_dump",
-        "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'pg_dump (PostgreSQL) 9.6.24'; else exec {real} \"$@\"; fi\n",
+        "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'pg_dump (PostgreSQL) 13.22'; else exec {real} \"$@\"; fi\n",
     );
     dump(&old)
-        .refused(5, &["pg_dump is version 9.6.24, and the server is version ", "  remedy: install the client programs of PostgreSQL "]);
+        .refused(5, &["pg_dump is version 13.22, and the server is version ", "  remedy: install the client programs of PostgreSQL "]);
     before.assert_same(&cluster.store_tree());
 }
 
