@@ -263,6 +263,10 @@ impl Root {
     }
 
     fn put_if_absent(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {
+        // What killed predecessors left here goes, also where the name is taken.
+        if let Some(folder) = self.file(key).parent().filter(|folder| folder.is_dir()) {
+            durable::sweep(folder)?;
+        }
         match self.make_way(key)? {
             Way::Taken => Err(self.exists_already(key)),
             Way::Free => durable::write_new(&self.file(key), bytes, FILE_MODE).map_err(|e| self.taken(key, e)),
