@@ -14,13 +14,12 @@ use crate::support::scratch::Scratch;
 /// Generous: on a loaded machine an end takes a second.
 const END: Duration = Duration::from_secs(60);
 
-/// `pgpersist temp …`, with its clusters below the scratch folder.
+/// `pgpersist temp …`, with its clusters and its templates below the scratch folder.
 fn temp(scratch: &Scratch, arguments: &[&str]) -> Command {
+    let cache = scratch.folder("cache");
     let mut command = scratch.command();
-    command.arg("temp").args(arguments).env("TMPDIR", scratch.path()).env("PGSSLMODE", "require").env("PGSERVICE", "other");
-    if let Some(cache) = std::env::var_os("PGPERSIST_CACHE").or_else(|| Some(std::env::temp_dir().join("pgpersist-test-cache").into())) {
-        command.env("PGPERSIST_CACHE", cache);
-    }
+    command.arg("temp").args(arguments).env("TMPDIR", scratch.path()).env("PGPERSIST_CACHE", cache);
+    command.env("PGSSLMODE", "require").env("PGSERVICE", "other");
     command
 }
 

@@ -259,6 +259,10 @@ fn strace_all(yard: &Yard, runner: Runner) -> Command {
 fn completed(line: &str) -> Option<&str> {
     let (_, line) = line.split_once(' ')?;
     let line = line.trim_start();
+    // The arguments of a call that is under way may hold an equals sign themselves.
+    if line.ends_with("<unfinished ...>") {
+        return None;
+    }
     let (_, result) = line.rsplit_once(" = ")?;
     if result.starts_with('?') {
         return None;
