@@ -5,21 +5,20 @@
 
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use bytes::Bytes;
-use libdeflater::{CompressionLvl, Compressor};
 
 use crate::error::{Error, Result};
+use crate::logical::member::{Choice, MemberWriter};
 
 /// How much input a member holds. Larger ones are hardly smaller in all, and cost memory.
 const BLOCK_BYTES: usize = 1024 * 1024;
 
-/// libdeflate's level. On dumps 2 to 6 run at the same speed, 6 is the smallest of them and below `gzip -6`; 7 takes
-/// half as long again for six per cent.
-const LEVEL: i32 = 6;
+/// How many blocks are compressed as the first one of them advises.
+const BLOCKS_PER_CHOICE: usize = 8;
 
 /// One `pg_dump` delivers what two cores compress; more threads than this only hold memory.
 const MOST_THREADS: usize = 6;
@@ -33,7 +32,7 @@ pub fn default_threads() -> NonZeroUsize {
 /// Returns the number of bytes read. Blocks the calling thread.
 ///
 /// Memory: at most `2 × threads + 3` blocks are on their way, each of 1 MiB and its compressed form of at most as much,
-/// plus 1 MiB a thread: 36 MiB with six threads.
+/// plus 2 MiB a thread: 42 MiB with six threads.
 ///
 /// When `emit` fails, the call returns as soon as the current read from `input` does: end the writer of a pipe then.
 ///
@@ -85,6 +84,7 @@ pub fn decoder<R: io::BufRead>(input: R) -> flate2::bufread::MultiGzDecoder<R> {
 struct Job {
     block: Vec<u8>,
     length: usize,
+    choice: Arc<Choice>,
     done: SyncSender<Result<Bytes>>,
 }
 
@@ -97,7 +97,8 @@ fn read_blocks(
     job: &SyncSender<Job>,
 ) -> Result<u64> {
     let mut total = 0;
-    loop {
+    let mut choice = Arc::new(Choice::by(&[]));
+    for number in 0.. {
         let mut block = free_blocks.try_recv().unwrap_or_else(|_| vec![0; BLOCK_BYTES]);
         let length = fill(&mut input, &mut block).map_err(|e| Error::file("read", input_name, e))?;
         // Nothing at all still makes one member: an empty file is no gzip.
@@ -106,25 +107,25 @@ fn read_blocks(
         }
         inspect(&block[..length]);
         total += length as u64;
+        if number % BLOCKS_PER_CHOICE == 0 {
+            choice = Arc::new(Choice::by(&block[..length]));
+        }
         let (done, member) = mpsc::sync_channel(1);
+        let next = Job { block, length, choice: Arc::clone(&choice), done };
         // A closed queue means that `emit` failed, which is the error to report.
-        if promise.send(member).is_err() || job.send(Job { block, length, done }).is_err() || length < BLOCK_BYTES {
-            return Ok(total);
+        if promise.send(member).is_err() || job.send(next).is_err() || length < BLOCK_BYTES {
+            break;
         }
     }
+    Ok(total)
 }
 
 fn compress_blocks(jobs: &Mutex<Receiver<Job>>, give_back: &mpsc::Sender<Vec<u8>>) {
-    let level = CompressionLvl::new(LEVEL).expect("the level is one of libdeflate's");
-    let mut compressor = Compressor::new(level);
-    let mut member = vec![0; compressor.gzip_compress_bound(BLOCK_BYTES)];
+    let mut writer = MemberWriter::new(BLOCK_BYTES);
     loop {
         let next = jobs.lock().map(|jobs| jobs.recv());
-        let Ok(Ok(Job { block, length, done })) = next else { return };
-        let result = compressor
-            .gzip_compress(&block[..length], &mut member)
-            .map(|length| Bytes::copy_from_slice(&member[..length]))
-            .map_err(|e| Error::Bug(format!("a block does not fit its compressed bound: {e}")));
+        let Ok(Ok(Job { block, length, choice, done })) = next else { return };
+        let result = writer.write(&block[..length], &choice).map(Bytes::copy_from_slice);
         // Nobody waits for the result or the block any more when the whole failed.
         let _ = give_back.send(block);
         let _ = done.send(result);

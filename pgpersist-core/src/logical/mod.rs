@@ -10,6 +10,7 @@ pub mod gzip;
 pub mod load;
 pub mod load_options;
 mod load_script;
+mod member;
 pub mod name;
 pub mod object_reader;
 mod ownership;
