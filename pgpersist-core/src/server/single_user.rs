@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result, Said};
 use crate::pg::quote;
 use crate::server::installation::PostgresInstallation;
 use crate::server::os_user::OsUser;
-use crate::server::spawn::{hold_lock, run_as};
+use crate::server::spawn::{clean_environment, hold_lock, run_as};
 
 /// How to run it in one directory.
 #[derive(Debug, Clone)]
@@ -56,6 +56,7 @@ impl SingleUser {
     fn run(&self, statements: &str) -> Result<String> {
         let program = self.installation.program("postgres")?;
         let mut command = Command::new(&program);
+        clean_environment(&mut command);
         hold_lock(&mut command, self.lock.as_ref());
         run_as(&mut command, self.os_user.as_ref());
         let mut child = command

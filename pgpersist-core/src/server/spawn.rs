@@ -43,12 +43,7 @@ impl ServerSpawn {
         let log_for_errors = log.try_clone().map_err(|e| Error::file("duplicate the descriptor of the log of", &program, e))?;
         let mut command = Command::new(&program);
         command.args(arguments).stdin(Stdio::null()).stdout(log).stderr(log_for_errors);
-        for (name, _) in std::env::vars_os() {
-            // The server takes its settings from its files and arguments; PG* of our caller are about clients.
-            if name.to_string_lossy().starts_with("PG") {
-                command.env_remove(name);
-            }
-        }
+        clean_environment(&mut command);
         let identity = user.as_ref().map(Identity::of);
         // SAFETY: the closure runs in the child between fork and exec. It makes only system calls on descriptors and
         // C strings made before the fork, and neither allocates nor takes a lock.
@@ -61,6 +56,40 @@ impl ServerSpawn {
             });
         }
         command.spawn().map_err(|e| Error::file("run", program, e))
+    }
+}
+
+/// What PostgreSQL's own programs, and whatever they start, may know of our environment: where programs, libraries and
+/// files are, and how people write here. The server takes its settings from its files and arguments; our caller's passwords,
+/// keys and configuration are nobody's business there, least of all that of a program in `COPY … TO PROGRAM`.
+const INHERITED: [&str; 17] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TZDIR",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "KRB5_CONFIG",
+    "KRB5_KTNAME",
+    "OPENSSL_CONF",
+    "PG_OOM_ADJUST_FILE",
+    "PG_OOM_ADJUST_VALUE",
+];
+
+/// Leaves a program only what it needs of our environment. Variables that are set afterwards stay.
+pub(crate) fn clean_environment(command: &mut Command) {
+    command.env_clear();
+    for (name, value) in std::env::vars_os() {
+        let is_locale = name.as_encoded_bytes().starts_with(b"LC_");
+        if is_locale || INHERITED.iter().any(|inherited| name == *inherited) {
+            command.env(name, value);
+        }
     }
 }
 

@@ -8,5 +8,6 @@ mod clusters;
 mod configuration;
 mod databases;
 mod dumps;
+mod environment;
 mod places;
 mod servers;
