@@ -4,6 +4,7 @@
 //! beats every file (*Setting Parameters*, PostgreSQL 17).
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +14,20 @@ use crate::pg::quote;
 
 /// The file that the user's `postgresql.conf` includes.
 pub const FILE_NAME: &str = "pgpersist.conf";
+
+/// How `postgres` is told which directory is meant. `-D` alone says only where `postgresql.conf` lies: a line
+/// `data_directory = …` in it, as in Debian's, then names another one, unless the command line names it, too.
+pub(crate) fn directory_arguments(directory: &Path) -> [OsString; 4] {
+    let mut setting = OsString::from("data_directory=");
+    setting.push(directory);
+    ["-D".into(), directory.as_os_str().to_owned(), "-c".into(), setting]
+}
+
+/// The settings that would make the server another cluster's, and what to set instead.
+const NOT_A_SETTING: [(&str, &str); 2] = [
+    ("data_directory", "set `[cluster] data_directory`: pgpersist locks and watches that one"),
+    ("config_file", "the server reads the `postgresql.conf` of its data directory: put an `include` into that"),
+];
 
 /// What a cluster is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +70,10 @@ impl Settings {
             let key = || format!("[cluster.settings] {name}");
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
                 return Err(Error::Config { place: key(), reason: "is no name of a setting".into(), remedy: None });
+            }
+            if let Some((_, remedy)) = NOT_A_SETTING.iter().find(|(forbidden, _)| forbidden.eq_ignore_ascii_case(name)) {
+                let reason = "cannot be set here, since it would name another cluster".into();
+                return Err(Error::Config { place: key(), reason, remedy: Some((*remedy).to_owned()) });
             }
             let value =
                 quote::setting(value).ok_or_else(|| Error::Config { place: key(), reason: "holds a line break".into(), remedy: None })?;
@@ -126,6 +145,15 @@ mod tests {
         assert_eq!(fs::read_to_string(&main).unwrap(), once);
         assert!(once.starts_with("port = 5432\n") && once.contains("include_if_exists = 'pgpersist.conf'"));
         assert!(fs::read_to_string(directory.path().join(FILE_NAME)).unwrap().contains("log_line_prefix = 'it''s %m'"));
+    }
+
+    #[test]
+    fn refuses_what_would_name_another_cluster() {
+        for name in ["data_directory", "Config_File"] {
+            let settings = Settings { port: 1, others: BTreeMap::from([(name.to_owned(), "/b".to_owned())]) };
+            let error = settings.render().unwrap_err();
+            assert!(matches!(&error, Error::Config { place, remedy: Some(_), .. } if place.ends_with(name)), "{error}");
+        }
     }
 
     #[test]

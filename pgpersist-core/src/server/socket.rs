@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::durable;
 use crate::server::cluster::Cluster;
 use crate::server::installation::PostgresInstallation;
+use crate::server::settings::directory_arguments;
 use crate::server::spawn::{clean_environment, run_as};
 
 /// The longest path that a Unix socket's folder can have, with room for `/.s.PGSQL.65535`.
@@ -51,8 +52,8 @@ fn check_configuration(cluster: &Cluster, installation: &PostgresInstallation) -
     clean_environment(&mut command);
     run_as(&mut command, cluster.options().os_user.as_ref());
     let output = command
-        .args(["-C", "unix_socket_directories", "-D"])
-        .arg(cluster.path())
+        .args(["-C", "unix_socket_directories"])
+        .args(directory_arguments(cluster.path()))
         .env("LC_ALL", "C")
         .output()
         .map_err(|e| Error::file("run", installation.bin_directory().join("postgres"), e))?;

@@ -17,6 +17,7 @@ use crate::pg::postmaster_pid::PostmasterPid;
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::installation::PostgresInstallation;
 use crate::server::process::{self, Presence, ServerRecord};
+use crate::server::settings::directory_arguments;
 use crate::server::socket::Sockets;
 use crate::server::spawn::ServerSpawn;
 use crate::server::stale;
@@ -83,12 +84,14 @@ pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartRep
     };
     // A postmaster that nobody waits for stays a zombie when it is killed, and its number then blocks the next start. The
     // thread ends with it, or with us.
+    let pid = child.id();
     let reaper = std::thread::Builder::new().name("postmaster".to_owned()).spawn(move || {
         let mut child = child;
         child.wait()
     });
     let reaper = reaper.map_err(|e| Error::file("watch the server of", cluster.path(), e))?;
-    wait_until_ready(cluster, Some(&reaper), log_offset, options.timeout, began).await?;
+    // What went before, such as watching a directory for signs of life, is no time that the server had.
+    wait_until_ready(cluster, Some(&Started { pid, reaper }), log_offset, options.timeout, Instant::now()).await?;
     let status = cluster.status().await?;
     Ok(StartReport { status, changed: true, duration_s: began.elapsed().as_secs_f64() })
 }
@@ -165,7 +168,7 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) 
 
 /// What the server is told on its command line.
 pub(crate) fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> Vec<OsString> {
-    let mut arguments = vec![OsString::from("-D"), cluster.path().as_os_str().to_owned()];
+    let mut arguments = Vec::from(directory_arguments(cluster.path()));
     let mut set = |name: &str, value: &str| {
         arguments.push(OsString::from("-c"));
         arguments.push(OsString::from(format!("{name}={value}")));
@@ -185,22 +188,25 @@ pub(crate) fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> V
     arguments
 }
 
-/// Waits until `postmaster.pid` says ready, or the process has ended.
-async fn wait_until_ready(
-    cluster: &Cluster,
-    reaper: Option<&JoinHandle<io::Result<ExitStatus>>>,
-    log_offset: u64,
-    timeout: Duration,
-    began: Instant,
-) -> Result<()> {
+/// The server that we started, and the thread that ends with it.
+struct Started {
+    pid: u32,
+    reaper: JoinHandle<io::Result<ExitStatus>>,
+}
+
+/// Waits until the directory's `postmaster.pid` says ready, and it is that of the server we started, if we started one; or
+/// until the process has ended.
+async fn wait_until_ready(cluster: &Cluster, started: Option<&Started>, log_offset: u64, timeout: Duration, began: Instant) -> Result<()> {
     let deadline = began + timeout;
     loop {
         let presence = cluster.presence().await?;
-        if presence.running().is_some_and(|pid_file| matches!(pid_file.status.as_deref(), Some("ready" | "standby"))) {
+        let is_it = |pid: i32| started.is_none_or(|started| u32::try_from(pid) == Ok(started.pid));
+        let ready = |pid_file: &PostmasterPid| is_it(pid_file.pid) && matches!(pid_file.status.as_deref(), Some("ready" | "standby"));
+        if presence.running().is_some_and(ready) {
             return Ok(());
         }
-        let ended = match reaper {
-            Some(reaper) => reaper.is_finished(),
+        let ended = match started {
+            Some(started) => started.reaper.is_finished(),
             None => presence.running().is_none_or(|pid_file| !process::is_alive(pid_file.pid)),
         };
         if ended {

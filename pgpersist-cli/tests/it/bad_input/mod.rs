@@ -9,5 +9,6 @@ mod configuration;
 mod databases;
 mod dumps;
 mod environment;
+mod other_directory;
 mod places;
 mod servers;
