@@ -1,12 +1,12 @@
 //! Making a new cluster with `initdb`.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::server::installation::PostgresInstallation;
+use crate::server::lock::ServerLock;
 use crate::server::os_user::OsUser;
 use crate::server::spawn::{clean_environment, hold_lock, run_as};
 
@@ -22,7 +22,7 @@ pub struct CreateOptions {
     /// The user that `initdb` runs as, where we are root.
     pub os_user: Option<OsUser>,
     /// A lock that `initdb` and all it starts hold as long as one of them lives.
-    pub lock: Option<Arc<OwnedFd>>,
+    pub lock: Option<Arc<ServerLock>>,
     /// The size of a WAL segment in MiB, where not the usual 16.
     pub wal_segment_mib: Option<u32>,
 }

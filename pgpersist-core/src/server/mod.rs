@@ -5,6 +5,7 @@ pub mod connection;
 pub mod continue_as;
 pub mod create;
 pub mod installation;
+pub mod lock;
 pub mod log_file;
 pub mod os_user;
 pub mod process;

@@ -91,10 +91,15 @@ pub fn working_in(directory: &Path) -> Vec<i32> {
     let works_here = |pid: &i32| {
         is_alive(*pid)
             && fs::metadata(format!("/proc/{pid}/cwd")).is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
-            && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| matches!(name.trim(), "postgres" | "postmaster"))
+            && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| is_called_postgres(name.trim()))
     };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(works_here).collect()
+}
+
+/// Whether a process's name is a server's.
+pub(crate) fn is_called_postgres(name: &str) -> bool {
+    matches!(name, "postgres" | "postmaster")
 }
 
 fn is_server(pid: i32, directory: &Path, file_started_at: i64) -> bool {
@@ -105,8 +110,7 @@ fn is_server(pid: i32, directory: &Path, file_started_at: i64) -> bool {
         (Ok(theirs), Ok(ours)) => Some((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino())),
         _ => None,
     };
-    let called_postgres =
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres" || name.trim() == "postmaster");
+    let called_postgres = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| is_called_postgres(name.trim()));
     match same_directory {
         Some(same) => same && called_postgres,
         None => called_postgres && started_at(pid).is_some_and(|at| (at - file_started_at).abs() <= START_TIME_TOLERANCE_S),

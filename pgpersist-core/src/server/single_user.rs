@@ -2,7 +2,6 @@
 //! checkpoint at the end.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::pg::quote;
 use crate::server::installation::PostgresInstallation;
+use crate::server::lock::ServerLock;
 use crate::server::os_user::OsUser;
 use crate::server::spawn::{clean_environment, hold_lock, run_as};
 
@@ -23,7 +23,7 @@ pub struct SingleUser {
     /// The user it runs as, where we are root.
     pub os_user: Option<OsUser>,
     /// A lock that it holds as long as it lives.
-    pub lock: Option<Arc<OwnedFd>>,
+    pub lock: Option<Arc<ServerLock>>,
 }
 
 impl SingleUser {

@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -15,6 +14,7 @@ use rustix::io::FdFlags;
 
 use crate::error::{Error, Result};
 use crate::fs::durable::PreparedFile;
+use crate::server::lock::ServerLock;
 use crate::server::os_user::OsUser;
 
 /// A server about to be started.
@@ -27,7 +27,7 @@ pub(crate) struct ServerSpawn {
     /// Where its output goes.
     pub(crate) log: File,
     /// The server's lock, which it and its backends inherit and hold as long as one of them lives.
-    pub(crate) lock: OwnedFd,
+    pub(crate) lock: ServerLock,
     /// The record of the process, with ten characters at an offset that wait for its id.
     pub(crate) record: PreparedFile,
     /// Where the id goes in the record.
@@ -50,7 +50,7 @@ impl ServerSpawn {
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
-                rustix::io::fcntl_setfd(lock.as_fd(), FdFlags::empty())?;
+                keep_on_exec(&lock)?;
                 record.publish_patched(&right_aligned(rustix::process::getpid().as_raw_nonzero().get()), pid_offset)?;
                 identity.as_ref().map_or(Ok(()), Identity::take)
             });
@@ -104,12 +104,19 @@ pub(crate) fn run_as(command: &mut Command, user: Option<&OsUser>) {
 
 /// Makes a program, and whatever it starts, hold a lock until the last of them has ended: killing us alone then does not
 /// free it while they still write.
-pub(crate) fn hold_lock(command: &mut Command, lock: Option<&Arc<OwnedFd>>) {
+pub(crate) fn hold_lock(command: &mut Command, lock: Option<&Arc<ServerLock>>) {
     let Some(lock) = lock.map(Arc::clone) else { return };
-    // SAFETY: the closure makes one system call on a descriptor that was opened before the fork.
+    // SAFETY: the closure makes only system calls on descriptors that were opened before the fork.
     unsafe {
-        command.pre_exec(move || Ok(rustix::io::fcntl_setfd(lock.as_fd(), FdFlags::empty())?));
+        command.pre_exec(move || keep_on_exec(&lock));
     }
+}
+
+fn keep_on_exec(lock: &ServerLock) -> std::io::Result<()> {
+    for descriptor in lock.descriptors() {
+        rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
+    }
+    Ok(())
 }
 
 /// The ids of a user, in the form that the system calls want.

@@ -2,20 +2,20 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, SystemClock};
+use crate::data_directory::Claim;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::boot;
 use crate::fs::durable::{self, PreparedFile};
-use crate::fs::lock_file::LockFile;
 use crate::pg::postmaster_pid::PostmasterPid;
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::installation::PostgresInstallation;
+use crate::server::lock::{self, ServerLock};
 use crate::server::process::{self, Presence, ServerRecord};
 use crate::server::settings::directory_arguments;
 use crate::server::socket::Sockets;
@@ -69,12 +69,23 @@ pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartRep
     if let Some(pid_file) = cluster.presence().await?.running() {
         return already_running(cluster, pid_file, options, began).await;
     }
-    let _claim = cluster.directory().claim().await?;
+    let claim = cluster.directory().claim().await?;
     // Between the first look and the claim another pgpersist may have started it.
     if let Some(pid_file) = cluster.presence().await?.running() {
         return already_running(cluster, pid_file, options, began).await;
     }
-    let lock = server_lock(cluster, options.timeout.min(ORPHANS_GRACE)).await?;
+    start_claimed(cluster, &claim, &installation, options, began).await
+}
+
+/// The same under a claim that the caller holds, when no server runs.
+pub(crate) async fn start_claimed(
+    cluster: &Cluster,
+    _claim: &Claim,
+    installation: &PostgresInstallation,
+    options: &StartOptions,
+    began: Instant,
+) -> Result<StartReport> {
+    let lock = ServerLock::take(cluster, options.timeout.min(ORPHANS_GRACE)).await?;
     if let Presence::Stale(pid_file) = cluster.presence().await? {
         stale::remove_pid_file(cluster, &pid_file, options.timeout, options.trust_stale_pid).await?;
     }
@@ -97,8 +108,8 @@ pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartRep
 }
 
 async fn already_running(cluster: &Cluster, pid_file: &PostmasterPid, options: &StartOptions, began: Instant) -> Result<StartReport> {
-    let lock = cluster.directory().own_folder().server_lock();
-    let ours = workers::run(move || Ok(lock.exists() && !crate::fs::lock_file::is_free(&lock)?)).await?;
+    let directory = cluster.directory().clone();
+    let ours = workers::run(move || lock::is_held(directory.as_ref())).await?;
     if !ours {
         return Err(Error::conflict(
             format!("a server that pgpersist did not start runs in {} (process {})", cluster.path().display(), pid_file.pid),
@@ -109,29 +120,7 @@ async fn already_running(cluster: &Cluster, pid_file: &PostmasterPid, options: &
     Ok(StartReport { status: cluster.status().await?, changed: false, duration_s: began.elapsed().as_secs_f64() })
 }
 
-/// The server's lock, free and now ours. The backends of a killed postmaster hold it until they have noticed its death.
-pub(crate) async fn server_lock(cluster: &Cluster, grace: Duration) -> Result<OwnedFd> {
-    let deadline = Instant::now() + grace;
-    loop {
-        let path = cluster.directory().own_folder().server_lock();
-        if let Some(lock) = workers::run(move || LockFile::try_lock(&path, 0o600)).await? {
-            // A copy of the descriptor holds the same lock as long as it is open.
-            return lock.as_fd().try_clone_to_owned().map_err(|e| Error::file("keep the lock", lock.path(), e));
-        }
-        if Instant::now() > deadline {
-            return Err(Error::conflict(
-                format!(
-                    "processes of another server of {} still run and hold its lock, perhaps in another container on this machine",
-                    cluster.path().display()
-                ),
-                "stop that server or its container first; the lock is free once its last process has ended",
-            ));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) -> Result<(Child, u64)> {
+fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: ServerLock) -> Result<(Child, u64)> {
     let directory = cluster.path();
     cluster.settings().install(directory)?;
     let own = cluster.directory().own_folder();

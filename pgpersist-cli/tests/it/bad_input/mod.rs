@@ -9,6 +9,7 @@ mod configuration;
 mod databases;
 mod dumps;
 mod environment;
+mod mounts;
 mod other_directory;
 mod places;
 mod servers;
