@@ -8,6 +8,7 @@ pub mod installation;
 pub mod lock;
 pub mod log_file;
 pub mod os_user;
+pub(crate) mod postmaster;
 pub mod process;
 pub mod program;
 pub mod session;

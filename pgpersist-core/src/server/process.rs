@@ -78,6 +78,12 @@ pub fn is_alive(pid: i32) -> bool {
     matches!(stat(pid), Some(stat) if !matches!(stat.state, 'Z' | 'X'))
 }
 
+/// When a process started, in ticks since the boot. Together with its number it names one process of this boot, whatever
+/// becomes of the clock.
+pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
+    Some(stat(pid)?.start_ticks)
+}
+
 /// When a process started, in seconds since 1970; `None` when there is none.
 pub fn started_at(pid: i32) -> Option<i64> {
     let ticks = stat(pid)?.start_ticks;

@@ -21,12 +21,11 @@ use crate::server::settings::directory_arguments;
 use crate::server::socket::Sockets;
 use crate::server::spawn::ServerSpawn;
 use crate::server::stale;
+use crate::server::stop::ORPHANS_GRACE;
 use crate::workers;
 
 /// How long the wait between two looks at a starting server is. A look reads one small file.
 const POLL: Duration = Duration::from_millis(5);
-/// How long backends of a killed postmaster get to notice and end.
-const ORPHANS_GRACE: Duration = Duration::from_secs(10);
 
 /// How to start.
 #[derive(Debug, Clone)]

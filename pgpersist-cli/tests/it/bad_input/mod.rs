@@ -11,5 +11,6 @@ mod dumps;
 mod environment;
 mod mounts;
 mod other_directory;
+mod outliving;
 mod places;
 mod servers;

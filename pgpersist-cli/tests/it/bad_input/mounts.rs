@@ -85,7 +85,7 @@ fn two_mounts_of_one_directory_are_one_directory() {
     // The same the other way round.
     let container = Container::start(&cluster, &port);
     let before = files();
-    for words in [&["start", "--timeout", "1"][..], &["start", "--timeout", "1", "--yes"]] {
+    for words in [&["start", "--timeout", "1"][..], &["start", "--timeout", "1", "--yes"], &["stop", "--timeout", "1"], &["dump"]] {
         cluster.run(words).refused(5, &["still run and hold its lock"]);
         assert!(before == files());
     }
