@@ -11,6 +11,7 @@ pub mod os_user;
 pub(crate) mod postmaster;
 pub mod process;
 pub mod program;
+pub mod restart;
 pub mod session;
 pub mod settings;
 pub mod single_user;

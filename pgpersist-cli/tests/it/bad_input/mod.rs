@@ -13,4 +13,5 @@ mod mounts;
 mod other_directory;
 mod outliving;
 mod places;
+mod restart;
 mod servers;

@@ -36,6 +36,11 @@ fn a_program_that_outlives_the_server_is_named() {
     let sleeper = Sleeper::start(&cluster);
     let named = format!("process {} (sleep), which", sleeper.0);
 
+    // A restart would end half-way.
+    let postmaster = cluster.postmaster();
+    cluster.run(&["restart"]).refused(5, &[&named, "  remedy: end it first"]);
+    assert_eq!(cluster.postmaster(), postmaster);
+
     let stopped = cluster.run(&["stop", "--json"]);
     assert_eq!(stopped.code, Some(3), "{stopped:?}");
     let report = stopped.json();
