@@ -178,10 +178,14 @@ pub struct ServerRecord {
     pub boot_id: String,
     /// When it was started, in seconds since 1970.
     pub spawned_at: i64,
+    /// When its boot began, in seconds since 1970, as the clock told then: a clock that is set later moves what
+    /// [`boot::boot_time`] tells.
+    #[serde(default)]
+    pub booted_at: Option<i64>,
 }
 
 /// How long after its spawn a server may write its `postmaster.pid`.
-const PID_FILE_DELAY: Duration = Duration::from_secs(300);
+const PID_FILE_DELAY: Duration = Duration::from_secs(10);
 
 impl ServerRecord {
     /// Reads the record; `None` where there is none or it is not ours to understand: then nothing is proven.
@@ -218,9 +222,9 @@ mod tests {
 
     #[test]
     fn a_record_matches_its_own_file_only() {
-        let record = ServerRecord { format: 1, pid: format!("{:>10}", 42), boot_id: "b".into(), spawned_at: 1_000 };
+        let record = ServerRecord { format: 1, pid: format!("{:>10}", 42), boot_id: "b".into(), spawned_at: 1_000, booted_at: None };
         let file = |pid, started_at| PostmasterPid::parse(format!("{pid}\n/data\n{started_at}\n").as_bytes()).unwrap();
         assert!(record.matches(&file(42, 1_001)));
-        assert!(!record.matches(&file(43, 1_001)) && !record.matches(&file(42, 900)));
+        assert!(!record.matches(&file(43, 1_001)) && !record.matches(&file(42, 900)) && !record.matches(&file(42, 1_011)));
     }
 }

@@ -136,7 +136,13 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: ServerLoc
     log.rotate()?;
     let log_file = log.open()?;
     let offset = log.size();
-    let record = ServerRecord { format: 1, pid: " ".repeat(10), boot_id: boot::boot_id()?, spawned_at: SystemClock.now().unix_timestamp() };
+    let record = ServerRecord {
+        format: 1,
+        pid: " ".repeat(10),
+        boot_id: boot::boot_id()?,
+        spawned_at: SystemClock.now().unix_timestamp(),
+        booted_at: Some(boot::boot_time()?),
+    };
     let text = serde_json::to_string(&record).map_err(|e| Error::Bug(format!("could not write a server record: {e}")))?;
     let pid_offset = text.find(&record.pid).ok_or_else(|| Error::Bug("a server record has no place for the process id".into()))? as u64;
     let record = PreparedFile::create(&own.server_record(), text.as_bytes(), 0o600)?;
