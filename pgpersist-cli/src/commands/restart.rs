@@ -8,8 +8,8 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::runtime;
 use pgpersist_core::error::Result;
-use pgpersist_core::server::start::{self, StartOptions};
-use pgpersist_core::server::stop;
+use pgpersist_core::server::restart;
+use pgpersist_core::server::start::StartOptions;
 
 /// Stop the server and start it again, with the configuration of now
 #[derive(Debug, clap::Args)]
@@ -24,10 +24,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let cluster = cluster::open(context)?;
     let timeout = Duration::from_secs(args.timeout);
     let options = StartOptions { timeout, trust_stale_pid: context.common.yes };
-    let report = runtime::block_on("`restart`", async {
-        stop::stop(&cluster, timeout).await?;
-        start::start(&cluster, &options).await
-    })?;
+    let report = runtime::block_on("`restart`", async { restart::restart(&cluster, timeout, &options).await })?;
+    for warning in report.stopped.warnings() {
+        context.progress.warn(&warning);
+    }
+    let report = report.started;
     context
         .output
         .write(|| status::document(&report), || format!("Restarted in {:.2} s.\n{}", report.duration_s, status::text(&report.status)))?;

@@ -22,8 +22,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let cluster = cluster::open(context)?;
     let report = runtime::block_on("`stop`", async { stop::stop(&cluster, Duration::from_secs(args.timeout)).await })?;
-    if report.immediate {
-        context.progress.warn("the clean shutdown took too long and was cut short: the next start recovers, nothing is lost");
+    for warning in report.warnings() {
+        context.progress.warn(&warning);
     }
     context.output.write(
         || status::document(&report),

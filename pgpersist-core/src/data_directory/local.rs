@@ -11,9 +11,13 @@ use crate::data_directory::placement::{self, Placement};
 use crate::data_directory::state::State;
 use crate::data_directory::{Claim, DataDirectory, DiskUsage, staging};
 use crate::error::{Error, Result};
-use crate::fs::lock_file::LockFile;
-use crate::fs::{boot, space, walk};
+use crate::fs::lock_file::{self, LockFile};
+use crate::fs::{boot, lock_holders, space, walk};
 use crate::workers;
+
+/// The folder in a cluster's files whose own inode a server locks, besides our lock file: it is the same however the
+/// directory is mounted. The claim locks the data directory's inode.
+pub(crate) const INSIDE_SERVER_LOCK: &str = "global";
 
 /// A folder on a volume.
 #[derive(Debug, Clone)]
@@ -57,6 +61,9 @@ impl LocalDataDirectory {
     }
 
     fn claim_now(&self) -> Result<Claim> {
+        let folder = self.claim_inode()?;
+        self.refuse_unseen_server()?;
+        // Only now: a folder of ours that appears in the directory is where all others look from then on.
         self.own.create()?;
         let path = self.own.supervisor_lock();
         let Some(lock) = LockFile::try_lock(&path, 0o600)? else {
@@ -66,7 +73,34 @@ impl LocalDataDirectory {
         let mut file = lock.file();
         let holder = format!("process {} on {}, boot {}\n", std::process::id(), hostname(), boot::boot_id().unwrap_or_default());
         let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(holder.as_bytes()));
-        Ok(Claim::new(lock))
+        Ok(Claim::new((folder, lock)))
+    }
+
+    /// The claim on the directory itself, where it exists. Two who reach it through different mounts have different folders
+    /// of ours, and only this in common.
+    fn claim_inode(&self) -> Result<Option<LockFile>> {
+        if !self.path.is_dir() {
+            return Ok(None);
+        }
+        match LockFile::try_lock_folder(&self.path)? {
+            Some(folder) => Ok(Some(folder)),
+            None => Err(held(&self.path, &self.own.supervisor_lock())),
+        }
+    }
+
+    /// Refuses while a server holds its lock on the directory but not on our lock file: it was started through another mount.
+    fn refuse_unseen_server(&self) -> Result<()> {
+        let inside = self.path.join(INSIDE_SERVER_LOCK);
+        // The file first: a server that ends lets go of it before.
+        if !lock_file::is_free(&self.own.server_lock())? || lock_file::is_free(&inside)? {
+            return Ok(());
+        }
+        let holders: Vec<String> = lock_holders::of(&inside).iter().map(ToString::to_string).collect();
+        let holders = if holders.is_empty() { "which is not seen from here".to_owned() } else { holders.join(", ") };
+        Err(Error::conflict(
+            format!("a server that was started through another mount of {} still runs and holds its lock: {holders}", self.path.display()),
+            "stop that server or its container first; let all containers mount the volume in the same way",
+        ))
     }
 }
 

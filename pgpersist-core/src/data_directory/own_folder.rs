@@ -34,8 +34,8 @@ pub struct OwnFolder {
 }
 
 impl OwnFolder {
-    /// Decides where the folder of this data directory lies; creates nothing. An existing folder decides; else the
-    /// mount table and the parent's permissions do.
+    /// Decides where the folder of this data directory lies; creates nothing. An existing folder decides, and of two the one
+    /// in the directory, which is seen through every mount; else the mount table and the parent's permissions do.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a path without a name; [`Error::File`] when the mount table cannot be read.
@@ -49,8 +49,8 @@ impl OwnFolder {
         }
         let parent = directory.parent().unwrap_or(Path::new("/"));
         let beside = Self { path: parent.join(FOLDER_NAME).join(name), whereabouts: Whereabouts::Beside };
-        // Renaming the directory into place needs a parent that we may write, whatever we may write below it.
-        if beside.path.is_dir() && may_write(&beside.path) && may_write(parent) {
+        // Writable or not: a running server holds the lock in it, whatever became of the parent since.
+        if beside.path.is_dir() {
             return Ok(beside);
         }
         let mut above = parent;

@@ -76,6 +76,18 @@ pub fn judge(mount: &Mount) -> Placement {
     }
 }
 
+/// Whether no other machine can have this file system mounted at the same time: then what was written in an earlier boot
+/// was written by a process that is gone. Cluster file systems such as ocfs2 and gfs2 lie on block devices, too, but on
+/// those of several machines.
+pub fn is_of_one_machine(mount: &Mount) -> bool {
+    match mount.fs_type.as_str() {
+        "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" | "f2fs" | "jfs" | "bcachefs" => mount.source.starts_with("/dev/"),
+        // Its writable layer may lie on nothing that is shared.
+        "overlay" => true,
+        _ => false,
+    }
+}
+
 fn verdict(mount: &Mount) -> (Verdict, String) {
     let root = mount.root.to_string_lossy();
     match mount.fs_type.as_str() {
@@ -268,6 +280,23 @@ mod tests {
         ] {
             let placement = judged(&format!("1 0 8:1 {root} /app rw - {fs_type} {source} rw\n"));
             assert_eq!(placement.verdict, expected, "{root} {fs_type} {source}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_file_system_is_not_of_one_machine() {
+        for (fs_type, source, expected) in [
+            ("ext4", "/dev/sda1", true),
+            ("xfs", "/dev/mapper/vg-data", true),
+            ("overlay", "overlay", true),
+            ("ext4", "somewhere", false),
+            ("ocfs2", "/dev/sdb", false),
+            ("gfs2", "/dev/mapper/shared", false),
+            ("nfs4", "server:/export", false),
+            ("virtiofs", "share", false),
+        ] {
+            let mount = &mounts::parse(format!("1 0 8:1 / /app rw - {fs_type} {source} rw\n").as_bytes())[0];
+            assert_eq!(is_of_one_machine(mount), expected, "{fs_type} {source}");
         }
     }
 

@@ -36,12 +36,27 @@ impl LockFile {
     /// # Errors
     /// [`Error::File`] when the file cannot be opened, is a symbolic link, or lies where there are no locks.
     pub fn try_lock(path: &Path, mode: u32) -> Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(mode).custom_flags(no_follow());
+        Self::try_open_and_lock(path, &options)
+    }
+
+    /// Takes the lock of a folder that exists, or returns `None` when somebody holds it. It lies on the folder itself, so it
+    /// is the same by whichever way and through whichever mount the folder is reached.
+    ///
+    /// # Errors
+    /// As [`LockFile::try_lock`].
+    pub fn try_lock_folder(path: &Path) -> Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(no_follow() | OFlags::DIRECTORY.bits() as i32);
+        Self::try_open_and_lock(path, &options)
+    }
+
+    fn try_open_and_lock(path: &Path, options: &OpenOptions) -> Result<Option<Self>> {
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 std::thread::sleep(PAUSE);
             }
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(mode).custom_flags(no_follow());
             let file = options.open(path).map_err(|e| Error::file("open the lock", path, e))?;
             // Somebody may have removed the file since it was opened: then the lock would be on a file without a name, and
             // the next one to come would lock another.
@@ -187,6 +202,21 @@ mod tests {
             }
             asking.join().unwrap();
         });
+    }
+
+    #[test]
+    fn a_folder_is_locked_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = LockFile::try_lock_folder(folder.path()).unwrap().unwrap();
+        let other_way = folder.path().join("../").join(folder.path().file_name().unwrap());
+        assert!(LockFile::try_lock_folder(&other_way).unwrap().is_none());
+        assert!(!is_free(folder.path()).unwrap());
+        // What lies in it is another matter.
+        std::fs::create_dir(folder.path().join("global")).unwrap();
+        assert!(LockFile::try_lock_folder(&folder.path().join("global")).unwrap().is_some());
+        drop(held);
+        assert!(is_free(folder.path()).unwrap());
+        assert!(LockFile::try_lock_folder(&folder.path().join("absent")).is_err());
     }
 
     #[test]

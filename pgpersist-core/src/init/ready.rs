@@ -1,6 +1,5 @@
 //! Carrying out what the plan says: under the claim, published last, repeatable after a kill at any moment.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +22,9 @@ use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::Cluster;
 use crate::server::create::{self, CreateOptions};
 use crate::server::installation::PostgresInstallation;
+use crate::server::lock::ServerLock;
 use crate::server::session::Session;
 use crate::server::single_user::SingleUser;
-use crate::server::start::server_lock;
 use crate::server::stop::stop;
 use crate::workers;
 
@@ -131,7 +130,7 @@ const ORPHANS: Duration = Duration::from_secs(60);
 
 /// The server's lock while no server runs: our helpers hold it too, so that whoever comes after a kill waits for them.
 struct Work {
-    lock: Option<Arc<OwnedFd>>,
+    lock: Option<Arc<ServerLock>>,
 }
 
 impl Work {
@@ -147,7 +146,7 @@ impl Work {
         if cluster.presence().await.is_ok_and(|presence| presence.running().is_some()) {
             return Ok(Self { lock: None });
         }
-        Ok(Self { lock: Some(Arc::new(server_lock(cluster, ORPHANS).await?)) })
+        Ok(Self { lock: Some(Arc::new(ServerLock::take(cluster, ORPHANS).await?)) })
     }
 }
 

@@ -9,12 +9,12 @@ use serde::Serialize;
 use crate::data_directory::DataDirectory;
 use crate::data_directory::state::State;
 use crate::error::{Error, Result};
-use crate::fs::lock_file;
 use crate::pg::control_file::ClusterState;
 use crate::pg::postmaster_pid::PostmasterPid;
 use crate::secret::Secret;
 use crate::server::connection::{ConnectionOptions, Host};
 use crate::server::installation::{InstallationSearch, PostgresInstallation};
+use crate::server::lock::{self, Held};
 use crate::server::log_file::LogFile;
 use crate::server::os_user::OsUser;
 use crate::server::process::Presence;
@@ -224,9 +224,11 @@ impl Cluster {
                 status.socket_directory = pid_file.socket_directory;
             }
             presence => {
-                let lock = self.directory.own_folder().server_lock();
-                let held = workers::run(move || Ok(!lock_file::is_free(&lock)?)).await?;
-                if held {
+                let held = lock::look(self).await?;
+                if let Held::ByLeftover(holders) = held {
+                    status.detail =
+                        Some(format!("its server has ended, but {}, which it started, still holds the lock", lock::named(&holders)));
+                } else if held != Held::Free {
                     status.detail = Some(
                         "no postmaster is to be seen, but processes of its server, perhaps in another container, still hold the lock"
                             .to_owned(),
@@ -245,16 +247,32 @@ impl Cluster {
     /// How to reach the running server.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when no server runs here.
+    /// When no server runs here: the state's own error where there is no cluster, [`Error::WrongMajor`] where no program fits
+    /// it, `Conflict` where its server is not seen from here, else [`Error::Unavailable`].
     pub async fn connection(&self, database: &str) -> Result<ConnectionOptions> {
         match self.presence().await? {
             Presence::Running(pid_file) => self.connection_to(&pid_file, database),
             _ => match &self.options.host {
                 // A server of another machine or container may be asked by name even though no process is seen here.
                 Some(host) => Ok(self.connect_at(host.clone(), self.options.port, database)),
-                None => Err(Error::unavailable(format!("no server runs in {}", self.path().display()), "start it with `pgpersist start`")),
+                None => Err(self.why_no_server().await?),
             },
         }
+    }
+
+    /// Why there is nothing to connect to, and what to do about it.
+    async fn why_no_server(&self) -> Result<Error> {
+        // What could not be started anyway is not told to be started.
+        if let Err(error @ Error::WrongMajor { .. }) = self.installation().await {
+            return Ok(error);
+        }
+        self.directory.state().await?.into_cluster(self.path())?;
+        Ok(match lock::look(self).await? {
+            held @ Held::ByServer(_) => lock::refusal(self, &held),
+            Held::Free | Held::ByLeftover(_) => {
+                Error::unavailable(format!("no server runs in {}", self.path().display()), "start it with `pgpersist start`")
+            }
+        })
     }
 
     pub(crate) fn connection_to(&self, pid_file: &PostmasterPid, database: &str) -> Result<ConnectionOptions> {

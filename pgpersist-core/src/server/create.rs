@@ -1,14 +1,14 @@
 //! Making a new cluster with `initdb`.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::server::installation::PostgresInstallation;
+use crate::server::lock::ServerLock;
 use crate::server::os_user::OsUser;
-use crate::server::spawn::{hold_lock, run_as};
+use crate::server::spawn::{clean_environment, hold_lock, run_as};
 
 /// How a new cluster is made.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct CreateOptions {
     /// The user that `initdb` runs as, where we are root.
     pub os_user: Option<OsUser>,
     /// A lock that `initdb` and all it starts hold as long as one of them lives.
-    pub lock: Option<Arc<OwnedFd>>,
+    pub lock: Option<Arc<ServerLock>>,
     /// The size of a WAL segment in MiB, where not the usual 16.
     pub wal_segment_mib: Option<u32>,
 }
@@ -41,6 +41,7 @@ impl CreateOptions {
 /// [`Error::Program`] with what `initdb` said.
 pub fn create(installation: &PostgresInstallation, directory: &Path, options: &CreateOptions) -> Result<()> {
     let mut command = Command::new(installation.program("initdb")?);
+    clean_environment(&mut command);
     hold_lock(&mut command, options.lock.as_ref());
     run_as(&mut command, options.os_user.as_ref());
     command.arg("-D").arg(directory).arg("--data-checksums").arg(format!("--username={}", options.superuser));
@@ -54,7 +55,6 @@ pub fn create(installation: &PostgresInstallation, directory: &Path, options: &C
     }
     let output = command
         .env("LC_ALL", "C.UTF-8")
-        .env_remove("PGDATA")
         .stdin(Stdio::null())
         .output()
         .map_err(|e| Error::file("run", installation.bin_directory().join("initdb"), e))?;

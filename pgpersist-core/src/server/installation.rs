@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::error::{Error, Result};
 use crate::pg::version::{NEWEST_MAJOR, OLDEST_MAJOR, ServerVersion};
+use crate::server::spawn::clean_environment;
 
 /// The folders where distributions put one folder for each major version, as (folder, what follows the version).
 const DISTRIBUTION_FOLDERS: [(&str, &str); 3] =
@@ -28,11 +29,10 @@ impl PostgresInstallation {
         if !postgres.is_file() {
             return Err(format!("{}: no `postgres` in it", bin_directory.display()));
         }
-        let output = Command::new(&postgres)
-            .arg("--version")
-            .env("LC_ALL", "C")
-            .output()
-            .map_err(|e| format!("{}: could not run it: {e}", postgres.display()))?;
+        let mut command = Command::new(&postgres);
+        clean_environment(&mut command);
+        let output =
+            command.arg("--version").env("LC_ALL", "C").output().map_err(|e| format!("{}: could not run it: {e}", postgres.display()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let version = text.parse().map_err(|e| format!("{}: {e}", postgres.display()))?;
         Ok(Self { bin_directory: bin_directory.to_owned(), version })

@@ -78,6 +78,12 @@ pub fn is_alive(pid: i32) -> bool {
     matches!(stat(pid), Some(stat) if !matches!(stat.state, 'Z' | 'X'))
 }
 
+/// When a process started, in ticks since the boot. Together with its number it names one process of this boot, whatever
+/// becomes of the clock.
+pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
+    Some(stat(pid)?.start_ticks)
+}
+
 /// When a process started, in seconds since 1970; `None` when there is none.
 pub fn started_at(pid: i32) -> Option<i64> {
     let ticks = stat(pid)?.start_ticks;
@@ -91,10 +97,15 @@ pub fn working_in(directory: &Path) -> Vec<i32> {
     let works_here = |pid: &i32| {
         is_alive(*pid)
             && fs::metadata(format!("/proc/{pid}/cwd")).is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
-            && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| matches!(name.trim(), "postgres" | "postmaster"))
+            && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| is_called_postgres(name.trim()))
     };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(works_here).collect()
+}
+
+/// Whether a process's name is a server's.
+pub(crate) fn is_called_postgres(name: &str) -> bool {
+    matches!(name, "postgres" | "postmaster")
 }
 
 fn is_server(pid: i32, directory: &Path, file_started_at: i64) -> bool {
@@ -105,8 +116,7 @@ fn is_server(pid: i32, directory: &Path, file_started_at: i64) -> bool {
         (Ok(theirs), Ok(ours)) => Some((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino())),
         _ => None,
     };
-    let called_postgres =
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres" || name.trim() == "postmaster");
+    let called_postgres = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| is_called_postgres(name.trim()));
     match same_directory {
         Some(same) => same && called_postgres,
         None => called_postgres && started_at(pid).is_some_and(|at| (at - file_started_at).abs() <= START_TIME_TOLERANCE_S),
@@ -168,10 +178,14 @@ pub struct ServerRecord {
     pub boot_id: String,
     /// When it was started, in seconds since 1970.
     pub spawned_at: i64,
+    /// When its boot began, in seconds since 1970, as the clock told then: a clock that is set later moves what
+    /// [`boot::boot_time`] tells.
+    #[serde(default)]
+    pub booted_at: Option<i64>,
 }
 
 /// How long after its spawn a server may write its `postmaster.pid`.
-const PID_FILE_DELAY: Duration = Duration::from_secs(300);
+const PID_FILE_DELAY: Duration = Duration::from_secs(10);
 
 impl ServerRecord {
     /// Reads the record; `None` where there is none or it is not ours to understand: then nothing is proven.
@@ -208,9 +222,9 @@ mod tests {
 
     #[test]
     fn a_record_matches_its_own_file_only() {
-        let record = ServerRecord { format: 1, pid: format!("{:>10}", 42), boot_id: "b".into(), spawned_at: 1_000 };
+        let record = ServerRecord { format: 1, pid: format!("{:>10}", 42), boot_id: "b".into(), spawned_at: 1_000, booted_at: None };
         let file = |pid, started_at| PostmasterPid::parse(format!("{pid}\n/data\n{started_at}\n").as_bytes()).unwrap();
         assert!(record.matches(&file(42, 1_001)));
-        assert!(!record.matches(&file(43, 1_001)) && !record.matches(&file(42, 900)));
+        assert!(!record.matches(&file(43, 1_001)) && !record.matches(&file(42, 900)) && !record.matches(&file(42, 1_011)));
     }
 }

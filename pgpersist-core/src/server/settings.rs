@@ -4,7 +4,10 @@
 //! beats every file (*Setting Parameters*, PostgreSQL 17).
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -13,6 +16,23 @@ use crate::pg::quote;
 
 /// The file that the user's `postgresql.conf` includes.
 pub const FILE_NAME: &str = "pgpersist.conf";
+
+/// The line that does so.
+const INCLUDE: &str = "include_if_exists = 'pgpersist.conf'";
+
+/// How `postgres` is told which directory is meant. `-D` alone says only where `postgresql.conf` lies: a line
+/// `data_directory = …` in it, as in Debian's, then names another one, unless the command line names it, too.
+pub(crate) fn directory_arguments(directory: &Path) -> [OsString; 4] {
+    let mut setting = OsString::from("data_directory=");
+    setting.push(directory);
+    ["-D".into(), directory.as_os_str().to_owned(), "-c".into(), setting]
+}
+
+/// The settings that would make the server another cluster's, and what to set instead.
+const NOT_A_SETTING: [(&str, &str); 2] = [
+    ("data_directory", "set `[cluster] data_directory`: pgpersist locks and watches that one"),
+    ("config_file", "the server reads the `postgresql.conf` of its data directory: put an `include` into that"),
+];
 
 /// What a cluster is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +76,10 @@ impl Settings {
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
                 return Err(Error::Config { place: key(), reason: "is no name of a setting".into(), remedy: None });
             }
+            if let Some((_, remedy)) = NOT_A_SETTING.iter().find(|(forbidden, _)| forbidden.eq_ignore_ascii_case(name)) {
+                let reason = "cannot be set here, since it would name another cluster".into();
+                return Err(Error::Config { place: key(), reason, remedy: Some((*remedy).to_owned()) });
+            }
             let value =
                 quote::setting(value).ok_or_else(|| Error::Config { place: key(), reason: "holds a line break".into(), remedy: None })?;
             text.push_str(&format!("{name} = {value}\n"));
@@ -75,9 +99,9 @@ impl Settings {
             durable::write(&path, text.as_bytes(), 0o600)?;
         }
         let main = directory.join("postgresql.conf");
-        let bytes = match fs::read(&main) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(no_configuration(&main)),
+        let (bytes, mode) = match read_with_mode(&main) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_configuration(&main)),
             Err(error) => return Err(Error::file("read", main, error)),
         };
         // The file may hold any encoding in its comments, so it is handled as bytes.
@@ -87,11 +111,28 @@ impl Settings {
             if !with_include.ends_with(b"\n") && !with_include.is_empty() {
                 with_include.push(b'\n');
             }
-            with_include
-                .extend_from_slice(format!("\ninclude_if_exists = '{FILE_NAME}'\t# settings from pgpersist's configuration\n").as_bytes());
-            durable::write(&main, &with_include, 0o600)?;
+            with_include.extend_from_slice(format!("\n{INCLUDE}\t# settings from pgpersist's configuration\n").as_bytes());
+            // Through a link to the file itself: who keeps it elsewhere goes on editing it there.
+            let file = main.canonicalize().map_err(|e| Error::file("resolve", &main, e))?;
+            durable::write(&file, &with_include, mode).map_err(|error| cannot_include(&file, error))?;
         }
         Ok(())
+    }
+}
+
+fn read_with_mode(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+    Ok((fs::read(path)?, fs::metadata(path)?.mode() & 0o777))
+}
+
+/// A `postgresql.conf` that cannot be replaced, as one that a container mounts by itself: its owner can add the line.
+fn cannot_include(file: &Path, error: Error) -> Error {
+    let Error::File { source, .. } = &error else { return error };
+    let what = || format!("{} needs the line `{INCLUDE}`, and cannot be replaced from here: {source}", file.display());
+    let remedy = "add that line to the file where it comes from: pgpersist's settings reach the server through it";
+    match source.kind() {
+        io::ErrorKind::ResourceBusy | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::CrossesDevices => Error::conflict(what(), remedy),
+        io::ErrorKind::PermissionDenied => Error::denied(what(), remedy),
+        _ => error,
     }
 }
 
@@ -126,6 +167,27 @@ mod tests {
         assert_eq!(fs::read_to_string(&main).unwrap(), once);
         assert!(once.starts_with("port = 5432\n") && once.contains("include_if_exists = 'pgpersist.conf'"));
         assert!(fs::read_to_string(directory.path().join(FILE_NAME)).unwrap().contains("log_line_prefix = 'it''s %m'"));
+    }
+
+    #[test]
+    fn writes_through_a_link_and_keeps_the_permissions() {
+        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (main, real) = (directory.path().join("postgresql.conf"), elsewhere.path().join("real.conf"));
+        durable::write(&real, b"port = 5432\n", 0o644).unwrap();
+        std::os::unix::fs::symlink(&real, &main).unwrap();
+        settings().install(directory.path()).unwrap();
+        assert_eq!(fs::read_link(&main).unwrap(), real);
+        assert!(fs::read_to_string(&real).unwrap().contains(INCLUDE));
+        assert_eq!(fs::metadata(&real).unwrap().mode() & 0o777, 0o644);
+    }
+
+    #[test]
+    fn refuses_what_would_name_another_cluster() {
+        for name in ["data_directory", "Config_File"] {
+            let settings = Settings { port: 1, others: BTreeMap::from([(name.to_owned(), "/b".to_owned())]) };
+            let error = settings.render().unwrap_err();
+            assert!(matches!(&error, Error::Config { place, remedy: Some(_), .. } if place.ends_with(name)), "{error}");
+        }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! checkpoint at the end.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -10,8 +9,9 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::pg::quote;
 use crate::server::installation::PostgresInstallation;
+use crate::server::lock::ServerLock;
 use crate::server::os_user::OsUser;
-use crate::server::spawn::{hold_lock, run_as};
+use crate::server::spawn::{clean_environment, hold_lock, run_as};
 
 /// How to run it in one directory.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub struct SingleUser {
     /// The user it runs as, where we are root.
     pub os_user: Option<OsUser>,
     /// A lock that it holds as long as it lives.
-    pub lock: Option<Arc<OwnedFd>>,
+    pub lock: Option<Arc<ServerLock>>,
 }
 
 impl SingleUser {
@@ -56,6 +56,7 @@ impl SingleUser {
     fn run(&self, statements: &str) -> Result<String> {
         let program = self.installation.program("postgres")?;
         let mut command = Command::new(&program);
+        clean_environment(&mut command);
         hold_lock(&mut command, self.lock.as_ref());
         run_as(&mut command, self.os_user.as_ref());
         let mut child = command

@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::durable;
 use crate::server::cluster::Cluster;
 use crate::server::installation::PostgresInstallation;
-use crate::server::spawn::run_as;
+use crate::server::settings::directory_arguments;
+use crate::server::spawn::{clean_environment, run_as};
 
 /// The longest path that a Unix socket's folder can have, with room for `/.s.PGSQL.65535`.
 const SOCKET_DIRECTORY_MAX: usize = 107 - 16;
@@ -48,10 +49,11 @@ fn usable(folder: &Path) -> bool {
 /// The configured socket folders, as the configuration file lists them.
 fn check_configuration(cluster: &Cluster, installation: &PostgresInstallation) -> Result<String> {
     let mut command = std::process::Command::new(installation.program("postgres")?);
+    clean_environment(&mut command);
     run_as(&mut command, cluster.options().os_user.as_ref());
     let output = command
-        .args(["-C", "unix_socket_directories", "-D"])
-        .arg(cluster.path())
+        .args(["-C", "unix_socket_directories"])
+        .args(directory_arguments(cluster.path()))
         .env("LC_ALL", "C")
         .output()
         .map_err(|e| Error::file("run", installation.bin_directory().join("postgres"), e))?;

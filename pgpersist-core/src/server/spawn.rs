@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -15,6 +14,7 @@ use rustix::io::FdFlags;
 
 use crate::error::{Error, Result};
 use crate::fs::durable::PreparedFile;
+use crate::server::lock::ServerLock;
 use crate::server::os_user::OsUser;
 
 /// A server about to be started.
@@ -27,7 +27,7 @@ pub(crate) struct ServerSpawn {
     /// Where its output goes.
     pub(crate) log: File,
     /// The server's lock, which it and its backends inherit and hold as long as one of them lives.
-    pub(crate) lock: OwnedFd,
+    pub(crate) lock: ServerLock,
     /// The record of the process, with ten characters at an offset that wait for its id.
     pub(crate) record: PreparedFile,
     /// Where the id goes in the record.
@@ -43,24 +43,53 @@ impl ServerSpawn {
         let log_for_errors = log.try_clone().map_err(|e| Error::file("duplicate the descriptor of the log of", &program, e))?;
         let mut command = Command::new(&program);
         command.args(arguments).stdin(Stdio::null()).stdout(log).stderr(log_for_errors);
-        for (name, _) in std::env::vars_os() {
-            // The server takes its settings from its files and arguments; PG* of our caller are about clients.
-            if name.to_string_lossy().starts_with("PG") {
-                command.env_remove(name);
-            }
-        }
+        clean_environment(&mut command);
         let identity = user.as_ref().map(Identity::of);
         // SAFETY: the closure runs in the child between fork and exec. It makes only system calls on descriptors and
         // C strings made before the fork, and neither allocates nor takes a lock.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::setsid()?;
-                rustix::io::fcntl_setfd(lock.as_fd(), FdFlags::empty())?;
+                keep_on_exec(&lock)?;
                 record.publish_patched(&right_aligned(rustix::process::getpid().as_raw_nonzero().get()), pid_offset)?;
                 identity.as_ref().map_or(Ok(()), Identity::take)
             });
         }
         command.spawn().map_err(|e| Error::file("run", program, e))
+    }
+}
+
+/// What PostgreSQL's own programs, and whatever they start, may know of our environment: where programs, libraries and
+/// files are, and how people write here. The server takes its settings from its files and arguments; our caller's passwords,
+/// keys and configuration are nobody's business there, least of all that of a program in `COPY … TO PROGRAM`.
+const INHERITED: [&str; 17] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TZDIR",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "KRB5_CONFIG",
+    "KRB5_KTNAME",
+    "OPENSSL_CONF",
+    "PG_OOM_ADJUST_FILE",
+    "PG_OOM_ADJUST_VALUE",
+];
+
+/// Leaves a program only what it needs of our environment. Variables that are set afterwards stay.
+pub(crate) fn clean_environment(command: &mut Command) {
+    command.env_clear();
+    for (name, value) in std::env::vars_os() {
+        let is_locale = name.as_encoded_bytes().starts_with(b"LC_");
+        if is_locale || INHERITED.iter().any(|inherited| name == *inherited) {
+            command.env(name, value);
+        }
     }
 }
 
@@ -75,12 +104,19 @@ pub(crate) fn run_as(command: &mut Command, user: Option<&OsUser>) {
 
 /// Makes a program, and whatever it starts, hold a lock until the last of them has ended: killing us alone then does not
 /// free it while they still write.
-pub(crate) fn hold_lock(command: &mut Command, lock: Option<&Arc<OwnedFd>>) {
+pub(crate) fn hold_lock(command: &mut Command, lock: Option<&Arc<ServerLock>>) {
     let Some(lock) = lock.map(Arc::clone) else { return };
-    // SAFETY: the closure makes one system call on a descriptor that was opened before the fork.
+    // SAFETY: the closure makes only system calls on descriptors that were opened before the fork.
     unsafe {
-        command.pre_exec(move || Ok(rustix::io::fcntl_setfd(lock.as_fd(), FdFlags::empty())?));
+        command.pre_exec(move || keep_on_exec(&lock));
     }
+}
+
+fn keep_on_exec(lock: &ServerLock) -> std::io::Result<()> {
+    for descriptor in lock.descriptors() {
+        rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
+    }
+    Ok(())
 }
 
 /// The ids of a user, in the form that the system calls want.

@@ -2,30 +2,30 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, SystemClock};
+use crate::data_directory::Claim;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::boot;
 use crate::fs::durable::{self, PreparedFile};
-use crate::fs::lock_file::LockFile;
 use crate::pg::postmaster_pid::PostmasterPid;
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::installation::PostgresInstallation;
+use crate::server::lock::{self, ServerLock};
 use crate::server::process::{self, Presence, ServerRecord};
+use crate::server::settings::directory_arguments;
 use crate::server::socket::Sockets;
 use crate::server::spawn::ServerSpawn;
 use crate::server::stale;
+use crate::server::stop::ORPHANS_GRACE;
 use crate::workers;
 
 /// How long the wait between two looks at a starting server is. A look reads one small file.
 const POLL: Duration = Duration::from_millis(5);
-/// How long backends of a killed postmaster get to notice and end.
-const ORPHANS_GRACE: Duration = Duration::from_secs(10);
 
 /// How to start.
 #[derive(Debug, Clone)]
@@ -68,12 +68,23 @@ pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartRep
     if let Some(pid_file) = cluster.presence().await?.running() {
         return already_running(cluster, pid_file, options, began).await;
     }
-    let _claim = cluster.directory().claim().await?;
+    let claim = cluster.directory().claim().await?;
     // Between the first look and the claim another pgpersist may have started it.
     if let Some(pid_file) = cluster.presence().await?.running() {
         return already_running(cluster, pid_file, options, began).await;
     }
-    let lock = server_lock(cluster, options.timeout.min(ORPHANS_GRACE)).await?;
+    start_claimed(cluster, &claim, &installation, options, began).await
+}
+
+/// The same under a claim that the caller holds, when no server runs.
+pub(crate) async fn start_claimed(
+    cluster: &Cluster,
+    _claim: &Claim,
+    installation: &PostgresInstallation,
+    options: &StartOptions,
+    began: Instant,
+) -> Result<StartReport> {
+    let lock = ServerLock::take(cluster, options.timeout.min(ORPHANS_GRACE)).await?;
     if let Presence::Stale(pid_file) = cluster.presence().await? {
         stale::remove_pid_file(cluster, &pid_file, options.timeout, options.trust_stale_pid).await?;
     }
@@ -83,19 +94,21 @@ pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartRep
     };
     // A postmaster that nobody waits for stays a zombie when it is killed, and its number then blocks the next start. The
     // thread ends with it, or with us.
+    let pid = child.id();
     let reaper = std::thread::Builder::new().name("postmaster".to_owned()).spawn(move || {
         let mut child = child;
         child.wait()
     });
     let reaper = reaper.map_err(|e| Error::file("watch the server of", cluster.path(), e))?;
-    wait_until_ready(cluster, Some(&reaper), log_offset, options.timeout, began).await?;
+    // What went before, such as watching a directory for signs of life, is no time that the server had.
+    wait_until_ready(cluster, Some(&Started { pid, reaper }), log_offset, options.timeout, Instant::now()).await?;
     let status = cluster.status().await?;
     Ok(StartReport { status, changed: true, duration_s: began.elapsed().as_secs_f64() })
 }
 
 async fn already_running(cluster: &Cluster, pid_file: &PostmasterPid, options: &StartOptions, began: Instant) -> Result<StartReport> {
-    let lock = cluster.directory().own_folder().server_lock();
-    let ours = workers::run(move || Ok(lock.exists() && !crate::fs::lock_file::is_free(&lock)?)).await?;
+    let directory = cluster.directory().clone();
+    let ours = workers::run(move || lock::is_held(directory.as_ref())).await?;
     if !ours {
         return Err(Error::conflict(
             format!("a server that pgpersist did not start runs in {} (process {})", cluster.path().display(), pid_file.pid),
@@ -106,29 +119,7 @@ async fn already_running(cluster: &Cluster, pid_file: &PostmasterPid, options: &
     Ok(StartReport { status: cluster.status().await?, changed: false, duration_s: began.elapsed().as_secs_f64() })
 }
 
-/// The server's lock, free and now ours. The backends of a killed postmaster hold it until they have noticed its death.
-pub(crate) async fn server_lock(cluster: &Cluster, grace: Duration) -> Result<OwnedFd> {
-    let deadline = Instant::now() + grace;
-    loop {
-        let path = cluster.directory().own_folder().server_lock();
-        if let Some(lock) = workers::run(move || LockFile::try_lock(&path, 0o600)).await? {
-            // A copy of the descriptor holds the same lock as long as it is open.
-            return lock.as_fd().try_clone_to_owned().map_err(|e| Error::file("keep the lock", lock.path(), e));
-        }
-        if Instant::now() > deadline {
-            return Err(Error::conflict(
-                format!(
-                    "processes of another server of {} still run and hold its lock, perhaps in another container on this machine",
-                    cluster.path().display()
-                ),
-                "stop that server or its container first; the lock is free once its last process has ended",
-            ));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) -> Result<(Child, u64)> {
+fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: ServerLock) -> Result<(Child, u64)> {
     let directory = cluster.path();
     cluster.settings().install(directory)?;
     let own = cluster.directory().own_folder();
@@ -145,7 +136,13 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) 
     log.rotate()?;
     let log_file = log.open()?;
     let offset = log.size();
-    let record = ServerRecord { format: 1, pid: " ".repeat(10), boot_id: boot::boot_id()?, spawned_at: SystemClock.now().unix_timestamp() };
+    let record = ServerRecord {
+        format: 1,
+        pid: " ".repeat(10),
+        boot_id: boot::boot_id()?,
+        spawned_at: SystemClock.now().unix_timestamp(),
+        booted_at: Some(boot::boot_time()?),
+    };
     let text = serde_json::to_string(&record).map_err(|e| Error::Bug(format!("could not write a server record: {e}")))?;
     let pid_offset = text.find(&record.pid).ok_or_else(|| Error::Bug("a server record has no place for the process id".into()))? as u64;
     let record = PreparedFile::create(&own.server_record(), text.as_bytes(), 0o600)?;
@@ -165,7 +162,7 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: OwnedFd) 
 
 /// What the server is told on its command line.
 pub(crate) fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> Vec<OsString> {
-    let mut arguments = vec![OsString::from("-D"), cluster.path().as_os_str().to_owned()];
+    let mut arguments = Vec::from(directory_arguments(cluster.path()));
     let mut set = |name: &str, value: &str| {
         arguments.push(OsString::from("-c"));
         arguments.push(OsString::from(format!("{name}={value}")));
@@ -185,22 +182,25 @@ pub(crate) fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> V
     arguments
 }
 
-/// Waits until `postmaster.pid` says ready, or the process has ended.
-async fn wait_until_ready(
-    cluster: &Cluster,
-    reaper: Option<&JoinHandle<io::Result<ExitStatus>>>,
-    log_offset: u64,
-    timeout: Duration,
-    began: Instant,
-) -> Result<()> {
+/// The server that we started, and the thread that ends with it.
+struct Started {
+    pid: u32,
+    reaper: JoinHandle<io::Result<ExitStatus>>,
+}
+
+/// Waits until the directory's `postmaster.pid` says ready, and it is that of the server we started, if we started one; or
+/// until the process has ended.
+async fn wait_until_ready(cluster: &Cluster, started: Option<&Started>, log_offset: u64, timeout: Duration, began: Instant) -> Result<()> {
     let deadline = began + timeout;
     loop {
         let presence = cluster.presence().await?;
-        if presence.running().is_some_and(|pid_file| matches!(pid_file.status.as_deref(), Some("ready" | "standby"))) {
+        let is_it = |pid: i32| started.is_none_or(|started| u32::try_from(pid) == Ok(started.pid));
+        let ready = |pid_file: &PostmasterPid| is_it(pid_file.pid) && matches!(pid_file.status.as_deref(), Some("ready" | "standby"));
+        if presence.running().is_some_and(ready) {
             return Ok(());
         }
-        let ended = match reaper {
-            Some(reaper) => reaper.is_finished(),
+        let ended = match started {
+            Some(started) => started.reaper.is_finished(),
             None => presence.running().is_none_or(|pid_file| !process::is_alive(pid_file.pid)),
         };
         if ended {

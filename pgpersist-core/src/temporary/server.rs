@@ -16,7 +16,7 @@ use crate::pg::postmaster_pid::{POSTMASTER_PID, PostmasterPid};
 use crate::server::cluster::Cluster;
 use crate::server::installation::PostgresInstallation;
 use crate::server::settings::FILE_NAME;
-use crate::server::spawn::run_as;
+use crate::server::spawn::{clean_environment, run_as};
 use crate::server::start;
 
 /// The time between two looks at a starting server: a look reads a file of eight lines.
@@ -39,9 +39,7 @@ pub(crate) fn start_ephemeral(cluster: &Cluster, installation: &PostgresInstalla
     let mut command = Command::new(&program);
     command.args(start::arguments(cluster, cluster.options().socket_directory.as_deref()));
     command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
-        command.env_remove(name);
-    }
+    clean_environment(&mut command);
     run_as(&mut command, cluster.options().os_user.as_ref());
     let mut child = command.spawn().map_err(|e| Error::file("run", &program, e))?;
     let pid_file = data.join(POSTMASTER_PID);

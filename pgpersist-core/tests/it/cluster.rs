@@ -171,7 +171,24 @@ async fn a_pid_file_of_somebody_else_is_not_removed() {
     let error = start(&life.cluster, &options).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsafe);
     assert!(error.to_string().contains("999999") && pid_file.exists(), "{error}");
-    start(&life.cluster, &StartOptions { trust_stale_pid: true, ..StartOptions::default() }).await.unwrap();
+    // Signs of life beat whoever says that there is none: somebody writes WAL here.
+    let trusted = StartOptions { timeout: Duration::from_secs(20), trust_stale_pid: true };
+    let (ended, ends) = std::sync::mpsc::channel::<()>();
+    let segment = life.cluster.path().join("pg_wal/somebody");
+    let writer = std::thread::spawn(move || {
+        while ends.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            std::io::Write::write_all(&mut std::fs::OpenOptions::new().create(true).append(true).open(&segment).unwrap(), b"wal").unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::fs::remove_file(&segment).unwrap();
+    });
+    let error = start(&life.cluster, &trusted).await.unwrap_err();
+    drop(ended);
+    writer.join().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unsafe);
+    assert!(error.to_string().contains("changed while it was watched") && pid_file.exists(), "{error}");
+    assert!(!error.remedy().unwrap().contains("--yes"));
+    start(&life.cluster, &trusted).await.unwrap();
 }
 
 #[tokio::test]

@@ -45,6 +45,30 @@ fn a_directory_that_is_of_another_major_or_damaged_is_left_alone() {
 }
 
 #[test]
+fn what_needs_a_server_says_why_there_can_be_none() {
+    let cluster = TestCluster::planned("");
+    let dump = |code, told: &[&str]| {
+        let run = cluster.run(&["dump", "-d", "postgres"]);
+        run.refused(code, told);
+        assert!(!run.stderr.contains("start it with"), "{run:?}");
+    };
+    dump(4, &["there is no data directory at", "  remedy: make one with `pgpersist init`"]);
+    cluster.scratch.folder("volume/data");
+    dump(4, &["is empty", "  remedy: "]);
+    cluster.scratch.write("volume/data/thesis.tex", "of somebody else");
+    dump(5, &["holds files that are no PostgreSQL cluster: thesis.tex", "  remedy: "]);
+    fs::remove_file(cluster.data().join("thesis.tex")).unwrap();
+    cluster.init();
+    let major = fs::read(cluster.data().join("PG_VERSION")).unwrap();
+    cluster.scratch.write("volume/data/PG_VERSION", "13\n");
+    dump(5, &["was made by PostgreSQL 13", "  remedy: "]);
+    cluster.scratch.write("volume/data/PG_VERSION", "garbage\n");
+    dump(7, &["is damaged", "  remedy: "]);
+    cluster.scratch.write_bytes("volume/data/PG_VERSION", &major);
+    cluster.run(&["dump", "-d", "postgres"]).refused(6, &["no server runs in", "  remedy: start it with `pgpersist start`"]);
+}
+
+#[test]
 fn a_directory_without_its_control_file_is_damaged() {
     let cluster = TestCluster::stopped("");
     let control = cluster.data().join("global/pg_control");

@@ -154,6 +154,13 @@ fn a_server_in_another_pid_and_ipc_namespace_is_seen() {
     let before = files();
     cluster.run(&["start", "--timeout", "1"]).refused(5, &["still run and hold its lock"]);
     assert!(before == files());
+    // What cannot reach it says who it is, and neither that all is quiet nor that it should be started.
+    for words in [&["stop", "--timeout", "1"][..], &["restart", "--timeout", "1"], &["dump", "-d", "postgres"]] {
+        let run = cluster.run(words);
+        run.refused(5, &["still run and hold its lock", "the server that was started last is process ", "  remedy: stop that server"]);
+        assert!(!run.stderr.contains("pgpersist start"), "{run:?}");
+        assert!(before == files());
+    }
     drop(container);
     cluster.run(&["start"]).done();
     assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
