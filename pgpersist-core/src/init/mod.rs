@@ -4,3 +4,5 @@ pub mod known;
 pub mod plan;
 pub mod ready;
 pub mod restore;
+
+mod vacancy;

@@ -17,6 +17,7 @@ use crate::fs::boot;
 use crate::init::known;
 use crate::init::plan::{InitPlan, InitWishes, Knowledge};
 use crate::init::restore::restore;
+use crate::init::vacancy;
 use crate::logical::shelf::Shelf;
 use crate::migrate::debian::{ETC_ROOT, carry_configuration};
 use crate::progress::{Event, ProgressSink};
@@ -73,7 +74,11 @@ pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) 
     let placement = cluster.directory().placement().await?;
     let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge(cluster, shelf).await?, wishes)?;
     match &plan {
-        InitPlan::Adopt { .. } => drop(cluster.installation().await?),
+        InitPlan::Adopt { .. } => {
+            vacancy::refuse_foreign_server(cluster).await?;
+            vacancy::prove_server_gone(cluster, Duration::ZERO).await?;
+            cluster.installation().await?;
+        }
         InitPlan::Create | InitPlan::Restore { .. } => {
             let search = cluster.search().clone();
             workers::run(move || search.for_new_cluster()).await?;
@@ -86,7 +91,8 @@ pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) 
 /// the store is asked what it knows of the cluster before anything is created, and told which cluster it serves.
 ///
 /// # Errors
-/// As [`InitPlan::decide`]; `Conflict` when another pgpersist works on the directory; `Unavailable` when the disk is full.
+/// As [`InitPlan::decide`]; `Conflict` when another pgpersist works on the directory, or a server runs in it that pgpersist did
+/// not start; `Unsafe` when nothing proves a left `postmaster.pid` stale; `Unavailable` when the disk is full.
 pub async fn make_ready(
     cluster: &Cluster,
     shelf: Option<&Shelf>,
@@ -104,6 +110,7 @@ pub async fn make_ready(
         let knowledge = knowledge(cluster, shelf).await?;
         InitPlan::decide(cluster.path(), &first, &placement, &knowledge, options.wishes)?;
     }
+    vacancy::refuse_foreign_server(cluster).await?;
     let claim = cluster.directory().claim().await?;
     let work = Work::begin(cluster).await?;
     let state = cluster.directory().prepare(&claim).await?;
@@ -144,10 +151,13 @@ impl Work {
                 stop(&private, ORPHANS).await?;
             }
         }
-        if cluster.presence().await.is_ok_and(|presence| presence.running().is_some()) {
+        if vacancy::refuse_foreign_server(cluster).await? {
             return Ok(Self { lock: None });
         }
-        Ok(Self { lock: Some(Arc::new(server_lock(cluster, ORPHANS).await?)) })
+        let lock = server_lock(cluster, ORPHANS).await?;
+        // Nothing is in the way of a directory that is still to be made.
+        vacancy::clear_of_killed_server(cluster).await?;
+        Ok(Self { lock: Some(Arc::new(lock)) })
     }
 }
 
@@ -217,6 +227,13 @@ async fn adopt(
     let files = state.into_cluster(cluster.path())?;
     let installation = cluster.installation().await?;
     let (settings, path) = (cluster.settings(), cluster.path().to_owned());
+    let single_user = single_user(cluster, &installation, cluster.path(), work);
+    let known = knowledge.card.as_ref().map(|card| card.databases.clone()).unwrap_or_default();
+    let unknown: Vec<String> = options.databases.iter().filter(|name| !known.contains(name)).cloned().collect();
+    // Without a server of ours, which holds the lock itself, a database is created in single-user mode.
+    if !unknown.is_empty() && work.lock.is_some() {
+        single_user.refuse_recovery()?;
+    }
     let warnings = workers::run(move || {
         // Debian keeps the configuration outside the data directory, where the pod's end would take it.
         let carried = if path.join("postgresql.conf").exists() { None } else { carry_configuration(Path::new(ETC_ROOT), &path)? };
@@ -227,15 +244,12 @@ async fn adopt(
     for warning in warnings {
         progress.event(Event::Warning(warning));
     }
-    let known = knowledge.card.as_ref().map(|card| card.databases.clone()).unwrap_or_default();
-    let unknown: Vec<String> = options.databases.iter().filter(|name| !known.contains(name)).cloned().collect();
     let created = if unknown.is_empty() {
         Vec::new()
-    } else if cluster.presence().await?.running().is_some() {
+    } else if work.lock.is_none() {
         create_by_session(cluster, &unknown).await?
     } else {
         progress.event(Event::Step(format!("looking for the databases {}", unknown.join(", "))));
-        let single_user = single_user(cluster, &installation, cluster.path(), work);
         workers::run(move || single_user.create_missing(&unknown)).await?
     };
     Ok(report("adopted", cluster, &files, &installation, created))

@@ -8,5 +8,6 @@ mod clusters;
 mod configuration;
 mod databases;
 mod dumps;
+mod occupied;
 mod places;
 mod servers;
