@@ -139,6 +139,22 @@ impl Copier {
         unchanged && settled && there && self.times_are_ours
     }
 
+    /// The first file that is not what it was when it was copied: changed, new, or gone. `None` when the copy is complete.
+    pub(crate) fn first_difference(tree: &SourceTree, journal: &Journal) -> Option<PathBuf> {
+        let as_copied = |file: &&SourceFile| {
+            let (mtime, ctime) = times(&file.metadata);
+            let now = (file.metadata.len(), mtime, ctime, file.metadata.ino());
+            journal.get(&file.relative).is_some_and(|copied| (copied.size, copied.mtime, copied.ctime, copied.inode) == now)
+        };
+        match tree.files.iter().find(|file| !as_copied(file)) {
+            Some(file) => Some(file.relative.clone()),
+            None => {
+                let there: HashSet<&Path> = tree.files.iter().map(|file| file.relative.as_path()).collect();
+                journal.not_in(&there)
+            }
+        }
+    }
+
     /// Sets mode and owner of the copy's own folder.
     ///
     /// # Errors

@@ -120,7 +120,10 @@ pub(crate) async fn stop(source: &Cluster, method: &StopMethod, etc_root: &Path,
 
 /// Makes sure that nothing runs in the source: no postmaster, none of its orphans, none in another container that we can
 /// know of.
-pub(crate) async fn ensure_quiet(source: &Cluster, trust_stale_pid: bool, timeout: Duration) -> Result<()> {
+///
+/// # Errors
+/// `Conflict` when a server runs; as [`prove_gone`].
+pub(crate) async fn ensure_quiet(source: &Cluster, timeout: Duration) -> Result<()> {
     let deadline = Instant::now() + ORPHANS_GRACE;
     loop {
         let presence = source.presence().await?;
@@ -133,10 +136,7 @@ pub(crate) async fn ensure_quiet(source: &Cluster, trust_stale_pid: bool, timeou
         let (path, lock): (PathBuf, PathBuf) = (source.path().to_owned(), source.directory().own_folder().server_lock());
         let (orphans, free) = workers::run(move || Ok((process::working_in(&path), lock_file::is_free(&lock)?))).await?;
         if orphans.is_empty() && free {
-            if let Presence::Stale(pid_file) = presence {
-                stale::prove(source, &pid_file, timeout, trust_stale_pid).await?;
-            }
-            return Ok(());
+            return prove_gone(source, timeout).await;
         }
         if Instant::now() >= deadline {
             return Err(Error::Deadline {
@@ -147,6 +147,23 @@ pub(crate) async fn ensure_quiet(source: &Cluster, trust_stale_pid: bool, timeou
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Proves that a left `postmaster.pid` is a leftover and not that of a server in another container, or refuses with the
+/// evidence after it watched the source for so long. Consent to a migration is no proof: it is given before anybody knows.
+///
+/// # Errors
+/// `Unsafe` when nothing proves it.
+pub(crate) async fn prove_gone(source: &Cluster, watch: Duration) -> Result<()> {
+    let Presence::Stale(pid_file) = source.presence().await? else { return Ok(()) };
+    let file = source.path().join("postmaster.pid");
+    stale::prove(source, &pid_file, watch, false).await.map_err(|error| match error {
+        Error::Unsafe { what, remedy: Some(remedy) } if remedy.contains("--yes") => Error::refused(
+            what,
+            format!("if you are sure that no other machine or container uses this directory, remove {} and repeat", file.display()),
+        ),
+        other => other,
+    })
 }
 
 #[cfg(test)]

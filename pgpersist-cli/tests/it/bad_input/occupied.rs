@@ -212,3 +212,24 @@ fn init_finds_the_databases_that_every_cluster_has() {
     let made = cluster.run(&["init", "--allow-ephemeral", "--json"]).done();
     assert_eq!(made.json()["databases_created"], serde_json::json!(["orders"]));
 }
+
+#[test]
+fn migrate_leaves_the_server_of_another_container_alone() {
+    let cluster = TestCluster::stopped("");
+    let Some(server) = Server::start(&cluster.data(), Where::Apart) else { return };
+    cluster.sql("postgres", "CREATE TABLE alive (a int)");
+    let to = cluster.scratch.folder("new").join("data");
+    let migrate = ["migrate", "--from", "{dir}/volume/data", "--to", "{dir}/new/data", "--yes"];
+    let before = configuration(&cluster.data());
+    let rows = under_load(&cluster, || {
+        run_apart(&cluster, &migrate).refused(5, UNSEEN);
+        run_apart(&cluster, &[&migrate[..], &["--dry-run"]].concat()).refused(5, &UNSEEN[..1]);
+    });
+    // One that is idle may give no sign in so short a time, and is no more proven to be gone.
+    let idle = run_apart(&cluster, &[&migrate[..], &["--timeout", "1"]].concat());
+    idle.refused(5, &["nothing proves that its server is gone"]);
+    assert!(before == configuration(&cluster.data()) && !to.exists());
+    assert_eq!(cluster.sql("postgres", "SELECT count(*) FROM alive"), rows.to_string());
+    drop(server);
+    cluster.run(&migrate).done();
+}
