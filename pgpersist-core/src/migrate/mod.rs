@@ -27,6 +27,8 @@ pub mod debian;
 pub mod plan;
 pub mod run;
 
+mod access_rules;
+mod command_line;
 mod copy;
 mod facts;
 mod folder;

@@ -243,6 +243,9 @@ impl Migration<'_> {
         self.step("copying the last changes, and comparing");
         copy = copy.run(|copy| copy.last_pass()).await?;
         source_server::ensure_quiet(self.source, self.options.stop_timeout).await?;
+        if let Some(socket) = self.facts.command_line.about_socket() {
+            self.step(socket);
+        }
         let carried = self.configure(plan).await?;
         if let Some(port) = carried.port.filter(|port| *port != self.target.options().port) {
             self.warn(format!(
@@ -274,6 +277,9 @@ impl Migration<'_> {
     async fn configure(&self, plan: &MigrationPlan) -> Result<Carried> {
         let Some(main) = self.facts.configuration.clone() else { return Err(Error::Bug("a plan without configuration".into())) };
         let (from, to, folder) = (plan.from.clone(), plan.to.clone(), self.folder());
+        // What pgpersist is configured to set counts for its servers, whatever the source was started with.
+        let mut command_line = self.facts.command_line.settings.clone();
+        command_line.retain(|(name, _)| !self.target.settings().others.contains_key(name));
         let (settings, search, major) = (self.target.settings(), self.target.search().clone(), plan.major);
         let os_user = self.target.options().os_user.clone();
         let card = IdentityCard {
@@ -285,7 +291,7 @@ impl Migration<'_> {
         };
         let own = self.target.directory().own_folder().clone();
         workers::run(move || {
-            let carried = configuration::carry(&main, &from, &folder.data())?;
+            let carried = configuration::gather(&main, &from, &command_line)?.write(&folder.data())?;
             settings.install(&folder.data())?;
             validate(&search.for_cluster(&to, major)?, &folder.data(), os_user.as_ref())?;
             card.write(&own)?;
