@@ -72,9 +72,9 @@ impl Copier {
                 })
                 .count();
             let (batch, after) = rest.split_at(length);
-            let copied = in_parallel(batch, self.workers, |file| self.file(file))?;
-            durable::sync_tree(&self.target)?;
-            journal.append(copied.into_iter().flatten().collect())?;
+            let copied: Vec<_> = in_parallel(batch, self.workers, |file| self.file(file))?.into_iter().flatten().collect();
+            durable::sync_files(&self.target, copied.iter().map(|(path, _)| path.as_path()))?;
+            journal.append(copied)?;
             done += batch.iter().map(|file| file.metadata.len()).sum::<u64>();
             self.progress.event(Event::Bytes { done, total: Some(total) });
             rest = after;
