@@ -5,4 +5,5 @@ pub mod plan;
 pub mod ready;
 pub mod restore;
 
+mod outside;
 mod vacancy;

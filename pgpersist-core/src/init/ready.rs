@@ -10,14 +10,17 @@ use serde::Serialize;
 use crate::clock::{Clock, SystemClock};
 use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::local::LocalDataDirectory;
+use crate::data_directory::placement::{self, Placement};
+use crate::data_directory::staging;
 use crate::data_directory::state::{ClusterFiles, State};
-use crate::data_directory::{placement, staging};
 use crate::error::{Error, Result};
 use crate::fs::boot;
-use crate::init::known;
+use crate::init::known::{self, KnownPlace};
+use crate::init::outside;
 use crate::init::plan::{InitPlan, InitWishes, Knowledge};
 use crate::init::restore::restore;
 use crate::init::vacancy;
+use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::Shelf;
 use crate::migrate::debian::{ETC_ROOT, carry_configuration};
 use crate::progress::{Event, ProgressSink};
@@ -73,6 +76,7 @@ pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) 
     let state = cluster.directory().state().await?;
     let placement = cluster.directory().placement().await?;
     let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge(cluster, shelf).await?, wishes)?;
+    refuse_ephemeral_parts(cluster, wishes).await?;
     match &plan {
         InitPlan::Adopt { .. } => {
             vacancy::refuse_foreign_server(cluster).await?;
@@ -109,11 +113,18 @@ pub async fn make_ready(
     if !matches!(first, State::HalfMade { .. }) {
         let knowledge = knowledge(cluster, shelf).await?;
         InitPlan::decide(cluster.path(), &first, &placement, &knowledge, options.wishes)?;
+        refuse_ephemeral_parts(cluster, options.wishes).await?;
+        if let Some(shelf) = shelf.filter(|_| is_news(&first, &placement, &knowledge)) {
+            known::prove_writable(shelf).await?;
+        }
     }
     vacancy::refuse_foreign_server(cluster).await?;
     let claim = cluster.directory().claim().await?;
     let work = Work::begin(cluster).await?;
     let state = cluster.directory().prepare(&claim).await?;
+    let own = cluster.directory().own_folder().clone();
+    // A place that takes no writes, or gives back other bytes, is known before it holds anything.
+    workers::run(move || placement::probe(own.path())).await?;
     let knowledge = knowledge(cluster, shelf).await?;
     let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge, options.wishes)?;
     let report = match plan {
@@ -126,11 +137,28 @@ pub async fn make_ready(
     if let Some(shelf) = shelf {
         let installation = cluster.installation().await?;
         let takes_over = options.wishes.new || report.action == "restored";
-        known::tell(shelf, files.control.system_identifier, installation.version(), takes_over, &SystemClock).await?;
+        let card = ClusterCard::new(shelf.cluster(), files.control.system_identifier, installation.version(), SystemClock.now());
+        known::tell(shelf, &card, takes_over, &KnownPlace::from(&placement)).await?;
     }
     let own = cluster.directory().own_folder().clone();
-    workers::run(move || placement::sentinel(own.path(), &boot::boot_id()?, SystemClock.now())).await?;
+    let reading = workers::run(move || placement::sentinel(own.path(), &boot::boot_id()?, SystemClock.now())).await?;
+    let evidence = placement.evidence.into_iter().chain(reading.evidence());
+    progress.event(Event::Step(format!("the place: {}", evidence.collect::<Vec<_>>().join("; "))));
     Ok(report)
+}
+
+/// Whether the store is to be told something that it does not know.
+fn is_news(state: &State, placement: &Placement, knowledge: &Knowledge) -> bool {
+    let knows_place = knowledge.lived_on.as_ref().is_some_and(|known| known.mount_point == placement.mount_point);
+    match state {
+        State::Cluster(files) => !knows_place || knowledge.store_identifier != Some(files.control.system_identifier),
+        _ => true,
+    }
+}
+
+async fn refuse_ephemeral_parts(cluster: &Cluster, wishes: InitWishes) -> Result<()> {
+    let path = cluster.path().to_owned();
+    if wishes.allow_ephemeral { Ok(()) } else { workers::run(move || outside::refuse_ephemeral(&path)).await }
 }
 
 /// How long the helpers of a killed run get to end before we say that they are in the way.

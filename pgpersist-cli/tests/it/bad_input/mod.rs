@@ -11,3 +11,4 @@ mod dumps;
 mod occupied;
 mod places;
 mod servers;
+mod stores;
