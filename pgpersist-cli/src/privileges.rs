@@ -18,8 +18,11 @@ use rustix::process::Gid;
 
 use crate::context::Context;
 use pgpersist_core::config::environment;
+use pgpersist_core::config::load::Config;
 use pgpersist_core::config::value;
+use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::data_directory::placement::{self, Verdict};
+use pgpersist_core::data_directory::state::State;
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::server::continue_as;
 use pgpersist_core::server::os_user::OsUser;
@@ -37,6 +40,26 @@ pub(crate) enum Place {
     Log,
 }
 
+impl Place {
+    /// Where it is; `None` where it is not configured, or no folder.
+    fn path(self, config: &Config) -> Result<Option<&Path>> {
+        Ok(match self {
+            Self::Data | Self::DataAnywhere => Some(config.data_directory()?),
+            Self::Store => config.stores.first().and_then(|store| store.url.folder()),
+            Self::Log => config.log_directory.as_deref(),
+        })
+    }
+
+    fn prepare(self, config: &Config, user: &OsUser) -> Result<()> {
+        match (self, self.path(config)?) {
+            (Self::Data, Some(path)) if placement::of(path)?.verdict == Verdict::Ephemeral => Ok(()),
+            (Self::Data | Self::DataAnywhere, Some(path)) => own_data_directory(path, user),
+            (_, Some(path)) => prepare(path, user),
+            (_, None) => Ok(()),
+        }
+    }
+}
+
 /// What a command does when it is started as root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AsRoot {
@@ -44,8 +67,8 @@ pub(crate) enum AsRoot {
     Stay,
     /// It becomes the cluster's user, after these places were prepared.
     Continue(&'static [Place]),
-    /// The same, but where nothing stands in the data directory yet, the places are prepared only if a dry run of the command
-    /// succeeds: what is refused leaves no empty directory behind.
+    /// The same, but where one of the places is still to be made, they are prepared only if a dry run of the command succeeds
+    /// and no consent is missing: what is refused leaves no empty directory behind.
     ContinueOnPlan(&'static [Place]),
 }
 
@@ -71,17 +94,21 @@ pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString])
     if user.uid == 0 {
         return Err(wrong("PostgreSQL does not run as root", "name another user, such as `postgres`"));
     }
-    if on_plan && !context.common.dry_run && is_to_be_made(config.data_directory()?) && !plan_holds(arguments)? {
-        places = &[];
-    }
     if !context.common.dry_run {
-        for place in places {
-            match place {
-                Place::Data if placement::of(config.data_directory()?)?.verdict == Verdict::Ephemeral => {}
-                Place::Data | Place::DataAnywhere => own_data_directory(config.data_directory()?, &user)?,
-                Place::Store => config.stores.first().and_then(|store| store.url.folder()).map_or(Ok(()), |path| prepare(path, &user))?,
-                Place::Log => config.log_directory.as_deref().map_or(Ok(()), |path| prepare(path, &user))?,
+        if on_plan {
+            // What nobody can look into cannot be planned with: a root that was killed between making a directory and handing
+            // it over leaves it so.
+            for place in places {
+                if place.path(config)?.is_some_and(is_closed_and_empty) {
+                    place.prepare(config, &user)?;
+                }
             }
+            if any_to_be_made(places, config)? && !plan_holds(arguments, context.common.yes)? {
+                places = &[];
+            }
+        }
+        for place in places {
+            place.prepare(config, &user)?;
         }
     }
     let sources = context.sources()?;
@@ -100,30 +127,64 @@ pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString])
 
 /// Whether root would have to make the directory, or hand it over empty.
 fn is_to_be_made(path: &Path) -> bool {
-    let empty =
-        || std::fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")));
-    match rustix::fs::stat(path) {
-        Ok(stat) => stat.st_uid == 0 && empty(),
-        Err(_) => true,
-    }
+    rustix::fs::stat(path).map_or(true, |stat| stat.st_uid == 0 && is_empty(path))
 }
 
-/// Whether a dry run of this very command line, made by the cluster's user, comes to its end. What it says against it, the
-/// command itself says again.
-fn plan_holds(arguments: &[OsString]) -> Result<bool> {
+fn is_closed_and_empty(path: &Path) -> bool {
+    rustix::fs::stat(path).is_ok_and(|stat| stat.st_uid == 0 && stat.st_mode & 0o005 != 0o005 && is_empty(path))
+}
+
+fn is_empty(path: &Path) -> bool {
+    std::fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")))
+}
+
+fn any_to_be_made(places: &[Place], config: &Config) -> Result<bool> {
+    for place in places {
+        if place.path(config)?.is_some_and(is_to_be_made) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a dry run of this very command line, made by the cluster's user, comes to its end, and what it plans needs no
+/// consent that is not there. What it says against it, the command itself says again.
+fn plan_holds(arguments: &[OsString], consent: bool) -> Result<bool> {
     let mut command = Command::new(continue_as::THIS_PROGRAM);
-    command.arg0("pgpersist").args(arguments.iter().skip(1)).arg("--dry-run");
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    Ok(status.map_err(|e| Error::file("run", continue_as::THIS_PROGRAM, e))?.success())
+    command.arg0("pgpersist").args(without_format(&arguments[1..])).args(["--dry-run", "--json"]);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = output.map_err(|e| Error::file("run", continue_as::THIS_PROGRAM, e))?;
+    let needs_consent = serde_json::from_slice::<serde_json::Value>(&output.stdout)
+        .is_ok_and(|document| document.pointer("/plan/consent_to").is_some_and(|action| !action.is_null()));
+    Ok(output.status.success() && (consent || !needs_consent))
+}
+
+/// A command line without what it says about the format of its result.
+fn without_format(arguments: &[OsString]) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--format") => drop(words.next()),
+            Some("--json") => {}
+            Some(text) if text.starts_with("--format=") => {}
+            _ => kept.push(word.clone()),
+        }
+    }
+    kept
 }
 
 /// Prepares the data directory, and says early when its files belong to somebody else: an image with another number for
-/// the same name is the usual reason.
+/// the same name is the usual reason. Only a cluster is worth to be handed over; what else may stand there is named.
 fn own_data_directory(path: &Path, user: &OsUser) -> Result<()> {
     prepare(path, user)?;
     let Ok(stat) = rustix::fs::stat(path) else { return Ok(()) };
     if stat.st_uid == user.uid || !FileType::from_raw_mode(stat.st_mode).is_dir() {
         return Ok(());
+    }
+    let state = LocalDataDirectory::open(path)?.state_now()?;
+    if let State::Foreign { .. } = state {
+        return state.into_cluster(path).map(drop);
     }
     let hand_over = format!("hand it over with `chown -R {}:{} {}` while no server uses it", user.uid, user.gid, path.display());
     Err(Error::denied(

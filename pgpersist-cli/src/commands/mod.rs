@@ -112,11 +112,11 @@ impl Command {
         match self {
             // The command that `temp` runs is the caller's own; only the server becomes another user.
             Self::Config(_) | Self::Completions(_) | Self::Temp(_) => AsRoot::Stay,
-            Self::Init(args) if args.allow_ephemeral => AsRoot::ContinueOnPlan(&[Place::DataAnywhere, Place::Store, Place::Log]),
-            Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Data, Place::Store, Place::Log]),
+            Self::Init(args) if args.allow_ephemeral => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::DataAnywhere]),
+            Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::Data]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
-            Self::Migrate(_) => AsRoot::Continue(&[Place::DataAnywhere, Place::Log]),
-            Self::Dump(_) => AsRoot::Continue(&[Place::Store]),
+            Self::Migrate(_) => AsRoot::ContinueOnPlan(&[Place::DataAnywhere, Place::Log]),
+            Self::Dump(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
             _ => AsRoot::Continue(&[]),
         }
     }

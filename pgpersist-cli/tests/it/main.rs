@@ -8,6 +8,7 @@ mod bad_input;
 mod contract;
 mod cron;
 mod kill;
+mod places;
 mod power_loss;
 mod support;
 mod temp;

@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that the bans point to")]
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -18,6 +19,8 @@ use std::time::Duration;
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 
 use crate::error::{Error, Result};
+use crate::fs::mounts;
+use crate::fs::walk::Walk;
 
 /// How the name of an unpublished file ends.
 pub const TEMPORARY_SUFFIX: &str = ".pgpersist-tmp";
@@ -252,7 +255,8 @@ fn remove_below(path: &Path, metadata: &fs::Metadata, device: u64) -> Result<()>
     fs::remove_dir(path).map_err(|e| Error::file("remove", path, e))
 }
 
-/// Creates one directory durably, with permission bits `mode`. An existing one is kept as it is.
+/// Creates one directory durably, with permission bits `mode`. An existing one is kept as it is, but for one that a killed
+/// root did not give away yet.
 ///
 /// # Errors
 /// [`Error::File`] when the parent does not exist or something else has the name.
@@ -264,7 +268,9 @@ pub fn create_directory(path: &Path, mode: u32) -> Result<()> {
                 .map_err(|e| Error::file("set the owner of", path, e))?;
             sync_directory(parent(path)?)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
+            give_what_a_kill_left(path).map_err(|e| Error::file("set the owner of", path, e))
+        }
         Err(error) => Err(Error::file("create the directory", path, error)),
     }
 }
@@ -296,15 +302,61 @@ pub fn sync_directory(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes a whole tree durable: everything that was written to its file system, files and directories (`syncfs`). Linux
-/// reports write errors through it since 5.8; one call is ten times as fast as an fsync of each of a cluster's files.
+/// Makes a whole tree durable, files and directories. Where the kernel itself writes to the disk or the server that is one
+/// `syncfs`, which is ten times as fast as an fsync of each of a cluster's files and reports write errors since Linux 5.8;
+/// elsewhere it is an fsync of each.
 ///
 /// # Errors
 /// [`Error::File`].
 pub fn sync_tree(path: &Path) -> Result<()> {
+    if !syncs_as_a_whole(&mounts::mount_of(path)?.fs_type) {
+        return sync_each(path);
+    }
     let directory = File::open(path).map_err(|e| Error::file("open", path, e))?;
     rustix::fs::syncfs(&directory).map_err(|e| Error::file("sync the file system of", path, e.into()))?;
     sync_directory(path)
+}
+
+/// Makes some files of a tree durable, with their names in the folders that hold them.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn sync_files<'a>(tree: &Path, files: impl Iterator<Item = &'a Path>) -> Result<()> {
+    if syncs_as_a_whole(&mounts::mount_of(tree)?.fs_type) {
+        return sync_tree(tree);
+    }
+    let mut folders = BTreeSet::new();
+    for file in files {
+        sync_file(&tree.join(file))?;
+        folders.insert(tree.join(file).parent().unwrap_or(tree).to_owned());
+    }
+    folders.iter().try_for_each(|folder| sync_directory(folder))
+}
+
+fn sync_file(path: &Path) -> Result<()> {
+    let file = File::open(path).map_err(|e| Error::file("open", path, e))?;
+    file.sync_all().map_err(|e| Error::file("fsync", path, e))
+}
+
+/// Whether `syncfs` makes data durable on a kind of file system. The servers of FUSE and 9p are handed the data and not told
+/// to make it durable; of what nobody has looked at nothing is known.
+fn syncs_as_a_whole(fs_type: &str) -> bool {
+    let local = ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "jfs", "overlay", "tmpfs", "ramfs"];
+    local.contains(&fs_type) || matches!(fs_type, "nfs" | "nfs4")
+}
+
+/// Each file before the folder that names it. Links are names, and what they lead to is not part of the tree.
+fn sync_each(path: &Path) -> Result<()> {
+    let mut folders = vec![path.to_owned()];
+    for entry in Walk::new(path)? {
+        let entry = entry?;
+        if entry.metadata.is_dir() {
+            folders.push(entry.path);
+        } else if entry.metadata.is_file() {
+            sync_file(&entry.path)?;
+        }
+    }
+    folders.iter().rev().try_for_each(|folder| sync_directory(folder))
 }
 
 /// Removes what interrupted writes left in a folder: temporary files that nobody holds any more. Returns how many.
@@ -345,14 +397,41 @@ fn give_to_owner_of(folder: &Path, made: &File) -> io::Result<()> {
     std::os::unix::fs::fchown(made, Some(owner.uid()), Some(owner.gid()))
 }
 
+/// A root that was killed between making a directory and giving it away left it empty and closed to whom it is for.
+fn give_what_a_kill_left(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let opened = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path);
+    match opened {
+        Ok(made) if made.metadata()?.uid() == 0 && fs::read_dir(path)?.next().is_none() => give_to_owner_of(folder, &made),
+        // A link, or somebody else's.
+        _ => Ok(()),
+    }
+}
+
 fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
+    if flags.is_empty() {
+        return fs::rename(from, to);
+    }
     match rustix::fs::renameat_with(CWD, from, CWD, to, flags) {
-        // Old network file systems know no flags. A hard link refuses an existing name just as well, for files.
+        // Network file systems know no flags.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if flags.contains(RenameFlags::NOREPLACE) => {
-            fs::hard_link(from, to)?;
-            fs::remove_file(from)
+            rename_without_flags(from, to)
         }
         result => Ok(result?),
+    }
+}
+
+/// A hard link refuses an existing name just as well, for all but directories. Of those only we make any in the places that
+/// we publish to, under a claim, so a look beforehand is enough.
+fn rename_without_flags(from: &Path, to: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(from)?.is_dir() {
+        fs::hard_link(from, to)?;
+        return fs::remove_file(from);
+    }
+    match fs::symlink_metadata(to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::rename(from, to),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
     }
 }
 
@@ -406,6 +485,60 @@ mod tests {
         assert_eq!(error.kind(), crate::error::ErrorKind::Conflict);
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(names(folder.path()), ["card"]);
+    }
+
+    #[test]
+    fn a_directory_that_a_killed_root_did_not_give_away_is_given_away_by_the_next() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (empty, full) = (folder.path().join("empty"), folder.path().join("full"));
+        fs::create_dir(&empty).unwrap();
+        fs::create_dir_all(full.join("inside")).unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(54_321), Some(54_321)).unwrap();
+        for path in [&empty, &full] {
+            create_directory(path, 0o700).unwrap();
+        }
+        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+        assert_eq!((owner(&empty), owner(&full)), (54_321, 0));
+    }
+
+    #[test]
+    fn where_rename_knows_no_flags_nothing_is_replaced_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["from/below", "taken/mine"] {
+            create_directories(path(name).parent().unwrap(), 0o700).unwrap();
+            write(&path(name), name.as_bytes(), 0o600).unwrap();
+        }
+        let error = rename_without_flags(&path("from"), &path("taken")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        create_directory(&path("empty"), 0o700).unwrap();
+        assert!(rename_without_flags(&path("from"), &path("empty")).is_err());
+        rename_without_flags(&path("from"), &path("to")).unwrap();
+        assert_eq!(fs::read(path("to/below")).unwrap(), b"from/below");
+        let error = rename_without_flags(&path("to/below"), &path("taken/mine")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        rename_without_flags(&path("to/below"), &path("to/here")).unwrap();
+        assert_eq!((names(&path("to")), fs::read(path("taken/mine")).unwrap()), (vec!["here".to_owned()], b"taken/mine".to_vec()));
+    }
+
+    #[test]
+    fn a_tree_is_synced_as_a_whole_only_where_that_is_known_to_reach_the_disk() {
+        for fs_type in ["ext4", "xfs", "btrfs", "zfs", "overlay", "nfs4"] {
+            assert!(syncs_as_a_whole(fs_type), "{fs_type}");
+        }
+        for fs_type in ["fuse.gcsfuse", "fuse.sshfs", "fuseblk", "9p", "virtiofs", "cifs", "somethingnew"] {
+            assert!(!syncs_as_a_whole(fs_type), "{fs_type}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        create_directories(&folder.path().join("a/b"), 0o700).unwrap();
+        write(&folder.path().join("a/b/file"), b"x", 0o400).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("a/link")).unwrap();
+        sync_each(folder.path()).unwrap();
+        sync_tree(folder.path()).unwrap();
+        assert!(sync_each(&folder.path().join("absent")).is_err());
     }
 
     #[test]

@@ -1,35 +1,108 @@
-//! What a store knows of a cluster, and what it is told.
+//! What a store knows of a cluster, and what it is told: which cluster it serves, and on which volume that lives.
+//!
+//! Beside the cluster's card lies `place.json`: where the file system was mounted that held the data directory. A volume that
+//! failed to mount leaves its mount point behind, an empty folder on a disk that may well be persistent; only who knows that
+//! something should be mounted there can tell it from a fresh volume.
 
-use crate::clock::Clock;
-use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::data_directory::placement::Placement;
+use crate::error::{Error, ErrorKind, Result};
 use crate::init::plan::Knowledge;
-use crate::logical::cluster_card::ClusterCard;
-use crate::logical::shelf::Shelf;
-use crate::pg::version::ServerVersion;
+use crate::logical::cluster_card::{ClusterCard, FOLDER};
+use crate::logical::name::folder_of;
+use crate::logical::shelf::{DumpState, Shelf};
+use crate::store::ObjectKey;
 
-/// Asks the store for the cluster's card and the newest good dump of each database.
+/// The name of the object that says where a cluster lives.
+const PLACE: &str = "place.json";
+/// More than what the store is told takes together.
+const PROBE_BYTES: usize = 4096;
+
+/// Asks the store for the cluster's card and the newest dump of each database, good or not: an older one is never taken in its
+/// place unseen.
 ///
 /// # Errors
 /// What the store says.
 pub async fn ask(shelf: &Shelf) -> Result<Knowledge> {
     let card = ClusterCard::read(shelf.store().as_ref(), shelf.cluster()).await?;
-    let mut newest_dumps = Vec::new();
+    let (mut newest_dumps, mut damaged_dumps) = (Vec::new(), Vec::new());
     let mut seen: Vec<Option<String>> = Vec::new();
     // The list is newest first.
-    for entry in shelf.list().await?.iter().filter(|entry| entry.is_good()) {
-        if !seen.contains(&entry.database) {
-            seen.push(entry.database.clone());
-            newest_dumps.push(entry.name.to_string());
+    for entry in shelf.list().await? {
+        if seen.contains(&entry.database) {
+            continue;
+        }
+        seen.push(entry.database);
+        newest_dumps.push(entry.name.to_string());
+        if let DumpState::Damaged { reason } = entry.state {
+            damaged_dumps.push((entry.name.to_string(), reason));
         }
     }
-    Ok(Knowledge { card: None, store_identifier: card.map(|card| card.system_identifier), newest_dumps })
+    let lived_on = read_place(shelf).await?;
+    Ok(Knowledge { card: None, store_identifier: card.map(|card| card.system_identifier), newest_dumps, damaged_dumps, lived_on })
 }
 
-/// Tells the store which cluster it serves under this name. A new beginning takes the name over and keeps the old card.
+/// Proves that the store can be written, before anything is made that it must know of. What is written is taken away again.
+///
+/// # Errors
+/// What the store says to a write.
+pub async fn prove_writable(shelf: &Shelf) -> Result<()> {
+    let key = key(shelf, "probe")?;
+    shelf.store().put(&key, vec![b'x'; PROBE_BYTES].into()).await?;
+    shelf.store().delete(&key).await
+}
+
+/// Tells the store which cluster it serves under this name, and where that lives. A new beginning takes the name over and
+/// keeps the old card.
 ///
 /// # Errors
 /// `Unsafe` when the store serves another cluster under this name; what the store says.
-pub async fn tell(shelf: &Shelf, system_identifier: u64, version: ServerVersion, takes_over: bool, clock: &dyn Clock) -> Result<()> {
-    let card = ClusterCard::new(shelf.cluster(), system_identifier, version, clock.now());
-    if takes_over { card.renew(shelf.store().as_ref()).await.map(|_| ()) } else { card.claim(shelf.store().as_ref()).await.map(|_| ()) }
+pub async fn tell(shelf: &Shelf, card: &ClusterCard, takes_over: bool, place: &KnownPlace) -> Result<()> {
+    if takes_over {
+        card.renew(shelf.store().as_ref()).await?;
+    } else {
+        card.claim(shelf.store().as_ref()).await?;
+    }
+    // A device may have another name after each boot.
+    if read_place(shelf).await?.is_some_and(|known| known.mount_point == place.mount_point) {
+        return Ok(());
+    }
+    let bytes = serde_json::to_vec_pretty(place).map_err(|e| Error::Bug(format!("a place is no JSON: {e}")))?;
+    shelf.store().put(&key(shelf, PLACE)?, bytes.into()).await
+}
+
+/// On which volume a cluster lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownPlace {
+    /// The format of this object; 1.
+    pub format: u32,
+    /// Where the file system is mounted.
+    pub mount_point: String,
+    /// Its type, such as `ext4`.
+    pub fs_type: String,
+    /// What is mounted, such as `/dev/nvme0n1`.
+    pub source: String,
+}
+
+impl From<&Placement> for KnownPlace {
+    fn from(placement: &Placement) -> Self {
+        let Placement { mount_point, fs_type, source, .. } = placement.clone();
+        Self { format: 1, mount_point, fs_type, source }
+    }
+}
+
+async fn read_place(shelf: &Shelf) -> Result<Option<KnownPlace>> {
+    let key = key(shelf, PLACE)?;
+    match shelf.store().get(&key).await {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            Error::damaged(format!("{key} in {} says no place: {e}", shelf.store()), "look at it, and remove it if it is worth nothing")
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn key(shelf: &Shelf, name: &str) -> Result<ObjectKey> {
+    format!("{FOLDER}/{}/{name}", folder_of(shelf.cluster())).parse()
 }

@@ -4,3 +4,6 @@ pub mod known;
 pub mod plan;
 pub mod ready;
 pub mod restore;
+
+mod outside;
+mod vacancy;

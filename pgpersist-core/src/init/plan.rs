@@ -8,6 +8,7 @@ use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::placement::{Placement, Verdict};
 use crate::data_directory::state::{State, foreign};
 use crate::error::{Error, Result};
+use crate::init::known::KnownPlace;
 
 /// What to do when a cluster is known and its directory is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +42,10 @@ pub struct Knowledge {
     pub store_identifier: Option<u64>,
     /// The newest dump of each database, by name.
     pub newest_dumps: Vec<String>,
+    /// Those of them that are known to be damaged, with the reason.
+    pub damaged_dumps: Vec<(String, String)>,
+    /// On which volume it lived, as the store knows it.
+    pub lived_on: Option<KnownPlace>,
 }
 
 impl Knowledge {
@@ -128,12 +133,27 @@ impl InitPlan {
             return Ok(Self::Create);
         }
         let unattended = wishes.when_missing == WhenMissing::Restore && placement.verdict == Verdict::Persistent;
+        if let Some(elsewhere) = knowledge.lived_on.as_ref().filter(|known| known.mount_point != placement.mount_point)
+            && unattended
+            && !wishes.restore_latest
+        {
+            return Err(Error::refused(
+                format!(
+                    "{place} is empty, and the volume of its cluster is not mounted: {} was mounted at {}, and now {place} lies on what is mounted at {}",
+                    elsewhere.source, elsewhere.mount_point, placement.mount_point
+                ),
+                "mount the volume; only if it is lost, `pgpersist init --restore-latest` loads the newest backups into this place",
+            ));
+        }
         if wishes.restore_latest || unattended {
             if knowledge.newest_dumps.is_empty() {
                 return Err(Error::not_found(
                     format!("{place} is empty, {evidence}, and the store holds no dump of it"),
                     "mount the volume that holds the cluster, name its store with `--store`, or begin a new history with `pgpersist init --new`",
                 ));
+            }
+            if let Some((name, reason)) = knowledge.damaged_dumps.first() {
+                return Err(Error::damaged(format!("the newest dump {name} is damaged: {reason}"), without_damaged(name)));
             }
             return Ok(Self::Restore { dumps: knowledge.newest_dumps.clone() });
         }
@@ -142,6 +162,13 @@ impl InitPlan {
             "if its volume is not mounted, mount it; else `pgpersist init --restore-latest` loads the newest backups, and `pgpersist init --new` begins a new history and keeps the old one's backups",
         ))
     }
+}
+
+/// What to do when a newest dump is of no use: this command takes the newest ones, and never an older one unseen.
+pub(crate) fn without_damaged(name: &str) -> String {
+    format!(
+        "make a new cluster with `pgpersist init --new` and `pgpersist start`, and load an older dump into it (`pgpersist list`, `pgpersist load NAME`); or look at {name}, move it out of the store if it is worth nothing, and repeat"
+    )
 }
 
 #[cfg(test)]
@@ -178,6 +205,34 @@ mod tests {
         assert!(decide(&State::Empty, Verdict::Unknown, &known(), wishes).is_err());
         let wishes = InitWishes { restore_latest: true, ..Default::default() };
         assert!(matches!(decide(&State::Empty, Verdict::Unknown, &known(), wishes), Ok(InitPlan::Restore { .. })));
+    }
+
+    #[test]
+    fn never_restores_an_older_dump_unseen() {
+        let wishes = InitWishes { restore_latest: true, ..Default::default() };
+        let damaged_dumps = vec![("backup_20260208_093316.sql.gz".to_owned(), "it has 10 bytes of 20".to_owned())];
+        let error = decide(&State::Empty, Verdict::Persistent, &Knowledge { damaged_dumps, ..known() }, wishes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().contains("10 bytes of 20") && error.remedy().unwrap().contains("`pgpersist init --new`"));
+    }
+
+    #[test]
+    fn restores_unattended_only_on_the_volume_that_the_cluster_lived_on() {
+        let wishes = InitWishes { when_missing: WhenMissing::Restore, ..Default::default() };
+        let lived_on = |mount_point: &str| {
+            let mount_point = mount_point.to_owned();
+            Knowledge {
+                lived_on: Some(KnownPlace { format: 1, mount_point, fs_type: "ext4".into(), source: "/dev/sdb".into() }),
+                ..known()
+            }
+        };
+        assert!(matches!(decide(&State::Empty, Verdict::Persistent, &lived_on("/volume"), wishes), Ok(InitPlan::Restore { .. })));
+        // The volume did not come: what is left of it is its mount point on the disk of the machine.
+        let error = decide(&State::Empty, Verdict::Persistent, &lived_on("/volume/pgdata"), wishes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsafe);
+        assert!(error.to_string().contains("/dev/sdb was mounted at /volume/pgdata"), "{error}");
+        let wishes = InitWishes { restore_latest: true, ..wishes };
+        assert!(matches!(decide(&State::Empty, Verdict::Persistent, &lived_on("/volume/pgdata"), wishes), Ok(InitPlan::Restore { .. })));
     }
 
     #[test]

@@ -9,13 +9,17 @@ use serde::Serialize;
 use crate::clock::{Clock, SystemClock};
 use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::local::LocalDataDirectory;
+use crate::data_directory::placement::{self, Placement};
+use crate::data_directory::staging;
 use crate::data_directory::state::{ClusterFiles, State};
-use crate::data_directory::{placement, staging};
 use crate::error::{Error, Result};
 use crate::fs::boot;
-use crate::init::known;
+use crate::init::known::{self, KnownPlace};
+use crate::init::outside;
 use crate::init::plan::{InitPlan, InitWishes, Knowledge};
 use crate::init::restore::restore;
+use crate::init::vacancy;
+use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::Shelf;
 use crate::migrate::debian::{ETC_ROOT, carry_configuration};
 use crate::progress::{Event, ProgressSink};
@@ -71,8 +75,13 @@ pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) 
     let state = cluster.directory().state().await?;
     let placement = cluster.directory().placement().await?;
     let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge(cluster, shelf).await?, wishes)?;
+    refuse_ephemeral_parts(cluster, wishes).await?;
     match &plan {
-        InitPlan::Adopt { .. } => drop(cluster.installation().await?),
+        InitPlan::Adopt { .. } => {
+            vacancy::refuse_foreign_server(cluster).await?;
+            vacancy::prove_server_gone(cluster, Duration::ZERO).await?;
+            cluster.installation().await?;
+        }
         InitPlan::Create | InitPlan::Restore { .. } => {
             let search = cluster.search().clone();
             workers::run(move || search.for_new_cluster()).await?;
@@ -85,7 +94,8 @@ pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) 
 /// the store is asked what it knows of the cluster before anything is created, and told which cluster it serves.
 ///
 /// # Errors
-/// As [`InitPlan::decide`]; `Conflict` when another pgpersist works on the directory; `Unavailable` when the disk is full.
+/// As [`InitPlan::decide`]; `Conflict` when another pgpersist works on the directory, or a server runs in it that pgpersist did
+/// not start; `Unsafe` when nothing proves a left `postmaster.pid` stale; `Unavailable` when the disk is full.
 pub async fn make_ready(
     cluster: &Cluster,
     shelf: Option<&Shelf>,
@@ -102,10 +112,18 @@ pub async fn make_ready(
     if !matches!(first, State::HalfMade { .. }) {
         let knowledge = knowledge(cluster, shelf).await?;
         InitPlan::decide(cluster.path(), &first, &placement, &knowledge, options.wishes)?;
+        refuse_ephemeral_parts(cluster, options.wishes).await?;
+        if let Some(shelf) = shelf.filter(|_| is_news(&first, &placement, &knowledge)) {
+            known::prove_writable(shelf).await?;
+        }
     }
+    vacancy::refuse_foreign_server(cluster).await?;
     let claim = cluster.directory().claim().await?;
     let work = Work::begin(cluster).await?;
     let state = cluster.directory().prepare(&claim).await?;
+    let own = cluster.directory().own_folder().clone();
+    // A place that takes no writes, or gives back other bytes, is known before it holds anything.
+    workers::run(move || placement::probe(own.path())).await?;
     let knowledge = knowledge(cluster, shelf).await?;
     let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge, options.wishes)?;
     let report = match plan {
@@ -118,11 +136,28 @@ pub async fn make_ready(
     if let Some(shelf) = shelf {
         let installation = cluster.installation().await?;
         let takes_over = options.wishes.new || report.action == "restored";
-        known::tell(shelf, files.control.system_identifier, installation.version(), takes_over, &SystemClock).await?;
+        let card = ClusterCard::new(shelf.cluster(), files.control.system_identifier, installation.version(), SystemClock.now());
+        known::tell(shelf, &card, takes_over, &KnownPlace::from(&placement)).await?;
     }
     let own = cluster.directory().own_folder().clone();
-    workers::run(move || placement::sentinel(own.path(), &boot::boot_id()?, SystemClock.now())).await?;
+    let reading = workers::run(move || placement::sentinel(own.path(), &boot::boot_id()?, SystemClock.now())).await?;
+    let evidence = placement.evidence.into_iter().chain(reading.evidence());
+    progress.event(Event::Step(format!("the place: {}", evidence.collect::<Vec<_>>().join("; "))));
     Ok(report)
+}
+
+/// Whether the store is to be told something that it does not know.
+fn is_news(state: &State, placement: &Placement, knowledge: &Knowledge) -> bool {
+    let knows_place = knowledge.lived_on.as_ref().is_some_and(|known| known.mount_point == placement.mount_point);
+    match state {
+        State::Cluster(files) => !knows_place || knowledge.store_identifier != Some(files.control.system_identifier),
+        _ => true,
+    }
+}
+
+async fn refuse_ephemeral_parts(cluster: &Cluster, wishes: InitWishes) -> Result<()> {
+    let path = cluster.path().to_owned();
+    if wishes.allow_ephemeral { Ok(()) } else { workers::run(move || outside::refuse_ephemeral(&path)).await }
 }
 
 /// How long the helpers of a killed run get to end before we say that they are in the way.
@@ -143,10 +178,13 @@ impl Work {
                 stop(&private, ORPHANS).await?;
             }
         }
-        if cluster.presence().await.is_ok_and(|presence| presence.running().is_some()) {
+        if vacancy::refuse_foreign_server(cluster).await? {
             return Ok(Self { lock: None });
         }
-        Ok(Self { lock: Some(Arc::new(ServerLock::take(cluster, ORPHANS).await?)) })
+        let lock = ServerLock::take(cluster, ORPHANS).await?;
+        // Nothing is in the way of a directory that is still to be made.
+        vacancy::clear_of_killed_server(cluster).await?;
+        Ok(Self { lock: Some(Arc::new(lock)) })
     }
 }
 
@@ -216,6 +254,13 @@ async fn adopt(
     let files = state.into_cluster(cluster.path())?;
     let installation = cluster.installation().await?;
     let (settings, path) = (cluster.settings(), cluster.path().to_owned());
+    let single_user = single_user(cluster, &installation, cluster.path(), work);
+    let known = knowledge.card.as_ref().map(|card| card.databases.clone()).unwrap_or_default();
+    let unknown: Vec<String> = options.databases.iter().filter(|name| !known.contains(name)).cloned().collect();
+    // Without a server of ours, which holds the lock itself, a database is created in single-user mode.
+    if !unknown.is_empty() && work.lock.is_some() {
+        single_user.refuse_recovery()?;
+    }
     let warnings = workers::run(move || {
         // Debian keeps the configuration outside the data directory, where the pod's end would take it.
         let carried = if path.join("postgresql.conf").exists() { None } else { carry_configuration(Path::new(ETC_ROOT), &path)? };
@@ -226,15 +271,12 @@ async fn adopt(
     for warning in warnings {
         progress.event(Event::Warning(warning));
     }
-    let known = knowledge.card.as_ref().map(|card| card.databases.clone()).unwrap_or_default();
-    let unknown: Vec<String> = options.databases.iter().filter(|name| !known.contains(name)).cloned().collect();
     let created = if unknown.is_empty() {
         Vec::new()
-    } else if cluster.presence().await?.running().is_some() {
+    } else if work.lock.is_none() {
         create_by_session(cluster, &unknown).await?
     } else {
         progress.event(Event::Step(format!("looking for the databases {}", unknown.join(", "))));
-        let single_user = single_user(cluster, &installation, cluster.path(), work);
         workers::run(move || single_user.create_missing(&unknown)).await?
     };
     Ok(report("adopted", cluster, &files, &installation, created))

@@ -11,6 +11,7 @@ use crate::data_directory::own_folder::FOLDER_NAME;
 use crate::data_directory::{DataDirectory, staging};
 use crate::error::{Error, Result};
 use crate::fs::durable;
+use crate::init::plan::without_damaged;
 use crate::logical::globals;
 use crate::logical::load::load;
 use crate::logical::load_options::{DumpSource, Expected, LoadOptions};
@@ -137,13 +138,22 @@ async fn load_all(cluster: &Cluster, shelf: &Shelf, dumps: &[String], progress: 
         let source = source(shelf, &entry).await?;
         let options = LoadOptions::new(connection.clone(), psql.clone(), database.clone());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let report = load(&options, source, &clock, progress).await?;
+        let report = load(&options, source, &clock, progress).await.map_err(|error| with_remedy_of_init(name, error))?;
         for warning in report.warnings {
             progress.event(Event::Warning(warning));
         }
         loaded.push(database);
     }
     Ok(loaded)
+}
+
+/// `load` proposes another dump, which this command cannot choose.
+fn with_remedy_of_init(name: &str, error: Error) -> Error {
+    match error {
+        Error::Damaged { what, .. } => Error::damaged(what, without_damaged(name)),
+        Error::Invalid { what, remedy: Some(remedy) } if remedy.contains("another dump") => Error::invalid(what, without_damaged(name)),
+        other => other,
+    }
 }
 
 /// The roles that the dumps speak of. Dumps made elsewhere come without; then loading tells which roles are missing.

@@ -11,11 +11,14 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::fs::durable;
+use crate::migrate::access_rules;
 use crate::pg::quote;
 
 /// The main configuration file.
 pub(crate) const MAIN: &str = "postgresql.conf";
 const AUTO: &str = "postgresql.auto.conf";
+/// The file for what stood on the server's command line.
+const COMMAND_LINE: &str = "command-line.conf";
 /// PostgreSQL's own limit on nested includes.
 const DEEPEST: usize = 10;
 
@@ -76,44 +79,84 @@ pub struct Carried {
     pub port: Option<u16>,
 }
 
-/// Brings a configuration into `target`: the file `main` and all that it includes or names. `source` is the data directory
-/// that it served; what lies in it is in `target` already. `postgresql.conf` is written last.
+/// A configuration that is ready to be written into a data directory.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    carried: Carried,
+    pending: Vec<Pending>,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Folder(PathBuf),
+    File(PathBuf, Vec<u8>),
+}
+
+/// Gathers a configuration: the file `main` and all that it includes or names, and what stood on the server's command line.
+/// `source` is the data directory that it served; what lies in it comes along by itself. Touches nothing.
 ///
 /// # Errors
-/// [`Error::File`]; [`Error::Invalid`] for includes without end.
-pub(crate) fn carry(main: &Path, source: &Path, target: &Path) -> Result<Carried> {
+/// [`Error::File`]; [`Error::Invalid`] for includes without end; `Unsafe` for access rules in files that stay behind.
+pub(crate) fn gather(main: &Path, source: &Path, command_line: &[(String, String)]) -> Result<Gathered> {
     let mut carrier = Carrier {
         source,
-        target,
+        command_line,
         written: BTreeMap::new(),
         carried: Carried::default(),
+        pending: Vec::new(),
         hba: None,
         ident: None,
         ssl: false,
         ssl_lost: None,
     };
     let folder = main.parent().unwrap_or(Path::new("/"));
-    let text = carrier.render(main, Path::new(MAIN), folder, 0)?;
+    let mut text = carrier.render(main, Path::new(MAIN), folder, 0)?;
     // Read last by the server too, so what it says wins.
-    let auto = target.join(AUTO);
+    let auto = source.join(AUTO);
     if auto.exists() {
-        carrier.file(&auto, Path::new(AUTO), target, 0)?;
+        carrier.file(&auto, Path::new(AUTO), source, 0)?;
+    }
+    if let Some(include) = carrier.command_line()? {
+        text.extend_from_slice(&include);
     }
     for (setting, name) in [(carrier.hba.clone(), "pg_hba.conf"), (carrier.ident.clone(), "pg_ident.conf")] {
         let from = setting.unwrap_or_else(|| folder.join(name));
         carrier.access_rules(&from, name)?;
     }
     let text = carrier.without_lost_ssl(text)?;
-    carrier.write(Path::new(MAIN), &text)?;
-    Ok(carrier.carried)
+    carrier.write(Path::new(MAIN), text);
+    Ok(Gathered { carried: carrier.carried, pending: carrier.pending })
+}
+
+impl Gathered {
+    /// Writes it into a data directory, durably, `postgresql.conf` last.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn write(self, target: &Path) -> Result<Carried> {
+        for pending in self.pending {
+            match pending {
+                Pending::Folder(place) => durable::create_directory(&target.join(place), 0o700)?,
+                Pending::File(place, bytes) => {
+                    let path = target.join(place);
+                    if fs::read(&path).ok().as_deref() != Some(&bytes) {
+                        durable::write(&path, &bytes, 0o600)?;
+                    }
+                }
+            }
+        }
+        Ok(self.carried)
+    }
 }
 
 struct Carrier<'a> {
     source: &'a Path,
-    target: &'a Path,
+    /// What stood on the server's command line, where it beat every file.
+    command_line: &'a [(String, String)],
     /// Places in the target that are taken, and by which file.
     written: BTreeMap<PathBuf, PathBuf>,
     carried: Carried,
+    pending: Vec<Pending>,
     hba: Option<PathBuf>,
     ident: Option<PathBuf>,
     ssl: bool,
@@ -124,7 +167,8 @@ impl Carrier<'_> {
     /// Rewrites one file to `place` in the target; `folder` is what its includes are relative to.
     fn file(&mut self, from: &Path, place: &Path, folder: &Path, depth: usize) -> Result<()> {
         let text = self.render(from, place, folder, depth)?;
-        self.write(place, &text)
+        self.write(place, text);
+        Ok(())
     }
 
     fn render(&mut self, from: &Path, place: &Path, folder: &Path, depth: usize) -> Result<Vec<u8>> {
@@ -138,6 +182,10 @@ impl Carrier<'_> {
         let mut lines: Vec<Vec<u8>> = Vec::new();
         for line in bytes.split(|byte| *byte == b'\n') {
             lines.push(match Setting::parse(line) {
+                // The server's command line beat it, and would not beat it as a file.
+                Some(setting) if place == Path::new(AUTO) && self.is_on_command_line(&setting.name) => {
+                    [b"# the server was started with another value: ", line].concat()
+                }
                 Some(setting) => match self.line(&setting, place, folder, depth)? {
                     Line::Keep => line.to_vec(),
                     Line::Value(value) => render_setting(&setting.name, &value)?,
@@ -202,7 +250,7 @@ impl Carrier<'_> {
         names.sort();
         let folder = self.place_of(from, None);
         self.written.insert(folder.clone(), from.to_owned());
-        durable::create_directory(&self.target.join(&folder), 0o700)?;
+        self.pending.push(Pending::Folder(folder.clone()));
         for name in names {
             let file = from.join(&name);
             if file.is_file() {
@@ -222,7 +270,7 @@ impl Carrier<'_> {
                 let place = self.place_of(value, Some(OsStr::new(&setting.name)));
                 if !value.starts_with(self.source) {
                     self.written.insert(place.clone(), value.to_owned());
-                    self.write(&place, &bytes)?;
+                    self.write(&place, bytes);
                 }
                 Ok(Line::Value(place))
             }
@@ -233,11 +281,39 @@ impl Carrier<'_> {
         }
     }
 
+    /// The settings of the command line as a file of their own, which the main file includes; returns that line.
+    fn command_line(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut latest: BTreeMap<&str, &str> = BTreeMap::new();
+        latest.extend(self.command_line.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let place = self.free_place(OsStr::new(COMMAND_LINE), OsStr::new("later"), Path::new(COMMAND_LINE));
+        let mut text = b"# What the server was started with before `pgpersist migrate`, on its command line.\n".to_vec();
+        let heading = text.len();
+        for (name, value) in latest {
+            let setting = Setting { name: name.to_owned(), value: value.to_owned() };
+            let value = match self.line(&setting, &place, self.source, 0)? {
+                // The port is part of pgpersist's own configuration.
+                Line::Keep if name == "port" => continue,
+                Line::Keep => PathBuf::from(value),
+                Line::Value(value) => value,
+                Line::Drop => continue,
+            };
+            text.extend_from_slice(&render_setting(name, &value)?);
+            text.push(b'\n');
+        }
+        if text.len() == heading {
+            return Ok(None);
+        }
+        let include = render_setting("include_if_exists", &place)?;
+        self.write(&place, text);
+        Ok(Some([b"\n", &include[..], b"\t# the server's command line\n"].concat()))
+    }
+
+    fn is_on_command_line(&self, name: &str) -> bool {
+        self.command_line.iter().any(|(other, _)| other == name)
+    }
+
     /// `pg_hba.conf` and `pg_ident.conf` have names of their own in every data directory.
     fn access_rules(&mut self, from: &Path, name: &str) -> Result<()> {
-        if from == self.target.join(name) {
-            return Ok(());
-        }
         let bytes = match fs::read(from) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -246,15 +322,11 @@ impl Carrier<'_> {
             }
             Err(error) => return Err(Error::file("read", from, error)),
         };
-        let outside = bytes.split(|byte| *byte == b'\n').any(|line| {
-            let line = String::from_utf8_lossy(line);
-            let active = line.split('#').next().unwrap_or_default();
-            active.trim_start().starts_with("include") || active.split([' ', '\t', ',']).any(|word| word.starts_with('@'))
-        });
-        if outside {
-            self.carried.warnings.push(format!("{} includes other files: bring them along by hand", from.display()));
+        access_rules::refuse_outside(from, &bytes, self.source, name)?;
+        if from != self.source.join(name) {
+            self.write(Path::new(name), bytes);
         }
-        self.write(Path::new(name), &bytes)
+        Ok(())
     }
 
     /// What needs a certificate that could not be read would keep the server from starting.
@@ -266,11 +338,14 @@ impl Carrier<'_> {
             text
         };
         // What ALTER SYSTEM set is read last.
-        let auto = self.target.join(AUTO);
-        if let Ok(bytes) = fs::read(&auto)
+        let auto = self.pending.iter_mut().find_map(|pending| match pending {
+            Pending::File(place, bytes) if place == Path::new(AUTO) => Some(bytes),
+            _ => None,
+        });
+        if let Some(bytes) = auto
             && bytes.split(|byte| *byte == b'\n').filter_map(Setting::parse).any(|setting| setting.name == "ssl")
         {
-            self.write(Path::new(AUTO), &off(bytes))?;
+            *bytes = off(std::mem::take(bytes));
         }
         Ok(off(text))
     }
@@ -281,31 +356,32 @@ impl Carrier<'_> {
         if let Ok(inside) = from.strip_prefix(self.source) {
             return inside.to_owned();
         }
-        let name = from.file_name().unwrap_or_default().to_owned();
+        let name = from.file_name().unwrap_or_default();
+        self.free_place(name, prefix.unwrap_or(OsStr::new("from-outside")), &from)
+    }
+
+    /// A name that no other file has, neither in the source nor among those that are to be written.
+    fn free_place(&self, name: &OsStr, prefix: &OsStr, from: &Path) -> PathBuf {
         let taken = |place: &Path| match self.written.get(place) {
-            Some(other) => *other != from,
+            Some(other) => other != from,
             None => self.source.join(place).exists() || [MAIN, AUTO, "pg_hba.conf", "pg_ident.conf"].iter().any(|n| place == Path::new(n)),
         };
-        let mut place = PathBuf::from(&name);
+        let mut place = PathBuf::from(name);
         let mut number = 1;
         while taken(&place) {
             number += 1;
-            let mut other = prefix.unwrap_or(OsStr::new("from-outside")).to_owned();
+            let mut other = prefix.to_owned();
             other.push(format!("-{number}-"));
-            other.push(&name);
+            other.push(name);
             place = PathBuf::from(other);
         }
         place
     }
 
-    fn write(&mut self, place: &Path, bytes: &[u8]) -> Result<()> {
-        let path = self.target.join(place);
-        self.written.entry(place.to_owned()).or_insert_with(|| path.clone());
+    fn write(&mut self, place: &Path, bytes: Vec<u8>) {
+        self.written.entry(place.to_owned()).or_insert_with(|| self.source.join(place));
         self.carried.files.push(place.to_owned());
-        if fs::read(&path).ok().as_deref() == Some(bytes) {
-            return Ok(());
-        }
-        durable::write(&path, bytes, 0o600)
+        self.pending.push(Pending::File(place.to_owned(), bytes));
     }
 }
 

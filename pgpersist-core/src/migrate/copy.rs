@@ -72,9 +72,9 @@ impl Copier {
                 })
                 .count();
             let (batch, after) = rest.split_at(length);
-            let copied = in_parallel(batch, self.workers, |file| self.file(file))?;
-            durable::sync_tree(&self.target)?;
-            journal.append(copied.into_iter().flatten().collect())?;
+            let copied: Vec<_> = in_parallel(batch, self.workers, |file| self.file(file))?.into_iter().flatten().collect();
+            durable::sync_files(&self.target, copied.iter().map(|(path, _)| path.as_path()))?;
+            journal.append(copied)?;
             done += batch.iter().map(|file| file.metadata.len()).sum::<u64>();
             self.progress.event(Event::Bytes { done, total: Some(total) });
             rest = after;
@@ -137,6 +137,22 @@ impl Copier {
         let settled = mtime.max(ctime) < copied.started - DOUBT && copied.started <= now();
         let there = fs::symlink_metadata(self.target.join(&file.relative)).is_ok_and(|m| m.is_file() && m.len() == copied.size);
         unchanged && settled && there && self.times_are_ours
+    }
+
+    /// The first file that is not what it was when it was copied: changed, new, or gone. `None` when the copy is complete.
+    pub(crate) fn first_difference(tree: &SourceTree, journal: &Journal) -> Option<PathBuf> {
+        let as_copied = |file: &&SourceFile| {
+            let (mtime, ctime) = times(&file.metadata);
+            let now = (file.metadata.len(), mtime, ctime, file.metadata.ino());
+            journal.get(&file.relative).is_some_and(|copied| (copied.size, copied.mtime, copied.ctime, copied.inode) == now)
+        };
+        match tree.files.iter().find(|file| !as_copied(file)) {
+            Some(file) => Some(file.relative.clone()),
+            None => {
+                let there: HashSet<&Path> = tree.files.iter().map(|file| file.relative.as_path()).collect();
+                journal.not_in(&there)
+            }
+        }
     }
 
     /// Sets mode and owner of the copy's own folder.

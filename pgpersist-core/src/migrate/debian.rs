@@ -87,7 +87,7 @@ pub fn carry_configuration(etc_root: &Path, directory: &Path) -> Result<Option<C
         return Ok(None);
     }
     let Some(cluster) = DebianCluster::find(etc_root, directory)? else { return Ok(None) };
-    configuration::carry(&cluster.folder.join(configuration::MAIN), directory, directory).map(Some)
+    configuration::gather(&cluster.folder.join(configuration::MAIN), directory, &[])?.write(directory).map(Some)
 }
 
 fn with_data_directory(bytes: &[u8], value: &str) -> Vec<u8> {

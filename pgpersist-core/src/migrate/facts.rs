@@ -11,7 +11,8 @@ use crate::data_directory::placement::{self, Placement};
 use crate::data_directory::state::{MIGRATED_CONTROL_FILE, State};
 use crate::error::{Error, Result};
 use crate::fs::{lock_file, mounts, space::Space};
-use crate::migrate::configuration::MAIN;
+use crate::migrate::command_line::CommandLine;
+use crate::migrate::configuration::{self, MAIN};
 use crate::migrate::debian::DebianCluster;
 use crate::migrate::folder::{MigrationFolder, MigrationMarker, MigrationRecord};
 use crate::migrate::source_server::StopMethod;
@@ -30,6 +31,8 @@ pub(crate) struct SourceFacts {
     pub(crate) running: Option<(i32, StopMethod)>,
     /// The `postgresql.conf` in effect; `None` where none was found.
     pub(crate) configuration: Option<PathBuf>,
+    /// What its server was last started with.
+    pub(crate) command_line: CommandLine,
     /// The cluster as Debian's tools know it.
     pub(crate) debian: Option<DebianCluster>,
     /// Its databases, as far as its own card tells.
@@ -80,10 +83,17 @@ impl SourceFacts {
             State::Cluster(_) => Some(TreeFacts::of(&SourceTree::read(directory)?)),
             _ => None,
         };
+        let command_line = CommandLine::of(directory)?;
+        let configuration = configuration(directory, &command_line, debian.as_ref());
+        if let (Some(main), Some(_)) = (&configuration, &tree) {
+            // What cannot be brought along is told now, not when the server has been stopped for it.
+            configuration::gather(main, directory, &command_line.settings)?;
+        }
         Ok(Self {
             directory: directory.to_owned(),
             set_aside: set_aside(directory)?,
-            configuration: configuration(directory, debian.as_ref()),
+            configuration,
+            command_line,
             // A card that cannot be read costs the list of databases, no more.
             databases: IdentityCard::read(own).ok().flatten().map(|card| card.databases).unwrap_or_default(),
             state,
@@ -163,13 +173,9 @@ fn set_aside(directory: &Path) -> Result<Option<u64>> {
     }
 }
 
-/// The `postgresql.conf` in effect: that of the last start (`postmaster.opts` has its command line), else the one in the
-/// data directory, else Debian's.
-fn configuration(directory: &Path, debian: Option<&DebianCluster>) -> Option<PathBuf> {
-    let options = fs::read(directory.join("postmaster.opts")).unwrap_or_default();
-    let options = String::from_utf8_lossy(&options).into_owned();
-    let named = options.split('"').find_map(|word| word.strip_prefix("config_file=").or_else(|| word.strip_prefix("--config_file=")));
-    let started_with = named.map(|path| directory.join(path)).filter(|path| path.is_file());
+/// The `postgresql.conf` in effect: that of the last start, else the one in the data directory, else Debian's.
+fn configuration(directory: &Path, command_line: &CommandLine, debian: Option<&DebianCluster>) -> Option<PathBuf> {
+    let started_with = command_line.config_file.as_ref().map(|path| directory.join(path)).filter(|path| path.is_file());
     let inside = Some(directory.join(MAIN)).filter(|path| path.is_file());
     let of_debian = debian.map(|cluster| cluster.folder.join(MAIN));
     started_with.or(inside).or(of_debian)

@@ -2,7 +2,7 @@
 //!
 //! One JSON object a line. A line that a crash cut off, and all after it, counts as never written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -70,6 +70,11 @@ impl Journal {
     /// What is known about one file.
     pub(crate) fn get(&self, path: &Path) -> Option<&Copied> {
         self.entries.get(path)
+    }
+
+    /// A known file that is none of these.
+    pub(crate) fn not_in(&self, files: &HashSet<&Path>) -> Option<PathBuf> {
+        self.entries.keys().filter(|path| !files.contains(path.as_path())).min().cloned()
     }
 
     /// Writes down a batch whose copies are durable.

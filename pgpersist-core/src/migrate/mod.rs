@@ -13,7 +13,8 @@
 //!    place outside the copy: no server can start in the copy yet.
 //! 4. *Marker: switching.* The copy is durable, compared, and has its configuration. Killed before this: the source is a
 //!    whole stopped cluster, which may be started again; the next run begins at 1 with little to do.
-//! 5. *The source is set aside*: one rename of its `pg_control`. Before it only the source can start, after it none can.
+//! 5. *The source is set aside*: one rename of its `pg_control`. Before it only the source can start, after it none can. Just
+//!    before and after it the source must be what was copied, file by file, and without a server; else the name goes back.
 //! 6. *The copy gets its `pg_control` and is published*, by one rename, or entry by entry into a mount point. From here on
 //!    only the target can start. Killed between 5 and 6: the next run goes on with 6, from the marker alone.
 //! 7. *`/etc` follows*, where Debian keeps the configuration there; then the journal and the marker go.
@@ -26,6 +27,8 @@ pub mod debian;
 pub mod plan;
 pub mod run;
 
+mod access_rules;
+mod command_line;
 mod copy;
 mod facts;
 mod folder;

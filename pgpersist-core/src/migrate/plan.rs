@@ -106,6 +106,7 @@ impl MigrationPlan {
             ));
         }
         let mut warnings = tree.warnings.clone();
+        warnings.extend(source.command_line.left_behind.iter().cloned());
         if target.placement.verdict == Verdict::Ephemeral {
             warnings.push(format!("{} would not survive this machine: {}", to.display(), target.placement.evidence.join("; ")));
         }
@@ -138,6 +139,11 @@ impl MigrationPlan {
         if let Some(configuration) = source.configuration.as_ref().filter(|path| !path.starts_with(&self.from)) {
             steps.push(format!("bring along the configuration in {}", configuration.parent().unwrap_or(configuration).display()));
         }
+        let settings: Vec<String> = source.command_line.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        if !settings.is_empty() {
+            steps.push(format!("bring along what the server was started with: {}", settings.join(", ")));
+        }
+        steps.extend(source.command_line.about_socket());
         steps.push(format!("rename {from}/{CONTROL_FILE_PATH} to {from}/{MIGRATED_CONTROL_FILE}, so that no server starts there any more"));
         steps.push(format!("put the copy into place at {to}; all else of {from} is kept as it is"));
         if let Some(debian) = &source.debian {

@@ -41,7 +41,7 @@ const CHECKPOINT: Duration = Duration::from_secs(300);
 pub struct MigrateOptions {
     /// The cluster's name in the stores, for the new place's identity card.
     pub cluster_name: String,
-    /// Stop a running source, and trust that a stale `postmaster.pid` is one: somebody has seen the plan and said yes.
+    /// Stop a running source: somebody has seen the plan and said yes.
     pub consent: bool,
     /// Where Debian keeps the configuration of its clusters.
     pub etc_root: PathBuf,
@@ -95,7 +95,7 @@ pub struct MigrateReport {
 /// # Errors
 /// The refusals of [`migrate`].
 pub async fn plan(source: &Cluster, target: &Cluster, options: &MigrateOptions) -> Result<MigrationPlan> {
-    Ok(look(source, target, options).await?.0)
+    Ok(look(source, target, options, Duration::ZERO).await?.0)
 }
 
 /// Moves a cluster from one data directory to another on this machine and sets the source aside, whole but for one name.
@@ -113,7 +113,7 @@ pub async fn migrate(
     progress: &Arc<dyn ProgressSink>,
 ) -> Result<MigrateReport> {
     // What needs no claim is refused before anything, even a lock file, is made.
-    let (first, _) = look(source, target, options).await?;
+    let (first, _) = look(source, target, options, options.stop_timeout).await?;
     if first.action == MigrationAction::Nothing {
         return done_before(&first, target).await;
     }
@@ -121,7 +121,7 @@ pub async fn migrate(
     let claim = target.directory().claim().await?;
     let _source_claim = if source.path().is_dir() { Some(source.directory().claim().await?) } else { None };
     target.directory().prepare(&claim).await?;
-    let (plan, source_facts) = look(source, target, options).await?;
+    let (plan, source_facts) = look(source, target, options, Duration::ZERO).await?;
     ask(&plan, options)?;
     for warning in &plan.warnings {
         progress.event(Event::Warning(warning.clone()));
@@ -132,11 +132,10 @@ pub async fn migrate(
         MigrationAction::Nothing => return done_before(&plan, target).await,
         MigrationAction::Finish => {}
         MigrationAction::Move | MigrationAction::Resume => {
-            if let Err(error) = migration.copy(&plan).await {
+            if let Err(error) = migration.copy_and_switch(&plan).await {
                 migration.tell_if_stopped();
                 return Err(error);
             }
-            migration.set_source_aside(&plan).await?;
         }
     }
     migration.publish(&plan).await
@@ -149,12 +148,13 @@ fn ask(plan: &MigrationPlan, options: &MigrateOptions) -> Result<()> {
     }
 }
 
-/// Looks at both places and decides; the facts of the source come along.
-async fn look(source: &Cluster, target: &Cluster, options: &MigrateOptions) -> Result<(MigrationPlan, SourceFacts)> {
+/// Looks at both places and decides; the facts of the source come along. A source that may be in use by a server which is
+/// not to be seen from here is watched for so long before it is refused.
+async fn look(source: &Cluster, target: &Cluster, options: &MigrateOptions, watch: Duration) -> Result<(MigrationPlan, SourceFacts)> {
     let (from, from_own) = (source.path().to_owned(), source.directory().own_folder().clone());
     let (to, to_own) = (target.path().to_owned(), target.directory().own_folder().clone());
     let (etc_root, search) = (options.etc_root.clone(), target.search().clone());
-    workers::run(move || {
+    let (plan, facts) = workers::run(move || {
         let source = SourceFacts::look(&from, &from_own, &etc_root)?;
         let target = TargetFacts::look(&to, &to_own)?;
         let plan = MigrationPlan::decide(&source, &target)?;
@@ -163,7 +163,11 @@ async fn look(source: &Cluster, target: &Cluster, options: &MigrateOptions) -> R
         }
         Ok((plan, source))
     })
-    .await
+    .await?;
+    if matches!(plan.action, MigrationAction::Move | MigrationAction::Resume) {
+        source_server::prove_gone(source, watch).await?;
+    }
+    Ok((plan, facts))
 }
 
 async fn done_before(plan: &MigrationPlan, target: &Cluster) -> Result<MigrateReport> {
@@ -213,8 +217,14 @@ impl Migration<'_> {
         self.progress.event(Event::Step(text.into()));
     }
 
+    /// Steps 1 to 5.
+    async fn copy_and_switch(&mut self, plan: &MigrationPlan) -> Result<()> {
+        let copy = self.copy(plan).await?;
+        self.set_source_aside(plan, copy).await
+    }
+
     /// Steps 1 to 4.
-    async fn copy(&mut self, plan: &MigrationPlan) -> Result<()> {
+    async fn copy(&mut self, plan: &MigrationPlan) -> Result<Copy> {
         let (from, folder, marker) = (plan.from.clone(), self.folder(), self.marker(plan, Phase::Copying));
         let (workers, progress) = (self.options.workers, Arc::clone(self.progress));
         let mut copy = workers::run(move || Copy::begin(&from, &folder, &marker, workers, progress)).await?;
@@ -229,11 +239,13 @@ impl Migration<'_> {
             self.down_since = Some(Instant::now());
             source_server::stop(self.source, method, &self.options.etc_root, self.options.stop_timeout).await?;
         }
-        source_server::ensure_quiet(self.source, self.options.consent, self.options.stop_timeout).await?;
+        source_server::ensure_quiet(self.source, self.options.stop_timeout).await?;
         self.step("copying the last changes, and comparing");
         copy = copy.run(|copy| copy.last_pass()).await?;
-        source_server::ensure_quiet(self.source, self.options.consent, self.options.stop_timeout).await?;
-        drop(copy);
+        source_server::ensure_quiet(self.source, self.options.stop_timeout).await?;
+        if let Some(socket) = self.facts.command_line.about_socket() {
+            self.step(socket);
+        }
         let carried = self.configure(plan).await?;
         if let Some(port) = carried.port.filter(|port| *port != self.target.options().port) {
             self.warn(format!(
@@ -247,7 +259,8 @@ impl Migration<'_> {
             durable::sync_tree(&folder.data())?;
             folder.mark(&marker)
         })
-        .await
+        .await?;
+        Ok(copy)
     }
 
     /// Writes what is in memory to the source's files while it still runs: its shutdown then has less to write. Only an
@@ -264,6 +277,9 @@ impl Migration<'_> {
     async fn configure(&self, plan: &MigrationPlan) -> Result<Carried> {
         let Some(main) = self.facts.configuration.clone() else { return Err(Error::Bug("a plan without configuration".into())) };
         let (from, to, folder) = (plan.from.clone(), plan.to.clone(), self.folder());
+        // What pgpersist is configured to set counts for its servers, whatever the source was started with.
+        let mut command_line = self.facts.command_line.settings.clone();
+        command_line.retain(|(name, _)| !self.target.settings().others.contains_key(name));
         let (settings, search, major) = (self.target.settings(), self.target.search().clone(), plan.major);
         let os_user = self.target.options().os_user.clone();
         let card = IdentityCard {
@@ -275,7 +291,7 @@ impl Migration<'_> {
         };
         let own = self.target.directory().own_folder().clone();
         workers::run(move || {
-            let carried = configuration::carry(&main, &from, &folder.data())?;
+            let carried = configuration::gather(&main, &from, &command_line)?.write(&folder.data())?;
             settings.install(&folder.data())?;
             validate(&search.for_cluster(&to, major)?, &folder.data(), os_user.as_ref())?;
             card.write(&own)?;
@@ -284,21 +300,23 @@ impl Migration<'_> {
         .await
     }
 
-    /// Step 5. From here on the source does not start any more.
-    async fn set_source_aside(&self, plan: &MigrationPlan) -> Result<()> {
-        source_server::ensure_quiet(self.source, self.options.consent, self.options.stop_timeout).await?;
-        let (from, copied) = (plan.from.clone(), self.folder().control_file());
-        workers::run(move || {
-            let control = from.join(CONTROL_FILE_PATH);
-            if read(&control)? != read(&copied)? {
-                return Err(Error::conflict(
-                    format!("{} changed after it was copied: somebody started a server there", control.display()),
-                    "keep it from being started, and repeat: the migration goes on where it stopped",
-                ));
-            }
-            durable::rename(&control, &from.join(MIGRATED_CONTROL_FILE))
-        })
-        .await
+    /// Step 5. From here on the source does not start any more. It is set aside only as what was copied: a server that cannot
+    /// be seen from here, as in another container, is known by what it writes.
+    async fn set_source_aside(&self, plan: &MigrationPlan, copy: Copy) -> Result<()> {
+        source_server::ensure_quiet(self.source, self.options.stop_timeout).await?;
+        let copy = copy.run(|copy| copy.ensure_unchanged()).await?;
+        let (control, aside) = (plan.from.join(CONTROL_FILE_PATH), plan.from.join(MIGRATED_CONTROL_FILE));
+        let (from, to) = (control.clone(), aside.clone());
+        workers::run(move || durable::rename(&from, &to)).await?;
+        // Between the last look and the rename somebody may have started a server: it would go on without its control file.
+        let quiet = match source_server::ensure_quiet(self.source, Duration::ZERO).await {
+            Ok(()) => copy.run(|copy| copy.ensure_unchanged()).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if quiet.is_err() {
+            workers::run(move || durable::rename(&aside, &control)).await?;
+        }
+        quiet
     }
 
     /// Steps 6 and 7.
@@ -436,6 +454,23 @@ impl Copy {
             Some(path) => Err(Error::damaged(
                 format!("{} reads back differently from what was written", self.copier.target.join(path).display()),
                 "look at the disk of the target (`dmesg`), or choose another; the source is untouched",
+            )),
+        }
+    }
+
+    /// Refuses a source of which anything changed since it was copied; `pg_control` under either of its names.
+    fn ensure_unchanged(&mut self) -> Result<()> {
+        let mut changed = Copier::first_difference(&SourceTree::read(&self.from)?, &self.journal);
+        let copied = read(&self.folder.control_file())?;
+        let names = [CONTROL_FILE_PATH, MIGRATED_CONTROL_FILE];
+        if !names.iter().any(|name| fs::read(self.from.join(name)).is_ok_and(|bytes| bytes == copied)) {
+            changed = Some(CONTROL_FILE_PATH.into());
+        }
+        match changed {
+            None => Ok(()),
+            Some(file) => Err(Error::conflict(
+                format!("{} changed after it was copied: a server uses it, perhaps in another container", self.from.join(file).display()),
+                "stop it there and keep it from being started, and repeat: the migration goes on where it stopped",
             )),
         }
     }

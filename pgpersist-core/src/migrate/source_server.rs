@@ -1,17 +1,16 @@
 //! The source's server: who keeps it running, how to stop it so that it stays down, and whether all of it is gone.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result, Said};
-use crate::fs::lock_file;
 use crate::migrate::debian::{self, DebianCluster};
 use crate::server::cluster::Cluster;
 use crate::server::process::{self, Presence};
-use crate::server::{stale, stop};
+use crate::server::{lock, stale, stop};
 use crate::workers;
 
 const PG_CTLCLUSTER: &str = "/usr/bin/pg_ctlcluster";
@@ -120,7 +119,10 @@ pub(crate) async fn stop(source: &Cluster, method: &StopMethod, etc_root: &Path,
 
 /// Makes sure that nothing runs in the source: no postmaster, none of its orphans, none in another container that we can
 /// know of.
-pub(crate) async fn ensure_quiet(source: &Cluster, trust_stale_pid: bool, timeout: Duration) -> Result<()> {
+///
+/// # Errors
+/// `Conflict` when a server runs; as [`prove_gone`].
+pub(crate) async fn ensure_quiet(source: &Cluster, timeout: Duration) -> Result<()> {
     let deadline = Instant::now() + ORPHANS_GRACE;
     loop {
         let presence = source.presence().await?;
@@ -130,13 +132,10 @@ pub(crate) async fn ensure_quiet(source: &Cluster, trust_stale_pid: bool, timeou
                 "keep it from being started, and repeat: the migration goes on where it stopped",
             ));
         }
-        let (path, lock): (PathBuf, PathBuf) = (source.path().to_owned(), source.directory().own_folder().server_lock());
-        let (orphans, free) = workers::run(move || Ok((process::working_in(&path), lock_file::is_free(&lock)?))).await?;
-        if orphans.is_empty() && free {
-            if let Presence::Stale(pid_file) = presence {
-                stale::prove(source, &pid_file, timeout, trust_stale_pid).await?;
-            }
-            return Ok(());
+        let directory = source.directory().clone();
+        let (orphans, held) = workers::run(move || Ok((process::working_in(directory.path()), lock::is_held(directory.as_ref())?))).await?;
+        if orphans.is_empty() && !held {
+            return prove_gone(source, timeout).await;
         }
         if Instant::now() >= deadline {
             return Err(Error::Deadline {
@@ -147,6 +146,23 @@ pub(crate) async fn ensure_quiet(source: &Cluster, trust_stale_pid: bool, timeou
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Proves that a left `postmaster.pid` is a leftover and not that of a server in another container, or refuses with the
+/// evidence after it watched the source for so long. Consent to a migration is no proof: it is given before anybody knows.
+///
+/// # Errors
+/// `Unsafe` when nothing proves it.
+pub(crate) async fn prove_gone(source: &Cluster, watch: Duration) -> Result<()> {
+    let Presence::Stale(pid_file) = source.presence().await? else { return Ok(()) };
+    let file = source.path().join("postmaster.pid");
+    stale::prove(source, &pid_file, watch, false).await.map_err(|error| match error {
+        Error::Unsafe { what, remedy: Some(remedy) } if remedy.contains("--yes") => Error::refused(
+            what,
+            format!("if you are sure that no other machine or container uses this directory, remove {} and repeat", file.display()),
+        ),
+        other => other,
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -95,9 +96,10 @@ impl SourceTree {
             self.tablespaces.push((relative.file_name().unwrap_or_default().to_string_lossy().into_owned(), target));
             return Ok(());
         }
-        let Ok(resolved) = path.canonicalize() else {
-            self.warnings.push(format!("{} is a link to nowhere and was left behind", path.display()));
-            return Ok(());
+        let resolved = match path.canonicalize() {
+            Ok(resolved) => resolved,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.link_to_nowhere(relative, path),
+            Err(error) => return Err(Error::file("follow the link", path, error)),
         };
         let metadata = fs::metadata(&resolved).map_err(|e| Error::file("look at", &resolved, e))?;
         if metadata.is_file() {
@@ -122,6 +124,31 @@ impl SourceTree {
         }
         Ok(())
     }
+
+    /// A link whose target is not there, most often since its volume is not mounted: without what belongs to the cluster the
+    /// copy would be no copy.
+    fn link_to_nowhere(&mut self, relative: PathBuf, path: &Path) -> Result<()> {
+        let name = relative.to_string_lossy().into_owned();
+        if EMPTIED.contains(&name.as_str()) {
+            self.folders.push((relative, 0o700));
+            return Ok(());
+        }
+        if may_be_missing(&name) {
+            self.warnings.push(format!("{} is a link to nowhere and was left behind", path.display()));
+            return Ok(());
+        }
+        let target = fs::read_link(path).unwrap_or_default();
+        Err(Error::refused(
+            format!("{} is a link to {}, which is not there, and the cluster is not whole without it", path.display(), target.display()),
+            "mount the volume that holds it, and repeat; nothing was touched",
+        ))
+    }
+}
+
+/// Whether PostgreSQL knows nothing of a name: the old logs, and what people put at the top themselves.
+fn may_be_missing(name: &str) -> bool {
+    let of_postgres = name.contains('/') || name.starts_with("pg_") || name == "base" || name == "global" || name.starts_with("PG_");
+    matches!(name, "log" | "pg_log") || !(of_postgres || name.ends_with(".conf"))
 }
 
 /// Whether a walk is in the source itself or already behind a link: links of links are not followed.
@@ -221,6 +248,39 @@ mod tests {
         assert!(relatives(&tree).contains(&"pg_wal/000000010000000000000001".to_owned()));
         assert!(tree.folders.iter().any(|(name, _)| name == Path::new("pg_wal/archive_status")));
         assert_eq!(tree.tablespaces, [("16400".to_owned(), PathBuf::from("/somewhere"))]);
+    }
+
+    #[test]
+    fn a_link_to_nowhere_is_left_behind_only_where_postgresql_knows_nothing_of_it() {
+        for name in [
+            "pg_wal",
+            "base",
+            "base/16384",
+            "global/1262",
+            "pg_xact",
+            "base/5/16390",
+            "postgresql.conf",
+            "PG_VERSION",
+            "pg_replslot/s/state",
+        ] {
+            let (_folder, source) = source();
+            let _ = crate::fs::durable::remove_tree(&source.join(name));
+            symlink("/volume/that/is/not/mounted", source.join(name)).unwrap();
+            let error = SourceTree::read(&source).unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::Unsafe, "{name}: {error}");
+            assert!(error.to_string().contains(name) && error.to_string().contains("/volume/that/is/not/mounted"), "{error}");
+        }
+        let (_folder, source) = source();
+        crate::fs::durable::remove_tree(&source.join("pg_notify")).unwrap();
+        for name in ["log", "notes.txt", "pg_notify", "pg_stat_tmp"] {
+            symlink("/volume/that/is/not/mounted", source.join(name)).unwrap();
+        }
+        let tree = SourceTree::read(&source).unwrap();
+        assert_eq!(tree.warnings.len(), 2, "{:?}", tree.warnings);
+        assert!(tree.folders.iter().any(|(name, _)| name == Path::new("pg_stat_tmp")));
+        // What is wrong with a link in another way is never taken for a missing target.
+        symlink("loop", source.join("loop")).unwrap();
+        assert!(matches!(SourceTree::read(&source), Err(Error::File { .. })));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! PostgreSQL's single-user mode: statements in a cluster without a server. No port, no socket, no log-in, and a
 //! checkpoint at the end.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,6 +12,7 @@ use crate::pg::quote;
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::ServerLock;
 use crate::server::os_user::OsUser;
+use crate::server::settings::{Profile, directory_arguments};
 use crate::server::spawn::{clean_environment, hold_lock, run_as};
 
 /// How to run it in one directory.
@@ -30,7 +32,8 @@ impl SingleUser {
     /// Creates those of the databases that do not exist, and returns them. Blocking.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that this mode cannot write; [`Error::Program`] with what `postgres` said.
+    /// [`Error::Invalid`] for a name that this mode cannot write; `Unsafe` where a recovery was asked for;
+    /// [`Error::Program`] with what `postgres` said.
     pub fn create_missing(&self, databases: &[String]) -> Result<Vec<String>> {
         if databases.is_empty() {
             return Ok(Vec::new());
@@ -44,7 +47,8 @@ impl SingleUser {
         }
         let listing =
             self.run("COPY (SELECT 'database:' || encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_catalog.pg_database) TO STDOUT;\n\n")?;
-        let existing: Vec<&str> = listing.lines().filter_map(|line| line.trim().strip_prefix("database:")).collect();
+        // The first row follows the prompt on the same line.
+        let existing: Vec<&str> = listing.lines().filter_map(|line| Some(line.trim().split_once("database:")?.1)).collect();
         let missing: Vec<String> = databases.iter().filter(|name| !existing.contains(&hex(name).as_str())).cloned().collect();
         let statements: String = missing.iter().map(|name| format!("CREATE DATABASE {};\n\n", quote::identifier(name))).collect();
         if !statements.is_empty() {
@@ -53,15 +57,32 @@ impl SingleUser {
         Ok(missing)
     }
 
+    /// Refuses a directory for which a recovery was asked: this mode would replay to an end that nobody chose, and open a new
+    /// timeline.
+    ///
+    /// # Errors
+    /// `Unsafe` with the file that asks for it.
+    pub(crate) fn refuse_recovery(&self) -> Result<()> {
+        match RECOVERY_SIGNALS.iter().map(|name| self.directory.join(name)).find(|path| path.exists()) {
+            None => Ok(()),
+            Some(signal) => Err(Error::refused(
+                format!("{} asks for a recovery, which no database can be created before", signal.display()),
+                "start the server (`pgpersist start`), let the recovery end, and run the same command again",
+            )),
+        }
+    }
+
     fn run(&self, statements: &str) -> Result<String> {
+        self.refuse_recovery()?;
         let program = self.installation.program("postgres")?;
         let mut command = Command::new(&program);
         clean_environment(&mut command);
         hold_lock(&mut command, self.lock.as_ref());
         run_as(&mut command, self.os_user.as_ref());
         let mut child = command
-            .args(["--single", "-j", "-c", "exit_on_error=on", "-c", "log_destination=stderr", "-c", "logging_collector=off", "-D"])
-            .arg(&self.directory)
+            .args(["--single", "-j"])
+            .args(directory_arguments(&self.directory))
+            .args(settings())
             .arg("template1")
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::piped())
@@ -88,6 +109,17 @@ impl SingleUser {
         })
     }
 }
+
+/// What beats the directory's own files: what is written here must be as durable as what a server writes, and errors are to
+/// come to us.
+fn settings() -> Vec<OsString> {
+    let fixed = [("exit_on_error", "on"), ("log_destination", "stderr"), ("logging_collector", "off")];
+    let settings = fixed.iter().chain(Profile::Durable.command_line()).map(|(name, value)| OsString::from(format!("{name}={value}")));
+    settings.flat_map(|setting| [OsString::from("-c"), setting]).collect()
+}
+
+/// Files by which somebody asked for a recovery; see *Archive Recovery*, PostgreSQL 17.
+const RECOVERY_SIGNALS: [&str; 2] = ["recovery.signal", "standby.signal"];
 
 fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()

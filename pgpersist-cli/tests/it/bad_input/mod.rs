@@ -3,6 +3,7 @@
 //! "Nothing changed" compares every file's hash, mode and owner before and after. Our own lock files are left out where a
 //! command takes the claim before it can know; they are empty, or name the process that held them last.
 
+mod as_root;
 mod clock;
 mod clusters;
 mod configuration;
@@ -10,8 +11,10 @@ mod databases;
 mod dumps;
 mod environment;
 mod mounts;
+mod occupied;
 mod other_directory;
 mod outliving;
 mod places;
 mod restart;
 mod servers;
+mod stores;

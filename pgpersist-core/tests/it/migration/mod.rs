@@ -33,6 +33,7 @@ use crate::support::scratch::Scratch;
 
 mod debian;
 mod kills;
+mod whole;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Tells the worker below, a process of its own, what to migrate.
