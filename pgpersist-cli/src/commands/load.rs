@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// End other sessions of the database that is replaced
     #[arg(long)]
     disconnect: bool,
-    /// Run the dump's SQL as the superuser: it can then do whatever it likes on this machine
+    /// Run the dump's SQL as the superuser, and leave to superusers what it gives them: it can then do whatever it likes on this machine
     #[arg(long)]
     trust: bool,
     /// Everything belongs to the database's owner, and nothing is granted: for servers without the dump's roles
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let cluster = cluster::open(context)?;
     let progress = context.progress.clone();
     let report = runtime::block_on("`load`", async {
-        let (source, recorded) = source(args, context).await?;
+        let Found { source, database: recorded, trust } = source(args, context).await?;
         let database = args.database.clone().or(recorded).or_else(|| single_database(context)).ok_or_else(|| {
             Error::invalid(
                 format!("nothing tells which database `{}` was made of", args.name),
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let options = LoadOptions {
             existing: if args.clean { Existing::KeepAside } else { Existing::Refuse },
             other_sessions: if args.disconnect { OtherSessions::Disconnect } else { OtherSessions::Refuse },
-            trust: if args.trust { Trust::Superuser } else { Trust::Nobody },
+            trust: if args.trust { Trust::Superuser } else { trust },
             owners: if args.no_owner { LoadedOwners::DatabaseOwner } else { LoadedOwners::AsDumped },
             accept_locale: args.accept_locale,
             ..LoadOptions::new(connection, psql, database)
@@ -112,10 +112,17 @@ fn single_database(context: &Context) -> Option<String> {
     }
 }
 
-/// The bytes to load, and the database that they are known to be of.
-async fn source(args: &Args, context: &Context) -> Result<(DumpSource, Option<String>)> {
+/// The bytes to load, the database that they are known to be of, and how far they are trusted unasked.
+struct Found {
+    source: DumpSource,
+    database: Option<String>,
+    trust: Trust,
+}
+
+async fn source(args: &Args, context: &Context) -> Result<Found> {
     if args.name == "-" {
-        return Ok((DumpSource { name: "standard input".to_owned(), bytes: Box::new(io::stdin()), expected: None }, None));
+        let source = DumpSource { name: "standard input".to_owned(), bytes: Box::new(io::stdin()), expected: None };
+        return Ok(Found { source, database: None, trust: Trust::Nobody });
     }
     // In a store's name a `/` stands only behind a database's folder; an existing file with such a name is what was meant.
     let path = Path::new(&args.name);
@@ -134,11 +141,16 @@ async fn source(args: &Args, context: &Context) -> Result<(DumpSource, Option<St
     let key: ObjectKey = entry.name.clone();
     let size = shelf.store().head(&key).await?.size_bytes;
     let bytes = ObjectReader::open(shelf.store().clone(), key.clone(), size);
+    let is_own = entry.side_file.as_ref().is_some_and(|side_file| side_file.cluster == shelf.cluster());
     let expected = entry.side_file.as_ref().map(Expected::from);
-    Ok((DumpSource { name: key.to_string(), bytes: Box::new(bytes), expected }, entry.database))
+    Ok(Found {
+        source: DumpSource { name: key.to_string(), bytes: Box::new(bytes), expected },
+        database: entry.database,
+        trust: if is_own { Trust::OwnDump } else { Trust::Nobody },
+    })
 }
 
-fn from_file(path: &Path) -> Result<(DumpSource, Option<String>)> {
+fn from_file(path: &Path) -> Result<Found> {
     let file = File::open(path).map_err(|e| Error::file("open the dump", path, e))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(Error::invalid(format!("{} is a directory, not a dump", path.display()), "name a `.sql.gz` or `.sql` file"));
@@ -154,7 +166,7 @@ fn from_file(path: &Path) -> Result<(DumpSource, Option<String>)> {
         Err(_) => None,
     };
     let source = DumpSource { name: path.display().to_string(), bytes: Box::new(file), expected: side_file.as_ref().map(Expected::from) };
-    Ok((source, side_file.map(|side_file| side_file.database)))
+    Ok(Found { source, database: side_file.map(|side_file| side_file.database), trust: Trust::Nobody })
 }
 
 fn text(report: &LoadReport) -> String {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::logical::copy_scan::{CopyScan, Scanned};
 use crate::logical::gzip;
-use crate::logical::ownership::{self, Ownership};
+use crate::logical::ownership::{self, Ownership, Reach};
 use crate::logical::psql_script::Piece;
 use crate::logical::store_output::hexadecimal;
 
@@ -31,6 +31,27 @@ pub(super) enum Owners {
     Never,
 }
 
+/// What is done with a dump's statements.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub(super) owners: Owners,
+    /// The roles of the server.
+    pub(super) roles: BTreeSet<String>,
+    /// Roles that get nothing of this dump; where it is trusted, there are none.
+    pub(super) withheld_from: Option<BTreeSet<String>>,
+}
+
+impl Rules {
+    fn reach(&self) -> Reach {
+        // Otherwise the loading role itself runs such statements, or nobody does.
+        if self.owners == Owners::Later && self.withheld_from.is_some() { Reach::OwnSchemas } else { Reach::Catalog }
+    }
+
+    fn withholds_from(&self, role: &str) -> bool {
+        self.withheld_from.as_ref().is_some_and(|roles| roles.contains(role))
+    }
+}
+
 /// What passed.
 #[derive(Debug)]
 pub(super) struct Passed {
@@ -39,12 +60,14 @@ pub(super) struct Passed {
     pub(super) size_bytes: u64,
     /// The statements kept for the end.
     pub(super) ownership: Vec<u8>,
+    /// The roles that did not get what the dump gives them.
+    pub(super) withheld: BTreeSet<String>,
 }
 
 impl Passed {
     /// Of a script that is no dump.
     pub(super) fn nothing() -> Self {
-        Self { scanned: Scanned::default(), sha256: String::new(), size_bytes: 0, ownership: Vec::new() }
+        Self { scanned: Scanned::default(), sha256: String::new(), size_bytes: 0, ownership: Vec::new(), withheld: BTreeSet::new() }
     }
 }
 
@@ -57,33 +80,32 @@ pub(super) enum Fed {
     Refused,
 }
 
-/// Writes the dump's script to psql. `roles` are those of the server, so that a missing one ends the work at once and not
-/// after hours.
+/// Writes the dump's script to psql. A role that the server lacks ends the work, and not only after hours.
 ///
 /// # Errors
 /// `Invalid` when the input is no dump of one database, `Damaged` when it is cut off or does not decompress, `NotFound` for
 /// roles that the server lacks.
-pub(super) fn feed(name: &str, source: impl Read, owners: Owners, roles: &BTreeSet<String>, mut psql: impl Write) -> Result<Fed> {
+pub(super) fn feed(name: &str, source: impl Read, rules: &Rules, mut psql: impl Write) -> Result<Fed> {
     let mut raw = BufReader::with_capacity(READ_BYTES, Hashed { source, hash: Sha256::new(), size_bytes: 0 });
     let start = raw.fill_buf().map_err(|e| Error::file("read", name, e))?;
     let is_gzip = start.starts_with(&[0x1f, 0x8b]);
     if let Some(error) = no_dump(name, start) {
         return Err(error);
     }
-    let mut feeder =
-        Feeder { name, owners, roles, scan: CopyScan::new(), out: Vec::new(), ownership: Vec::new(), missing: BTreeSet::new() };
-    feeder.out.extend_from_slice(format!("\\restrict {}\n", restrict_key()).as_bytes());
+    let mut feeder = Feeder { name, scan: CopyScan::new(), taken: Taken::by(rules) };
+    feeder.taken.out.extend_from_slice(format!("\\restrict {}\n", restrict_key()).as_bytes());
     let mut piece = vec![0; READ_BYTES];
     let outcome = if is_gzip {
         feeder.pump(&mut gzip::decoder(&mut raw), &mut piece, &mut psql)?
     } else {
         feeder.pump(&mut raw, &mut piece, &mut psql)?
     };
-    let Some((scanned, ownership)) = outcome else { return Ok(Fed::Refused) };
+    let Some(scanned) = outcome else { return Ok(Fed::Refused) };
+    let Taken { ownership, withheld, .. } = feeder.taken;
     // What gzip leaves unread still belongs to the object whose hash is compared.
     io::copy(&mut raw, &mut io::sink()).map_err(|e| Error::file("read", name, e))?;
     let hashed = raw.into_inner();
-    Ok(Fed::Whole(Passed { scanned, sha256: hexadecimal(&hashed.hash.finalize()), size_bytes: hashed.size_bytes, ownership }))
+    Ok(Fed::Whole(Passed { scanned, sha256: hexadecimal(&hashed.hash.finalize()), size_bytes: hashed.size_bytes, ownership, withheld }))
 }
 
 /// A key that no dump can contain: psql takes it back with `\unrestrict`.
@@ -127,17 +149,13 @@ impl<R: Read> Read for Hashed<R> {
 
 struct Feeder<'a> {
     name: &'a str,
-    owners: Owners,
-    roles: &'a BTreeSet<String>,
     scan: CopyScan,
-    out: Vec<u8>,
-    ownership: Vec<u8>,
-    missing: BTreeSet<String>,
+    taken: Taken<'a>,
 }
 
 impl Feeder<'_> {
-    /// What passed and what was kept for the end; `None` when psql stopped reading.
-    fn pump(mut self, source: &mut impl Read, piece: &mut [u8], psql: &mut impl Write) -> Result<Option<(Scanned, Vec<u8>)>> {
+    /// What passed; `None` when psql stopped reading.
+    fn pump(&mut self, source: &mut impl Read, piece: &mut [u8], psql: &mut impl Write) -> Result<Option<Scanned>> {
         loop {
             let count = match source.read(piece) {
                 Ok(0) => break,
@@ -145,47 +163,34 @@ impl Feeder<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.unreadable(error)),
             };
-            let mut taken = Taken {
-                owners: self.owners,
-                roles: self.roles,
-                out: &mut self.out,
-                ownership: &mut self.ownership,
-                missing: &mut self.missing,
-            };
+            let taken = &mut self.taken;
             self.scan.feed_through(&piece[..count], &mut |piece| taken.take(piece));
             self.judge()?;
-            if !write(psql, &mut self.out, self.name)? {
+            if !write(psql, &mut self.taken.out, self.name)? {
                 return Ok(None);
             }
         }
-        let mut taken = Taken {
-            owners: self.owners,
-            roles: self.roles,
-            out: &mut self.out,
-            ownership: &mut self.ownership,
-            missing: &mut self.missing,
-        };
-        let scan = std::mem::take(&mut self.scan);
-        let scanned = scan.finish_through(&mut |piece| taken.take(piece));
+        let taken = &mut self.taken;
+        let scanned = std::mem::take(&mut self.scan).finish_through(&mut |piece| taken.take(piece));
         self.judge_whole(&scanned)?;
-        if !write(psql, &mut self.out, self.name)? {
+        if !write(psql, &mut self.taken.out, self.name)? {
             return Ok(None);
         }
-        Ok(Some((scanned, self.ownership)))
+        Ok(Some(scanned))
     }
 
     /// What need not wait for the end.
     fn judge(&self) -> Result<()> {
         let (name, scanned) = (self.name, self.scan.so_far());
         self.judge_scanned(scanned)?;
-        if self.ownership.len() > MOST_OWNERSHIP {
+        if self.taken.ownership.len() > MOST_OWNERSHIP {
             return Err(Error::invalid(
                 format!("{name} has more than {} MiB of statements about ownership", MOST_OWNERSHIP / 1024 / 1024),
                 "if you trust this dump, load it with `--trust`",
             ));
         }
-        if !self.missing.is_empty() {
-            let missing = self.missing.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", ");
+        if !self.taken.missing.is_empty() {
+            let missing = self.taken.missing.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", ");
             return Err(Error::not_found(
                 format!("{name} gives things to roles that this server does not have: {missing}"),
                 "load the roles first (`gunzip -c globals_….sql.gz | psql`), create them, or load with `--no-owner`",
@@ -244,37 +249,46 @@ impl Feeder<'_> {
 
 /// Where a piece goes: to psql, to the end, or nowhere.
 struct Taken<'a> {
-    owners: Owners,
-    roles: &'a BTreeSet<String>,
-    out: &'a mut Vec<u8>,
-    ownership: &'a mut Vec<u8>,
-    missing: &'a mut BTreeSet<String>,
+    rules: &'a Rules,
+    out: Vec<u8>,
+    ownership: Vec<u8>,
+    missing: BTreeSet<String>,
+    withheld: BTreeSet<String>,
 }
 
-impl Taken<'_> {
+impl<'a> Taken<'a> {
+    fn by(rules: &'a Rules) -> Self {
+        Self { rules, out: Vec::new(), ownership: Vec::new(), missing: BTreeSet::new(), withheld: BTreeSet::new() }
+    }
+
     fn take(&mut self, piece: Piece<'_>) {
         match piece {
             Piece::Text(bytes) | Piece::Comment(bytes) | Piece::CopyData(bytes, _) => self.out.extend_from_slice(bytes),
             Piece::CopyEnd => {}
             // The pair around the dump, which the scan knows; any other ends the load before it gets here.
             Piece::MetaCommand(line) => self.skip(line),
-            Piece::Statement(statement) => {
-                let ownership = ownership::of(statement);
-                match &ownership {
-                    Ownership::Owner(role) if self.owners != Owners::Never && !self.roles.contains(role) => {
-                        self.missing.insert(role.clone());
-                    }
-                    _ => {}
-                }
-                match (self.owners, ownership) {
-                    (Owners::InPlace, _) | (_, Ownership::None) => self.out.extend_from_slice(statement),
-                    (Owners::Later, _) => {
-                        self.ownership.extend_from_slice(statement);
-                        self.ownership.push(b'\n');
-                        self.skip(statement);
-                    }
-                    (Owners::Never, _) => self.skip(statement),
-                }
+            Piece::Statement(statement) => self.statement(statement),
+        }
+    }
+
+    fn statement(&mut self, statement: &[u8]) {
+        let rules = self.rules;
+        let ownership = ownership::of(statement, rules.reach());
+        match (rules.owners, ownership) {
+            (_, Ownership::None) => self.out.extend_from_slice(statement),
+            (Owners::Never, _) => self.skip(statement),
+            (_, Ownership::Owner(role)) if !rules.roles.contains(&role) => {
+                self.missing.insert(role);
+            }
+            (Owners::InPlace, _) => self.out.extend_from_slice(statement),
+            (Owners::Later, Ownership::Owner(role)) if rules.withholds_from(&role) => {
+                self.withheld.insert(role);
+                self.skip(statement);
+            }
+            (Owners::Later, _) => {
+                self.ownership.extend_from_slice(statement);
+                self.ownership.push(b'\n');
+                self.skip(statement);
             }
         }
     }
@@ -342,9 +356,13 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn rules(owners: Owners) -> Rules {
+        Rules { owners, roles: ["app", "boss"].map(str::to_owned).into(), withheld_from: Some(BTreeSet::from(["boss".to_owned()])) }
+    }
+
     fn fed(name: &str, bytes: &[u8], owners: Owners) -> Result<(String, Passed)> {
         let mut out = Vec::new();
-        match feed(name, bytes, owners, &BTreeSet::from(["app".to_owned()]), &mut out)? {
+        match feed(name, bytes, &rules(owners), &mut out)? {
             Fed::Whole(passed) => Ok((String::from_utf8(out).unwrap(), passed)),
             Fed::Refused => panic!("nobody refuses"),
         }
@@ -369,6 +387,17 @@ mod tests {
         assert!(!script.contains("OWNER") && script.contains("CREATE TABLE"));
         assert_eq!(passed.ownership, b"ALTER TABLE public.t OWNER TO app;\n");
         assert!(fed("x", &zipped(DUMP), Owners::Never).unwrap().1.ownership.is_empty());
+    }
+
+    #[test]
+    fn a_role_with_power_is_given_nothing() {
+        let (script, passed) = fed("x", DUMP.replace("OWNER TO app", "OWNER TO boss").as_bytes(), Owners::Later).unwrap();
+        assert!(!script.contains("OWNER"), "{script}");
+        assert_eq!((passed.ownership.len(), passed.withheld), (0, BTreeSet::from(["boss".to_owned()])));
+        // Nobody does on its behalf what concerns PostgreSQL's own: the role that loads may try.
+        let grant = "GRANT SELECT ON pg_catalog.pg_authid TO PUBLIC;\nCREATE TABLE";
+        let (script, passed) = fed("x", DUMP.replace("CREATE TABLE", grant).as_bytes(), Owners::Later).unwrap();
+        assert!(script.contains("pg_authid") && !passed.ownership.windows(9).any(|text| text == b"pg_authid"), "{script}");
     }
 
     #[test]

@@ -113,13 +113,27 @@ pub(super) fn journey() -> Vec<Case> {
             cluster.dump(&["-d", "customerInvoice"]);
             put_aside(cluster, "customerInvoice");
         })
+        .code(3)
+        .stderr("belongs to `by_path_owner`")
         .value("/verified", serde_json::Value::Null)
         .value("/database", "by_path")
+        .fields(&["/warnings/0"])
         .then(|cluster| assert_eq!(cluster.sql("by_path", "SELECT sum(amount) FROM orders"), "36")),
         promise("standard input is loaded", &["load", "-", "-d", "by_input", "--json"])
             .stdin("{dir}/dump.sql.gz")
+            .code(3)
+            .stderr("belongs to `by_input_owner`")
             .value("/verified", serde_json::Value::Null)
             .then(|cluster| assert_eq!(cluster.sql("by_input", "SELECT sum(amount) FROM orders"), "36")),
+        promise("a trusted dump is as it was, whoever made it", &["load", "{dir}/dump.sql.gz", "-d", "trusted", "--trust", "--json"]).then(
+            |cluster| {
+                assert_eq!(
+                    cluster
+                        .sql("trusted", "SELECT rolsuper FROM pg_roles r JOIN pg_class c ON c.relowner = r.oid WHERE relname = 'orders'"),
+                    "t"
+                )
+            },
+        ),
         promise("standard input tells no database", &["load", "-", "--json"]).stdin("{dir}/dump.sql.gz").code(2).error("invalid"),
         promise("the latest is loaded under its own name", &["load", "latest", "--json"])
             .before(|cluster| {
