@@ -101,6 +101,16 @@ fn zipped(text: &str) -> Vec<u8> {
     output.stdout
 }
 
+/// A gzip of blocks that are not compressed, in which a part of the text was overwritten: only its checksum tells.
+fn stored_and_changed(text: &str, from: &str, to: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all(text.as_bytes()).unwrap();
+    let mut bytes = encoder.finish().unwrap();
+    let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+    bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
+    bytes
+}
+
 fn unzipped(bytes: &[u8]) -> String {
     let mut gunzip = Command::new("gunzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut stdin, bytes) = (gunzip.stdin.take().unwrap(), bytes.to_vec());
@@ -269,6 +279,9 @@ async fn a_bad_dump_leaves_the_target_alone() {
         ("shell.sql.gz", zipped(&text.replace("CREATE TABLE", "\\! touch /tmp/pgpersist-never\nCREATE TABLE")), None, ErrorKind::Invalid),
         ("halfway.sql.gz", zipped(&text.replace("100\t", "hundred\t")), None, ErrorKind::Invalid),
         ("several.sql.gz", zipped(&format!("CREATE DATABASE x;\n\\connect x\n{text}")), None, ErrorKind::Invalid),
+        ("garbage.sql.gz", stored_and_changed(&text, "CREATE TABLE", "\\! id; -- TA"), None, ErrorKind::Damaged),
+        ("misread.sql.gz", stored_and_changed(&text, "CREATE TABLE", "CREATE TABEL"), None, ErrorKind::Damaged),
+        ("edited.sql.gz", zipped(&text.replace("100\t", "hundred\t")), Some(expected(&dumped)), ErrorKind::Damaged),
         ("hash.sql.gz", good.to_vec(), wrong(|e| e.sha256 = "0".repeat(64)), ErrorKind::Damaged),
         ("rows.sql.gz", good.to_vec(), wrong(|e| *e.tables.get_mut("public.t").unwrap() += 1), ErrorKind::Damaged),
         ("size.sql.gz", good.to_vec(), wrong(|e| e.size_bytes += 1), ErrorKind::Damaged),

@@ -72,6 +72,7 @@ fn a_dump_that_is_none_is_not_loaded() {
     refuse("a text that ends early", &gzip(&text[..text.len() / 2]), 7, &[]);
     refuse("not gzip", b"PK\x03\x04 a picture of a cat", 2, &[]);
     refuse("a text that is no dump", b"years of work\n", 2, &[]);
+    refuse("a letter in gzip", &gzip(b"Dear all, here is the dump you wanted\n"), 2, &["is no dump"]);
     refuse("empty", b"", 2, &[]);
     refuse("nothing in gzip", &gzip(b""), 2, &[]);
     refuse("pg_dump's own format", b"PGDMP\x01\x0e\x00\x04\x08\x01\x01\x01\x00", 2, &[]);
