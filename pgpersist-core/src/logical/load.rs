@@ -28,9 +28,8 @@ use crate::error::{Error, ErrorKind, Result, Said};
 use crate::logical::database_state::{DatabaseState, texts};
 use crate::logical::load_options::{DumpSource, Existing, Expected, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust};
 use crate::logical::load_script::{self, Fed, Owners, Passed, Rules};
-use crate::logical::scratch_database::{
-    ScratchDatabase, Standing, lasting_sessions, maintenance_session, sessions, standing, sweep, with_suffix,
-};
+use crate::logical::scratch_database::{ScratchDatabase, lasting_sessions, maintenance_session, sessions, sweep, with_suffix};
+use crate::logical::standing::{Standing, standing};
 use crate::logical::steward::{self, Heir};
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
@@ -43,8 +42,8 @@ use crate::workers;
 /// Loads a dump into a database, all or nothing.
 ///
 /// # Errors
-/// The target is as it was before, whatever happens. `Conflict`: it holds something, or others are connected to it.
-/// `Invalid`: the input is no dump of one database, or its SQL fails. `Damaged`: it is cut off, or is not what its side file
+/// The target is as it was before, whatever happens. `Conflict`: it holds something, or others are connected to it. `Unsafe`:
+/// it is a template. `Invalid`: the input is no dump of one database, or its SQL fails. `Damaged`: it is cut off, or is not what its side file
 /// says. `NotFound`: it needs roles that are not here. `Unsafe`: no role but a superuser can log in. `Denied`: it does what
 /// only a superuser may. `Unavailable`: the server is not there.
 pub async fn load(
@@ -89,11 +88,16 @@ pub async fn load(
         }
         Err(_) => {
             scratch.remove(&admin).await;
-            return Err(Error::Deadline { what: format!("{name} was not loaded"), after: options.timeout, remedy: None });
+            return Err(Error::Deadline {
+                what: format!("{name} was not loaded"),
+                after: options.timeout,
+                remedy: Some("see what the server waits for (`pgpersist health`), and load again; nothing was left half-done".to_owned()),
+            });
         }
     };
     progress.event(Event::Step(format!("renaming to {}", options.database)));
-    match publish(options, &plan, &admin, &mut scratch, clock).await {
+    let mut warnings = std::mem::take(&mut plan.warnings);
+    match publish(options, &plan, &admin, &mut scratch, clock, &mut warnings).await {
         Ok(kept_aside) => Ok(LoadReport {
             name,
             database: options.database.clone(),
@@ -102,7 +106,7 @@ pub async fn load(
             tables: passed.scanned.tables,
             kept_aside,
             removed,
-            warnings: plan.warnings,
+            warnings,
         }),
         Err(error) => {
             scratch.remove(&admin).await;
@@ -443,6 +447,7 @@ async fn publish(
     admin: &Session,
     scratch: &mut ScratchDatabase,
     clock: &Arc<dyn Clock>,
+    warnings: &mut Vec<String>,
 ) -> Result<Option<String>> {
     let database = &options.database;
     let now = standing(admin, &options.connection, database, plan.version, options.connect).await?;
@@ -475,12 +480,25 @@ async fn publish(
     scratch.release();
     rename(options, admin, &statements.join(";\n")).await?;
     match (aside, now) {
-        // It was empty, so nothing is lost with it; should this fail, it is only in the way.
-        (Some(aside), Standing::Empty(_)) => {
-            let dropped = admin.execute("drop the empty database", &format!("DROP DATABASE {}", quote::identifier(&aside))).await;
-            Ok(dropped.err().map(|_| aside))
-        }
+        (Some(aside), Standing::Empty(_)) => Ok(drop_if_empty(options, plan, admin, aside, warnings).await),
         (aside, _) => Ok(aside),
+    }
+}
+
+/// Drops the database that was empty before it lost its name, unless somebody filled it in the meantime: under its new name
+/// nobody does any more. Returns its name where it stays; should the dropping fail, it is only in the way.
+async fn drop_if_empty(options: &LoadOptions, plan: &Plan, admin: &Session, aside: String, warnings: &mut Vec<String>) -> Option<String> {
+    match standing(admin, &options.connection, &aside, plan.version, options.connect).await {
+        Ok(Standing::Empty(_)) => {
+            let statement = format!("DROP DATABASE {}", quote::identifier(&aside));
+            admin.execute("drop the empty database", &statement).await.is_err().then_some(aside)
+        }
+        Ok(Standing::Absent) => None,
+        Ok(Standing::Filled(_)) => {
+            warnings.push(format!("database `{}` was filled while the dump was loaded: it is kept as `{aside}`", options.database));
+            Some(aside)
+        }
+        Err(_) => Some(aside),
     }
 }
 

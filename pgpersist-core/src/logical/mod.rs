@@ -18,6 +18,7 @@ pub mod psql_script;
 mod scratch_database;
 pub mod shelf;
 pub mod side_file;
+mod standing;
 mod steward;
 mod store_output;
 mod system_identifier;

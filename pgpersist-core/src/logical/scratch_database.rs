@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, Result};
-use crate::logical::database_state::{DatabaseState, texts};
+use crate::logical::database_state::texts;
 use crate::logical::steward::Heir;
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
@@ -285,44 +285,6 @@ pub(super) fn with_suffix(name: &str, suffix: &str) -> String {
         length -= 1;
     }
     format!("{}{suffix}", &name[..length])
-}
-
-/// What stands under the target's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
-    Absent,
-    Empty(Box<DatabaseState>),
-    Filled(Box<DatabaseState>),
-}
-
-/// Looks at the target.
-///
-/// # Errors
-/// [`Error::Sql`].
-pub(super) async fn standing(
-    admin: &Session,
-    connection: &ConnectionOptions,
-    target: &str,
-    version: ServerVersion,
-    deadline: Duration,
-) -> Result<Standing> {
-    let query = format!("SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}", quote::literal(target));
-    if admin.text("look for the database", &query).await?.is_none() {
-        return Ok(Standing::Absent);
-    }
-    let session = Session::connect(&connection.with_database(target), deadline).await?;
-    // Everything below 16384 is initdb's (`FirstNormalObjectId`).
-    let anything = session
-        .text(
-            "look into the database",
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384) \
-             OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_catalog.pg_extension WHERE oid >= 16384) \
-             OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) \
-             OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_(toast_)?temp_')",
-        )
-        .await?;
-    let state = Box::new(DatabaseState::read(&session, version).await?);
-    Ok(if anything.as_deref() == Some("t") { Standing::Filled(state) } else { Standing::Empty(state) })
 }
 
 /// The sessions in a database, but for our own: `pid, user, application`.
