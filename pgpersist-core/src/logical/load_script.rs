@@ -536,7 +536,7 @@ mod tests {
             assert_ne!(error.kind(), ErrorKind::Damaged, "{to}: {error}");
         }
         // psql refuses what it was given before the end is read.
-        let refused = |bytes: &[u8], rules: &Rules| feed("x.sql.gz", bytes, rules, Deaf);
+        let refused = |bytes: &[u8], rules: &Rules| feed("x.sql", bytes, rules, Deaf);
         assert!(matches!(refused(&whole, &rules(Owners::Later)), Ok(Fed::Refused)));
         let error = refused(&changed(&whole, "CREATE TABLE", "CREATE TABEL"), &rules(Owners::Later)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
