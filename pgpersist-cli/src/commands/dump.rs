@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::progress::{bytes, count};
-use crate::{cluster, runtime, store};
+use crate::{cluster, database, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::logical::dump::DumpOptions;
@@ -25,7 +25,7 @@ use pgpersist_core::workers;
 #[command(before_help = "Example:\n  pgpersist dump -d customerInvoice --store /app/backups/postgres")]
 pub(crate) struct Args {
     /// A database; give it again for more. Else the configured ones, else PGDATABASE, else every database but templates and `postgres`
-    #[arg(short = 'd', long, value_name = "DATABASE")]
+    #[arg(short = 'd', long, value_name = "DATABASE", allow_hyphen_values = true, value_parser = database::parse)]
     database: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::progress::count;
-use crate::{cluster, runtime, store};
+use crate::{cluster, database, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::logical::load::load;
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(value_name = "NAME")]
     name: String,
     /// The database to make; else the one that the dump was made of
-    #[arg(short = 'd', long, value_name = "DATABASE")]
+    #[arg(short = 'd', long, value_name = "DATABASE", allow_hyphen_values = true, value_parser = database::parse)]
     database: Option<String>,
     /// Replace a database that holds something: it is renamed and kept; needs --yes
     #[arg(long)]

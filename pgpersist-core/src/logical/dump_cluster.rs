@@ -10,6 +10,7 @@ use crate::logical::cluster_card::ClusterCard;
 use crate::logical::dump::{Dump, DumpOptions, dump_database, dump_globals};
 use crate::logical::name::SIDE_FILE_SUFFIX;
 use crate::logical::shelf::Shelf;
+use crate::pg::database_name;
 use crate::progress::{Event, ProgressSink};
 use crate::server::session::Session;
 
@@ -74,6 +75,9 @@ async fn dump_one(
         }
     };
     // The dump is whole and stands under its name. What is missing if we die here, `load` does without.
+    if let Err(error) = database_name::check(database) {
+        return Err(Error::invalid(format!("`{database}` is no name of a database: {error}"), "`psql -l` lists the databases"));
+    }
     store.put(&format!("{}{SIDE_FILE_SUFFIX}", dump.name).parse()?, dump.side_file(shelf.cluster(), system_identifier).to_bytes()?).await?;
     // The dump stands whatever becomes of the roles, but whoever needs them must know.
     if let Err(error) = dump_globals(options, &shelf.globals_key_for(database, time)?, store, progress).await {

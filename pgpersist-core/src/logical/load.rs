@@ -31,6 +31,7 @@ use crate::logical::load_script::{self, Fed, Owners, Passed, Rules};
 use crate::logical::scratch_database::{ScratchDatabase, lasting_sessions, maintenance_session, sessions, sweep, with_suffix};
 use crate::logical::standing::{Standing, standing};
 use crate::logical::steward::{self, Heir};
+use crate::pg::database_name;
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
 use crate::progress::{Event, ProgressSink};
@@ -53,6 +54,9 @@ pub async fn load(
     progress: &Arc<dyn ProgressSink>,
 ) -> Result<LoadReport> {
     let begin = Instant::now();
+    if let Err(error) = database_name::check(&options.database) {
+        return Err(Error::invalid(format!("`{}` is no name of a database: {error}", options.database), "choose another with `-d NAME`"));
+    }
     let psql_version = Program::version(&options.psql).await?;
     if !psql_version.psql_knows_restrict() {
         return Err(Error::invalid(
