@@ -18,9 +18,12 @@ use pgpersist_core::logical::load::load;
 use pgpersist_core::logical::load_options::{DumpSource, Existing, Expected, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust};
 use pgpersist_core::logical::name::SIDE_FILE_SUFFIX;
 use pgpersist_core::logical::object_reader::ObjectReader;
+use pgpersist_core::logical::shelf::{DumpEntry, Shelf};
 use pgpersist_core::logical::side_file::SideFile;
+use pgpersist_core::pg::quote;
 use pgpersist_core::progress::ProgressSink;
 use pgpersist_core::store::ObjectKey;
+use pgpersist_core::workers;
 
 /// Load a dump into a database, all or nothing
 #[derive(Debug, clap::Args)]
@@ -127,15 +130,13 @@ async fn source(args: &Args, context: &Context) -> Result<Found> {
     // In a store's name a `/` stands only behind a database's folder; an existing file with such a name is what was meant.
     let path = Path::new(&args.name);
     if args.name.contains('/') && (path.is_absolute() || path.exists() || args.name.starts_with('.')) {
-        return from_file(path);
+        return from_file(path).await;
     }
     let shelf = store::shelf(context)?;
     let of_database = args.database.as_deref().filter(|_| args.name == "latest");
     let entry = match shelf.find(&args.name, of_database).await {
         // The newest dump may be loaded under another name: then it must be clear without it which one is meant.
-        Err(error) if of_database.is_some() && error.kind() == ErrorKind::NotFound => {
-            shelf.find(&args.name, None).await.map_err(|_| error)?
-        }
+        Err(error) if of_database.is_some() && error.kind() == ErrorKind::NotFound => newest_of_all(&shelf, error).await?,
         found => found?,
     };
     let key: ObjectKey = entry.name.clone();
@@ -150,7 +151,24 @@ async fn source(args: &Args, context: &Context) -> Result<Found> {
     })
 }
 
-fn from_file(path: &Path) -> Result<Found> {
+/// The newest dump, whichever database it is of, where that can mean only one; else `error`, or what is worse.
+async fn newest_of_all(shelf: &Shelf, error: Error) -> Result<DumpEntry> {
+    match shelf.find("latest", None).await {
+        Err(other) if other.kind() == ErrorKind::NotFound => Err(error),
+        Err(other) if other.kind() == ErrorKind::Invalid => {
+            Err(Error::invalid(format!("{error}, and {other}"), "name the dump that is meant: `pgpersist list` shows them all"))
+        }
+        found => found,
+    }
+}
+
+/// Opening a named pipe waits until somebody writes into it, so it is no work for the thread that hears signals.
+async fn from_file(path: &Path) -> Result<Found> {
+    let path = path.to_owned();
+    workers::run(move || open_file(&path)).await
+}
+
+fn open_file(path: &Path) -> Result<Found> {
     let file = File::open(path).map_err(|e| Error::file("open the dump", path, e))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(Error::invalid(format!("{} is a directory, not a dump", path.display()), "name a `.sql.gz` or `.sql` file"));
@@ -186,9 +204,34 @@ fn text(report: &LoadReport) -> String {
     );
     if let Some(kept) = &report.kept_aside {
         text.push_str(&format!(
-            "The database that had the name is kept as {0}; drop it with: psql -c 'DROP DATABASE \"{0}\"'\n",
-            printable(kept)
+            "The database that had the name is kept as {}; drop it with: psql -c {}\n",
+            printable(kept),
+            quote::shell(&format!("DROP DATABASE {}", quote::identifier(kept)))
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::OpenOptions;
+
+    #[test]
+    fn a_pipe_that_nobody_writes_into_can_be_interrupted() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let result = runtime::block_on("the test", async {
+            // The handlers are registered before anything of this is polled, and opening comes first.
+            let signal = async {
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+                Ok(())
+            };
+            tokio::try_join!(from_file(&pipe), signal).map(drop)
+        });
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
+        // The worker that still waits in the pipe goes with it.
+        drop(OpenOptions::new().write(true).open(&pipe).unwrap());
+    }
 }

@@ -71,6 +71,11 @@ pub(super) fn journey() -> Vec<Case> {
             .value("/dumps/0/state", "complete"),
         promise("list is a line for each dump", &["list"]).stdout("customerInvoice/backup_").stdout("  customerInvoice  "),
         promise("the latest of several databases is asked for", &["show", "latest", "--json"]).code(2).error("invalid"),
+        promise("which of several is meant by a new name is not guessed", &["load", "latest", "-d", "new", "--json"])
+            .code(2)
+            .error("invalid"),
+        promise("the latest of one database is verified", &["verify", "latest", "-d", "customerInvoice", "--quick", "--json"])
+            .value("/objects", 1),
         promise("show tells the rows", &["show", "latest", "-d", "customerInvoice", "--json"])
             .value("/database", "customerInvoice")
             .value("/side_file/tables/public.orders", 8)

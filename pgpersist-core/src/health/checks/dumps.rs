@@ -17,6 +17,7 @@ use crate::health::wording::{ago, duration, size};
 use crate::health::{Finding, HealthCheck};
 use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
+use crate::pg::quote;
 use crate::store::open;
 use crate::store::url::StoreUrl;
 use crate::workers;
@@ -121,7 +122,7 @@ fn judge(dumps: &[DumpEntry], configured: &[String], max_age: Duration, now: Off
         }
         let Some(good) = of_database().find(|dump| dump.is_good()) else {
             if of_database().next().is_none() {
-                judgement.warn(format!("{whose}none yet"), format!("make one with `pgpersist dump -d {database}`"));
+                judgement.warn(format!("{whose}none yet"), format!("make one with `pgpersist dump -d {}`", quote::shell(database)));
             }
             continue;
         };
