@@ -233,6 +233,17 @@ pub enum Error {
         remedy: Option<String>,
     },
 
+    /// Of several databases some were not dumped.
+    #[error("not dumped: {}; dumped: {}", quoted(missing), if made.is_empty() { "none".to_owned() } else { made.join(", ") })]
+    NotAllDumped {
+        /// The databases that have no dump of this run.
+        missing: Vec<String>,
+        /// Those that have one, each with its dump, for people.
+        made: Vec<String>,
+        /// Why the first one has none.
+        source: Box<Error>,
+    },
+
     /// The caller stopped it.
     #[error("{what} was cancelled")]
     Cancelled {
@@ -309,6 +320,7 @@ impl Error {
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Program { kind, .. } | Self::ServerStart { kind, .. } => *kind,
             Self::Sql { source, .. } => sql_kind(source),
+            Self::NotAllDumped { source, .. } => source.kind(),
             Self::Cancelled { .. } => ErrorKind::Cancelled,
             Self::Bug(_) => ErrorKind::Bug,
         }
@@ -328,6 +340,12 @@ impl Error {
             | Self::Deadline { remedy, .. }
             | Self::Program { remedy, .. }
             | Self::ServerStart { remedy, .. }
+            Self::NotAllDumped { source, .. } => match source.kind() {
+                ErrorKind::NotFound => {
+                    Some("create the databases that are missing with `pgpersist init`, or take them out of the configuration".to_owned())
+                }
+                _ => source.remedy(),
+            },
             | Self::VersionMismatch { remedy, .. } => remedy.clone(),
             Self::ConsentNeeded { .. } => Some("read the plan and repeat the command with `--yes`".to_owned()),
             Self::File { source, .. } => file_remedy(source).map(str::to_owned),
@@ -363,6 +381,10 @@ impl Error {
 
 fn some(remedy: impl Into<String>) -> Option<String> {
     let remedy = remedy.into();
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
     (!remedy.is_empty()).then_some(remedy)
 }
 
