@@ -17,6 +17,7 @@ use pgpersist_core::logical::dump::DumpOptions;
 use pgpersist_core::logical::dump_cluster::{DumpReport, dump_cluster};
 use pgpersist_core::server::cluster::Cluster;
 use pgpersist_core::server::connection::ConnectionOptions;
+use pgpersist_core::server::same_cluster;
 use pgpersist_core::server::session::Session;
 use pgpersist_core::workers;
 
@@ -58,13 +59,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     Ok(Exit::DONE)
 }
 
-/// The folder of the client programs that fit the server.
+/// The folder of the client programs that fit the server, once it is known to be the one of the data directory.
 pub(crate) async fn client_directory(
     cluster: &Cluster,
     connection: &ConnectionOptions,
     program: &'static str,
 ) -> Result<std::path::PathBuf> {
-    let version = Session::connect(connection, Duration::from_secs(30)).await?.version().await?;
+    let session = Session::connect(connection, Duration::from_secs(30)).await?;
+    same_cluster::check(cluster, &session).await?;
+    let version = session.version().await?;
     let search = cluster.search().clone();
     let (path, _) = workers::run(move || search.client(program, version)).await?;
     path.parent().map(std::path::Path::to_owned).ok_or_else(|| Error::Bug(format!("{} lies nowhere", path.display())))

@@ -9,6 +9,7 @@ pub mod log_file;
 pub mod os_user;
 pub mod process;
 pub mod program;
+pub mod same_cluster;
 pub mod session;
 pub mod settings;
 pub mod single_user;
