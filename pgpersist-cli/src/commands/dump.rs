@@ -54,7 +54,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let log = cluster.log_file();
         workers::run(move || log.rotate_under_server()).await?;
         dump_cluster(&shelf, &options, &databases, &clock, progress.as_ref()).await
-    })?;
+    })
+    .inspect_err(|error| cluster::explain_denial(error, context))?;
     context.output.write(|| json(&report), || text(&report))?;
     Ok(Exit::DONE)
 }

@@ -88,7 +88,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let sink: Arc<dyn ProgressSink> = progress;
         load(&options, source, &clock, &sink).await.map(Done::Loaded)
-    })?;
+    })
+    .inspect_err(|error| cluster::explain_denial(error, context))?;
     match report {
         Done::Planned(plan) => context
             .output
