@@ -13,7 +13,7 @@ use crate::progress::{bytes, count};
 use crate::{cluster, database, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, Result};
-use pgpersist_core::logical::dump::DumpOptions;
+use pgpersist_core::logical::dump::{DumpOptions, RolePasswords};
 use pgpersist_core::logical::dump_cluster::{DumpReport, dump_cluster};
 use pgpersist_core::server::cluster::Cluster;
 use pgpersist_core::server::connection::ConnectionOptions;
@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// A database; give it again for more. Else the configured ones, else PGDATABASE, else every database but templates and `postgres`
     #[arg(short = 'd', long, value_name = "DATABASE", allow_hyphen_values = true, value_parser = database::parse)]
     database: Vec<String>,
+    /// Keep the roles' passwords in the dump of roles: whoever reads the store can then try them out at leisure
+    #[arg(long)]
+    role_passwords: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
@@ -48,8 +51,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     }
     let report = runtime::block_on("`dump`", async {
         let connection = cluster.connection("postgres").await?;
+        let programs = client_directory(&cluster, &connection, "pg_dump").await?;
         let databases = databases(args, context, &connection).await?;
-        let options = DumpOptions::new(connection.clone(), &client_directory(&cluster, &connection, "pg_dump").await?);
+        let role_passwords = if args.role_passwords { RolePasswords::Keep } else { RolePasswords::LeaveOut };
+        let options = DumpOptions { role_passwords, ..DumpOptions::new(connection, &programs) };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let log = cluster.log_file();
         workers::run(move || log.rotate_under_server()).await?;

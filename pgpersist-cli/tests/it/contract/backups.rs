@@ -65,6 +65,12 @@ pub(super) fn journey() -> Vec<Case> {
             &["prune", "--keep-last", "2", "--keep-days", "3650", "--dry-run", "--json"],
         )
         .value("/plan/dropped", serde_json::json!([])),
+        promise("a size may have its unit", &["prune", "--keep-days", "3650", "--max-bytes", "10GB", "--dry-run", "--json"])
+            .value("/plan/dropped", serde_json::json!([])),
+        promise("a count of nothing is told with what helps", &["prune", "--keep-days", "0", "--json"])
+            .code(2)
+            .error("invalid")
+            .value("/remedy", "`pgpersist config example` shows every key and what it takes"),
         promise("a confirmed prune drops", &["prune", "--yes", "--json"])
             .fields(&["/kept/0/name", "/dropped/2/name", "/dropped/0/reason"])
             .then(|cluster| assert_eq!(dumps(cluster), 1)),
