@@ -119,7 +119,7 @@ pub(super) fn journey() -> Vec<Case> {
             put_aside(cluster, "customerInvoice");
         })
         .code(3)
-        .stderr("belongs to `by_path_owner`")
+        .stdout("belongs to `by_path_owner`")
         .value("/verified", serde_json::Value::Null)
         .value("/database", "by_path")
         .fields(&["/warnings/0"])
@@ -127,7 +127,7 @@ pub(super) fn journey() -> Vec<Case> {
         promise("standard input is loaded", &["load", "-", "-d", "by_input", "--json"])
             .stdin("{dir}/dump.sql.gz")
             .code(3)
-            .stderr("belongs to `by_input_owner`")
+            .stdout("belongs to `by_input_owner`")
             .value("/verified", serde_json::Value::Null)
             .then(|cluster| assert_eq!(cluster.sql("by_input", "SELECT sum(amount) FROM orders"), "36")),
         promise("a trusted dump is as it was, whoever made it", &["load", "{dir}/dump.sql.gz", "-d", "trusted", "--trust", "--json"]).then(
