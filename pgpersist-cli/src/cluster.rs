@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
-use pgpersist_core::error::Result;
+use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::server::cluster::{Cluster, ClusterOptions};
 use pgpersist_core::server::connection::Host;
 use pgpersist_core::server::installation::InstallationSearch;
@@ -30,6 +30,13 @@ pub(crate) fn open(context: &Context) -> Result<Cluster> {
         ..ClusterOptions::default()
     };
     Ok(Cluster::new(Arc::new(directory), search(context)?, options))
+}
+
+/// Where the server let nobody in, tells why a password that the user knows of was not used.
+pub(crate) fn explain_denial(error: &Error, context: &Context) {
+    if let (ErrorKind::Denied, Ok(sources)) = (error.kind(), context.sources()) {
+        sources.warnings.iter().for_each(|warning| context.progress.warn(warning));
+    }
 }
 
 /// Where PostgreSQL's programs are looked for.

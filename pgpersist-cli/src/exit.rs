@@ -23,7 +23,7 @@ impl Exit {
 }
 
 /// The contract's table: what the caller can do decides the code.
-fn code(kind: ErrorKind) -> u8 {
+pub(crate) fn code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Invalid => 2,
         ErrorKind::NotFound => 4,

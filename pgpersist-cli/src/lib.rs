@@ -7,6 +7,7 @@ mod args;
 mod cluster;
 mod commands;
 mod context;
+mod database;
 mod exit;
 mod output;
 mod privileges;

@@ -233,6 +233,17 @@ pub enum Error {
         remedy: Option<String>,
     },
 
+    /// Of several databases some were not dumped.
+    #[error("not dumped: {}; dumped: {}", quoted(missing), if made.is_empty() { "none".to_owned() } else { made.join(", ") })]
+    NotAllDumped {
+        /// The databases that have no dump of this run.
+        missing: Vec<String>,
+        /// Those that have one, each with its dump, for people.
+        made: Vec<String>,
+        /// Why the first one has none.
+        source: Box<Error>,
+    },
+
     /// The caller stopped it.
     #[error("{what} was cancelled")]
     Cancelled {
@@ -309,6 +320,7 @@ impl Error {
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Program { kind, .. } | Self::ServerStart { kind, .. } => *kind,
             Self::Sql { source, .. } => sql_kind(source),
+            Self::NotAllDumped { source, .. } => source.kind(),
             Self::Cancelled { .. } => ErrorKind::Cancelled,
             Self::Bug(_) => ErrorKind::Bug,
         }
@@ -318,7 +330,6 @@ impl Error {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Invalid { remedy, .. }
-            | Self::Config { remedy, .. }
             | Self::NotFound { remedy, .. }
             | Self::Conflict { remedy, .. }
             | Self::Unsafe { remedy, .. }
@@ -329,7 +340,16 @@ impl Error {
             | Self::Program { remedy, .. }
             | Self::ServerStart { remedy, .. }
             | Self::VersionMismatch { remedy, .. } => remedy.clone(),
+            Self::NotAllDumped { source, .. } => match source.kind() {
+                ErrorKind::NotFound => {
+                    Some("create the databases that are missing with `pgpersist init`, or take them out of the configuration".to_owned())
+                }
+                _ => source.remedy(),
+            },
             Self::ConsentNeeded { .. } => Some("read the plan and repeat the command with `--yes`".to_owned()),
+            Self::Config { remedy, .. } => {
+                Some(remedy.clone().unwrap_or_else(|| "`pgpersist config example` shows every key and what it takes".to_owned()))
+            }
             Self::File { source, .. } => file_remedy(source).map(str::to_owned),
             Self::WrongMajor { cluster_major, .. } => Some(format!(
                 "install PostgreSQL {cluster_major} (Debian: `apt-get install postgresql-{cluster_major}`), or move the data with `pgpersist dump` under {cluster_major} and `pgpersist load` into a new cluster"
@@ -361,12 +381,35 @@ impl Error {
     }
 }
 
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
 fn some(remedy: impl Into<String>) -> Option<String> {
     let remedy = remedy.into();
     (!remedy.is_empty()).then_some(remedy)
 }
 
+/// What the standard library has no stable word for; see *errno(3)*.
+mod errno {
+    pub(super) const EIO: i32 = 5;
+    pub(super) const ENXIO: i32 = 6;
+    pub(super) const ENODEV: i32 = 19;
+    pub(super) const ENFILE: i32 = 23;
+    pub(super) const EMFILE: i32 = 24;
+    pub(super) const ENAMETOOLONG: i32 = 36;
+    pub(super) const ELOOP: i32 = 40;
+    pub(super) const ESHUTDOWN: i32 = 108;
+    pub(super) const EREMOTEIO: i32 = 121;
+}
+
 fn io_kind(error: &io::Error) -> ErrorKind {
+    use errno::{EIO, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENODEV, ENXIO, EREMOTEIO, ESHUTDOWN};
+    match error.raw_os_error() {
+        Some(EIO | ENXIO | ENODEV | ENFILE | EMFILE | ESHUTDOWN | EREMOTEIO) => return ErrorKind::Unavailable,
+        Some(ELOOP | ENAMETOOLONG) => return ErrorKind::Invalid,
+        _ => {}
+    }
     match error.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::PermissionDenied => ErrorKind::Denied,
@@ -381,16 +424,41 @@ fn io_kind(error: &io::Error) -> ErrorKind {
         | io::ErrorKind::TimedOut
         | io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::StaleNetworkFileHandle
+        | io::ErrorKind::OutOfMemory
+        | io::ErrorKind::WouldBlock
         | io::ErrorKind::ResourceBusy => ErrorKind::Unavailable,
         _ => ErrorKind::Denied,
     }
 }
 
 fn file_remedy(error: &io::Error) -> Option<&'static str> {
+    use errno::{EIO, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENODEV, ENXIO, EREMOTEIO};
+    match error.raw_os_error() {
+        Some(EIO | ENXIO | ENODEV | EREMOTEIO) => {
+            return Some("the disk or the way to it fails: look in `dmesg`, and copy what can still be read");
+        }
+        Some(EMFILE | ENFILE) => return Some("raise the limit of open files (`ulimit -n`), or close other programs"),
+        Some(ELOOP) => return Some("symbolic links of this path lead in a circle: name the real place"),
+        Some(ENAMETOOLONG) => return Some("name a shorter path"),
+        _ => {}
+    }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("free some space on that file system and run the same command again; nothing was left half-done")
         }
+        io::ErrorKind::StaleNetworkFileHandle
+        | io::ErrorKind::TimedOut
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable => {
+            Some("the network file system does not answer: see that its server runs, and mount it again")
+        }
+        io::ErrorKind::OutOfMemory => Some("the machine has no memory left for this: end other programs, or raise the limit"),
         io::ErrorKind::ReadOnlyFilesystem => Some("remount the file system read-write, or look in `dmesg` why it became read-only"),
         io::ErrorKind::NotFound => Some("check the path, and whether its volume is mounted"),
         io::ErrorKind::PermissionDenied => {
@@ -449,6 +517,36 @@ mod tests {
         assert_eq!(error.to_string(), "could not write /volume/file");
         assert!(error.remedy().unwrap().contains("free some space"));
         assert_eq!(error.causes().len(), 1);
+    }
+
+    #[test]
+    fn a_disk_that_fails_may_work_later_and_a_permission_does_not() {
+        // Linux' numbers, each told to the user with what to do.
+        for (number, kind) in [
+            (1, ErrorKind::Denied),
+            (2, ErrorKind::NotFound),
+            (5, ErrorKind::Unavailable),
+            (6, ErrorKind::Unavailable),
+            (12, ErrorKind::Unavailable),
+            (13, ErrorKind::Denied),
+            (19, ErrorKind::Unavailable),
+            (20, ErrorKind::Invalid),
+            (23, ErrorKind::Unavailable),
+            (24, ErrorKind::Unavailable),
+            (28, ErrorKind::Unavailable),
+            (30, ErrorKind::Unavailable),
+            (36, ErrorKind::Invalid),
+            (40, ErrorKind::Invalid),
+            (110, ErrorKind::Unavailable),
+            (113, ErrorKind::Unavailable),
+            (116, ErrorKind::Unavailable),
+            (121, ErrorKind::Unavailable),
+            (122, ErrorKind::Unavailable),
+        ] {
+            let error = Error::file("read", "/volume/file", io::Error::from_raw_os_error(number));
+            assert_eq!(error.kind(), kind, "{number}: {:?}", error.causes());
+            assert!(error.remedy().is_some(), "{number}: {:?}", error.causes());
+        }
     }
 
     #[test]

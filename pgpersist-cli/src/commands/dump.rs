@@ -10,13 +10,14 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::progress::{bytes, count};
-use crate::{cluster, runtime, store};
+use crate::{cluster, database, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, Result};
-use pgpersist_core::logical::dump::DumpOptions;
+use pgpersist_core::logical::dump::{DumpOptions, RolePasswords};
 use pgpersist_core::logical::dump_cluster::{DumpReport, dump_cluster};
 use pgpersist_core::server::cluster::Cluster;
 use pgpersist_core::server::connection::ConnectionOptions;
+use pgpersist_core::server::same_cluster;
 use pgpersist_core::server::session::Session;
 use pgpersist_core::workers;
 
@@ -25,8 +26,11 @@ use pgpersist_core::workers;
 #[command(before_help = "Example:\n  pgpersist dump -d customerInvoice --store /app/backups/postgres")]
 pub(crate) struct Args {
     /// A database; give it again for more. Else the configured ones, else PGDATABASE, else every database but templates and `postgres`
-    #[arg(short = 'd', long, value_name = "DATABASE")]
+    #[arg(short = 'd', long, value_name = "DATABASE", allow_hyphen_values = true, value_parser = database::parse)]
     database: Vec<String>,
+    /// Keep the roles' passwords in the dump of roles: whoever reads the store can then try them out at leisure
+    #[arg(long)]
+    role_passwords: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
@@ -47,24 +51,29 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     }
     let report = runtime::block_on("`dump`", async {
         let connection = cluster.connection("postgres").await?;
+        let programs = client_directory(&cluster, &connection, "pg_dump").await?;
         let databases = databases(args, context, &connection).await?;
-        let options = DumpOptions::new(connection.clone(), &client_directory(&cluster, &connection, "pg_dump").await?);
+        let role_passwords = if args.role_passwords { RolePasswords::Keep } else { RolePasswords::LeaveOut };
+        let options = DumpOptions { role_passwords, ..DumpOptions::new(connection, &programs) };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let log = cluster.log_file();
         workers::run(move || log.rotate_under_server()).await?;
         dump_cluster(&shelf, &options, &databases, &clock, progress.as_ref()).await
-    })?;
+    })
+    .inspect_err(|error| cluster::explain_denial(error, context))?;
     context.output.write(|| json(&report), || text(&report))?;
     Ok(Exit::DONE)
 }
 
-/// The folder of the client programs that fit the server.
+/// The folder of the client programs that fit the server, once it is known to be the one of the data directory.
 pub(crate) async fn client_directory(
     cluster: &Cluster,
     connection: &ConnectionOptions,
     program: &'static str,
 ) -> Result<std::path::PathBuf> {
-    let version = Session::connect(connection, Duration::from_secs(30)).await?.version().await?;
+    let session = Session::connect(connection, Duration::from_secs(30)).await?;
+    same_cluster::check(cluster, &session).await?;
+    let version = session.version().await?;
     let search = cluster.search().clone();
     let (path, _) = workers::run(move || search.client(program, version)).await?;
     path.parent().map(std::path::Path::to_owned).ok_or_else(|| Error::Bug(format!("{} lies nowhere", path.display())))

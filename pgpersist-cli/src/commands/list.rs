@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::progress::bytes;
-use crate::{runtime, store};
+use crate::{database, runtime, store};
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::shelf::{DumpEntry, DumpState};
 
@@ -26,7 +26,7 @@ pub(crate) struct ShowArgs {
     #[arg(value_name = "NAME")]
     name: String,
     /// The database, where `latest` could mean several
-    #[arg(short = 'd', long, value_name = "DATABASE")]
+    #[arg(short = 'd', long, value_name = "DATABASE", allow_hyphen_values = true, value_parser = database::parse)]
     database: Option<String>,
 }
 

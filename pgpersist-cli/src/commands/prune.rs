@@ -31,9 +31,9 @@ pub(crate) struct Args {
     /// Keep the newest dump of each of N months
     #[arg(long, value_name = "N")]
     keep_monthly: Option<u32>,
-    /// Keep no more than so many bytes
-    #[arg(long, value_name = "BYTES")]
-    max_bytes: Option<u64>,
+    /// Keep no more than so many bytes; `10GB` is as good as a number
+    #[arg(long, value_name = "SIZE")]
+    max_bytes: Option<String>,
 }
 
 impl Args {
@@ -45,7 +45,7 @@ impl Args {
             ("retention.keep_daily", "--keep-daily", self.keep_daily.map(|n| n.to_string())),
             ("retention.keep_weekly", "--keep-weekly", self.keep_weekly.map(|n| n.to_string())),
             ("retention.keep_monthly", "--keep-monthly", self.keep_monthly.map(|n| n.to_string())),
-            ("retention.max_bytes", "--max-bytes", self.max_bytes.map(|n| n.to_string())),
+            ("retention.max_bytes", "--max-bytes", self.max_bytes.clone()),
         ];
         rules.into_iter().filter_map(|(key, option, value)| value.map(|value| Flag { key, option, values: vec![value] })).collect()
     }

@@ -2,22 +2,25 @@
 
 use crate::commands::status::document;
 use crate::context::Context;
-use crate::exit::Exit;
+use crate::exit::{Exit, code};
 use crate::output::printable;
 use crate::progress::{bytes, count};
-use crate::{runtime, store};
-use pgpersist_core::error::Result;
-use pgpersist_core::logical::shelf::{DumpEntry, DumpState};
+use crate::{database, runtime, store};
+use pgpersist_core::error::{ErrorKind, Result};
+use pgpersist_core::logical::shelf::DumpEntry;
 use pgpersist_core::logical::verify::{Depth, Subject, verify};
 
 /// Compare the dumps in the store with what was written
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist verify --store /app/backups/postgres")]
-#[command(after_help = "Exit codes: 0 all are whole, 7 one is damaged")]
+#[command(after_help = "Exit codes: 0 all are whole, 7 one is damaged, 6 or 1 one could not be read")]
 pub(crate) struct Args {
-    /// One dump's name, or `latest`; else all of them
+    /// One dump's name, or `latest`; else all of them, and those of roles
     #[arg(value_name = "NAME")]
     name: Option<String>,
+    /// The database, where `latest` could mean several; else only its dumps
+    #[arg(short = 'd', long, value_name = "DATABASE", allow_hyphen_values = true, value_parser = database::parse)]
+    database: Option<String>,
     /// Look at sizes and at the first and last bytes only
     #[arg(long)]
     quick: bool,
@@ -27,11 +30,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let shelf = store::existing_shelf(context)?;
     let progress = context.progress.clone();
     let report = runtime::block_on("`verify`", async {
+        let of_database = |entry: &DumpEntry| args.database.is_none() || entry.database == args.database;
+        let mut globals = Vec::new();
         let entries = match &args.name {
-            Some(name) => vec![shelf.find(name, None).await?],
-            None => shelf.list().await?,
+            Some(name) => vec![shelf.find(name, args.database.as_deref()).await?],
+            None => {
+                if args.database.is_none() {
+                    globals = shelf.globals().await?;
+                }
+                shelf.list().await?.into_iter().filter(of_database).collect()
+            }
         };
-        let subjects: Vec<Subject> = entries.iter().map(subject).collect();
+        let subjects: Vec<Subject> = entries.iter().map(Subject::from).chain(globals.into_iter().map(Subject::new)).collect();
         let depth = if args.quick { Depth::Quick } else { Depth::Full };
         verify(shelf.store().as_ref(), &subjects, depth, progress.as_ref()).await
     })?;
@@ -42,8 +52,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             for damaged in &report.damaged {
                 text.push_str(&format!("DAMAGED  {}  {}\n", printable(damaged.name.as_str()), printable(&damaged.reason)));
             }
+            for unreadable in &report.unreadable {
+                text.push_str(&format!("UNREAD   {}  {}\n", printable(unreadable.name.as_str()), printable(&unreadable.reason)));
+            }
+            let unread = match report.unreadable.len() {
+                0 => String::new(),
+                number => format!(", {number} could not be read"),
+            };
             text.push_str(&format!(
-                "Looked at {} ({}); {} damaged.\n",
+                "Looked at {} ({}); {} damaged{unread}.\n",
                 count(report.objects, "dump"),
                 bytes(report.bytes),
                 report.damaged.len()
@@ -51,13 +68,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             text
         },
     )?;
-    Ok(if report.damaged.is_empty() { Exit::DONE } else { Exit(7) })
-}
-
-fn subject(entry: &DumpEntry) -> Subject {
-    Subject {
-        name: entry.name.clone(),
-        side_file: entry.side_file.clone(),
-        damage: if let DumpState::Damaged { reason } = &entry.state { Some(reason.clone()) } else { None },
-    }
+    Ok(match (&report.damaged[..], &report.unreadable[..]) {
+        ([], []) => Exit::DONE,
+        ([], [first, ..]) => Exit(code(first.kind)),
+        _ => Exit(code(ErrorKind::Damaged)),
+    })
 }

@@ -11,6 +11,9 @@ use crate::secret::Secret;
 /// Longer files are cut: nobody has so many servers.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// The place of the database among the fields.
+const DATABASE: usize = 2;
+
 /// Entries of a password file, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PasswordFile {
@@ -68,7 +71,9 @@ impl PasswordFile {
         Self { entries: lines.filter_map(entry).collect() }
     }
 
-    /// The first password that fits. A socket in a default directory is known as `localhost`, any other by its directory.
+    /// The first password that fits; where none does, the first one of that role for another database, since a role has one
+    /// password in all of them, and a command goes through several. A socket in a default directory is known as `localhost`,
+    /// any other by its directory.
     pub fn find(&self, host: &str, port: u16, database: &str, user: &str) -> Option<&Secret<String>> {
         let host = match host.trim_end_matches('/') {
             "" | "/tmp" | "/run/postgresql" | "/var/run/postgresql" => "localhost",
@@ -76,8 +81,12 @@ impl PasswordFile {
         };
         let port = port.to_string();
         let wanted = [host, &port, database, user];
-        let fits = |entry: &&Entry| entry.fields.iter().zip(wanted).all(|(field, wanted)| field.as_deref().is_none_or(|f| f == wanted));
-        self.entries.iter().find(fits).map(|entry| &entry.password)
+        let fits = |entry: &&Entry, but: Option<usize>| {
+            let mut fields = entry.fields.iter().zip(wanted).enumerate();
+            fields.all(|(place, (field, wanted))| Some(place) == but || field.as_deref().is_none_or(|f| f == wanted))
+        };
+        let found = self.entries.iter().find(|entry| fits(entry, None));
+        found.or_else(|| self.entries.iter().find(|entry| fits(entry, Some(DATABASE)))).map(|entry| &entry.password)
     }
 }
 
@@ -113,6 +122,16 @@ mod tests {
         assert_eq!(find("db.example", 5432, "orders", "app"), Some("rest"));
         assert_eq!(find("db.example", 5433, "orders", "app"), Some("other port"));
         assert_eq!(PasswordFile::default().find("x", 1, "y", "z"), None);
+    }
+
+    #[test]
+    fn a_line_for_one_database_opens_the_others_too() {
+        let file = PasswordFile::parse("localhost:*:shop:app:of shop\nlocalhost:*:*:other:others\nlocalhost:*:postgres:boss:of boss\n");
+        let find = |host, database, user| file.find(host, 5432, database, user).map(|p| p.expose().as_str());
+        // Every command begins in `postgres`.
+        assert_eq!(find("localhost", "postgres", "app"), Some("of shop"));
+        assert_eq!(find("localhost", "shop", "app"), Some("of shop"));
+        assert_eq!((find("elsewhere", "postgres", "app"), find("localhost", "shop", "nobody")), (None, None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::keys::{Key, Kind, Support};
 use crate::config::quantity;
 use crate::error::{Error, Result};
+use crate::pg::database_name;
 use crate::store::url::StoreUrl;
 
 /// Where a value came from. `Display` is what `config show` prints.
@@ -225,9 +226,8 @@ fn databases(raw: Raw) -> Result<Vec<String>, String> {
         other => return Err(format!("expected a list of database names, such as `[\"orders\"]`, found {}", other.type_name())),
     };
     for (position, name) in names.iter().enumerate() {
-        // NAMEDATALEN - 1, see *Identifiers and Key Words*, PostgreSQL 17: the server would cut a longer name silently.
-        if name.len() > 63 {
-            return Err(format!("the database name `{name}` is longer than PostgreSQL's 63 bytes"));
+        if let Err(error) = database_name::check(name) {
+            return Err(format!("`{name}` is no name of a database: {error}"));
         }
         if names[..position].contains(name) {
             return Err(format!("the database `{name}` is named twice"));

@@ -14,7 +14,7 @@ use crate::fs::durable;
 use crate::init::plan::without_damaged;
 use crate::logical::globals;
 use crate::logical::load::load;
-use crate::logical::load_options::{DumpSource, Expected, LoadOptions};
+use crate::logical::load_options::{DumpSource, Expected, LoadOptions, Trust};
 use crate::logical::object_reader::ObjectReader;
 use crate::logical::shelf::{DumpEntry, Shelf};
 use crate::progress::{Event, ProgressSink};
@@ -136,7 +136,7 @@ async fn load_all(cluster: &Cluster, shelf: &Shelf, dumps: &[String], progress: 
         })?;
         progress.event(Event::Step(format!("loading {name} into {database}")));
         let source = source(shelf, &entry).await?;
-        let options = LoadOptions::new(connection.clone(), psql.clone(), database.clone());
+        let options = LoadOptions { trust: Trust::OwnDump, ..LoadOptions::new(connection.clone(), psql.clone(), database.clone()) };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let report = load(&options, source, &clock, progress).await.map_err(|error| with_remedy_of_init(name, error))?;
         for warning in report.warnings {

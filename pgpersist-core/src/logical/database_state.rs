@@ -134,7 +134,9 @@ impl DatabaseState {
         );
         // 14 knows libc only, and does not know the word.
         if version.major >= 15 {
-            options += &format!(" LOCALE_PROVIDER {}", self.locale_provider);
+            // It may come from a file that anybody wrote, and is no literal here: only the words that exist.
+            let provider = ["icu", "builtin"].into_iter().find(|known| *known == self.locale_provider).unwrap_or("libc");
+            options += &format!(" LOCALE_PROVIDER {provider}");
         }
         if let Some(locale) = &self.locale {
             let word = if self.locale_provider == "builtin" { "BUILTIN_LOCALE" } else { "ICU_LOCALE" };

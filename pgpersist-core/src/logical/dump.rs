@@ -43,10 +43,12 @@ pub struct DumpOptions {
     pub stall: Duration,
     /// How long opening a session may take.
     pub connect: Duration,
+    /// Whether dumps of roles hold their passwords.
+    pub role_passwords: RolePasswords,
 }
 
 impl DumpOptions {
-    /// The defaults: a thread for each core, 60 s for a lock, 30 minutes of silence, 30 s to connect.
+    /// The defaults: a thread for each core, 60 s for a lock, 30 minutes of silence, 30 s to connect, no passwords.
     pub fn new(connection: ConnectionOptions, bin_directory: &Path) -> Self {
         Self {
             connection,
@@ -55,8 +57,19 @@ impl DumpOptions {
             lock_wait: Duration::from_secs(60),
             stall: Duration::from_secs(30 * 60),
             connect: Duration::from_secs(30),
+            role_passwords: RolePasswords::LeaveOut,
         }
     }
+}
+
+/// What a dump of roles says of their passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolePasswords {
+    /// Nothing: a role that is made from it can log in with a password only when it gets a new one.
+    LeaveOut,
+    /// What the server keeps of them. Whoever reads backups can then try out passwords at leisure, and needs no password at all
+    /// where it is stored as MD5.
+    Keep,
 }
 
 /// One dump that now stands in the store.
@@ -162,7 +175,7 @@ pub async fn dump_database(
     })
 }
 
-/// Dumps the roles and what is granted on tablespaces and settings under `key`, without passwords: they belong to no one who reads backups.
+/// Dumps the roles and what is granted on tablespaces and settings under `key`.
 ///
 /// # Errors
 /// As [`dump_database`].
@@ -173,9 +186,11 @@ pub async fn dump_globals(options: &DumpOptions, key: &ObjectKey, store: &dyn Ba
     let pg_dumpall = options.bin_directory.join("pg_dumpall");
     not_older(&pg_dumpall, server_version).await?;
     progress.event(Event::Step("dumping roles".to_owned()));
-    let program = Program::new(&pg_dumpall)
-        .arg("--globals-only")
-        .arg("--no-role-passwords")
+    let mut program = Program::new(&pg_dumpall).arg("--globals-only");
+    if options.role_passwords == RolePasswords::LeaveOut {
+        program = program.arg("--no-role-passwords");
+    }
+    let program = program
         .arg("--no-password")
         .arg(format!("--lock-wait-timeout={}", options.lock_wait.as_millis()))
         .arg(format!("--dbname={}", options.connection.conninfo()))

@@ -10,6 +10,7 @@ use crate::logical::cluster_card::ClusterCard;
 use crate::logical::dump::{Dump, DumpOptions, dump_database, dump_globals};
 use crate::logical::name::SIDE_FILE_SUFFIX;
 use crate::logical::shelf::Shelf;
+use crate::pg::database_name;
 use crate::progress::{Event, ProgressSink};
 use crate::server::session::Session;
 
@@ -23,10 +24,11 @@ pub struct DumpReport {
     pub dumps: Vec<Dump>,
 }
 
-/// Dumps databases one after the other. What was dumped before an error stays.
+/// Dumps databases one after the other. One that cannot be dumped keeps none of the others from it.
 ///
 /// # Errors
-/// As [`dump_database`]; `Unsafe` when the store serves another cluster under this cluster's name.
+/// As [`dump_database`]; [`Error::NotAllDumped`] when there were several; `Unsafe` when the store serves another cluster under
+/// this cluster's name, and then nothing was dumped.
 pub async fn dump_cluster(
     shelf: &Shelf,
     options: &DumpOptions,
@@ -39,11 +41,30 @@ pub async fn dump_cluster(
     let version = session.version().await?;
     drop(session);
     ClusterCard::new(shelf.cluster(), system_identifier, version, clock.now()).claim(shelf.store().as_ref()).await?;
-    let mut dumps = Vec::new();
+    let (mut dumps, mut missing, mut first) = (Vec::new(), Vec::new(), None);
     for database in databases {
-        dumps.push(dump_one(shelf, options, database, system_identifier, clock, progress).await?);
+        match dump_one(shelf, options, database, system_identifier, clock, progress).await {
+            Ok(dump) => dumps.push(dump),
+            Err(error) if databases.len() == 1 => return Err(error),
+            Err(error) => {
+                progress.event(Event::Warning(format!("`{database}` was not dumped: {}", told(&error))));
+                missing.push(database.clone());
+                first.get_or_insert(error);
+            }
+        }
     }
-    Ok(DumpReport { dumps })
+    match first {
+        None => Ok(DumpReport { dumps }),
+        Some(error) => {
+            let made = dumps.iter().map(|dump| format!("`{}` ({})", dump.database, dump.name)).collect();
+            Err(Error::NotAllDumped { missing, made, source: Box::new(error) })
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+fn told(error: &Error) -> String {
+    std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ")
 }
 
 async fn dump_one(
@@ -54,6 +75,9 @@ async fn dump_one(
     clock: &Arc<dyn Clock>,
     progress: &dyn ProgressSink,
 ) -> Result<Dump> {
+    if let Err(error) = database_name::check(database) {
+        return Err(Error::invalid(format!("`{database}` is no name of a database: {error}"), "`psql -l` lists the databases"));
+    }
     let store = shelf.store().as_ref();
     let mut attempt = 0;
     let (dump, time) = loop {
@@ -77,9 +101,7 @@ async fn dump_one(
     store.put(&format!("{}{SIDE_FILE_SUFFIX}", dump.name).parse()?, dump.side_file(shelf.cluster(), system_identifier).to_bytes()?).await?;
     // The dump stands whatever becomes of the roles, but whoever needs them must know.
     if let Err(error) = dump_globals(options, &shelf.globals_key_for(database, time)?, store, progress).await {
-        let causes = error.causes();
-        let why = std::iter::once(error.to_string()).chain(causes).collect::<Vec<_>>().join(": ");
-        progress.event(Event::Warning(format!("the roles were not dumped beside {}: {why}", dump.name)));
+        progress.event(Event::Warning(format!("the roles were not dumped beside {}: {}", dump.name, told(&error))));
     }
     Ok(dump)
 }

@@ -35,10 +35,28 @@ pub async fn load(session: &Session, name: &ObjectKey, compressed: &[u8]) -> Res
             None => return Err(Error::sql("create the roles", error)),
             Some(code) if code == &SqlState::DUPLICATE_OBJECT => {}
             Some(_) => warnings.push(format!(
-                "could not run `{line}` of {name}: {}",
+                "could not run `{}` of {name}: {}",
+                without_password(line),
                 error.as_db_error().map_or_else(|| error.to_string(), |e| e.message().to_owned())
             )),
         }
     }
     Ok(warnings)
+}
+
+/// What stands behind the word is nobody's to read in a warning.
+fn without_password(line: &str) -> String {
+    line.find(" PASSWORD '").map_or_else(|| line.to_owned(), |place| format!("{} …", &line[..place]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_warning_shows_a_password() {
+        let line = "ALTER ROLE app WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:canary';";
+        assert_eq!(without_password(line), "ALTER ROLE app WITH NOSUPERUSER LOGIN …");
+        assert_eq!(without_password("CREATE ROLE app;"), "CREATE ROLE app;");
+    }
 }

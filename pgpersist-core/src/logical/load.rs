@@ -9,8 +9,10 @@
 //! is no superuser, owns the new database and is a member of nothing; what only a superuser may do to give things away
 //! (`ALTER … OWNER TO`, `GRANT`) is taken out of the script and run at the end by one, as those statements run no code of
 //! the dump (`ownership.rs`). What else needs a superuser (extensions that are not trusted, functions in C, event triggers) fails, and needs
-//! [`Trust::Superuser`]. Either way psql runs under `\restrict`, so meta-commands fail. What a dump's functions do later,
-//! when a superuser uses the database, is not limited by this.
+//! [`Trust::Superuser`]. Either way psql runs under `\restrict`, so meta-commands fail.
+//!
+//! Unless the dump is our own, nothing of it ends up with a superuser either (`steward.rs`). What a dump's functions do
+//! later, when a superuser uses the database himself, is not limited by this.
 //!
 //! When the configured role is no superuser it loads by itself: it cannot do more harm than it may.
 
@@ -25,10 +27,11 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::logical::database_state::{DatabaseState, texts};
 use crate::logical::load_options::{DumpSource, Existing, Expected, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust};
-use crate::logical::load_script::{self, Fed, Owners, Passed};
-use crate::logical::scratch_database::{
-    ScratchDatabase, Standing, lasting_sessions, maintenance_session, sessions, standing, sweep, with_suffix,
-};
+use crate::logical::load_script::{self, Fed, Owners, Passed, Rules};
+use crate::logical::scratch_database::{ScratchDatabase, lasting_sessions, maintenance_session, sessions, sweep, with_suffix};
+use crate::logical::standing::{Standing, standing};
+use crate::logical::steward::{self, Heir};
+use crate::pg::database_name;
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
 use crate::progress::{Event, ProgressSink};
@@ -40,8 +43,8 @@ use crate::workers;
 /// Loads a dump into a database, all or nothing.
 ///
 /// # Errors
-/// The target is as it was before, whatever happens. `Conflict`: it holds something, or others are connected to it.
-/// `Invalid`: the input is no dump of one database, or its SQL fails. `Damaged`: it is cut off, or is not what its side file
+/// The target is as it was before, whatever happens. `Conflict`: it holds something, or others are connected to it. `Unsafe`:
+/// it is a template. `Invalid`: the input is no dump of one database, or its SQL fails. `Damaged`: it is cut off, or is not what its side file
 /// says. `NotFound`: it needs roles that are not here. `Unsafe`: no role but a superuser can log in. `Denied`: it does what
 /// only a superuser may. `Unavailable`: the server is not there.
 pub async fn load(
@@ -51,6 +54,9 @@ pub async fn load(
     progress: &Arc<dyn ProgressSink>,
 ) -> Result<LoadReport> {
     let begin = Instant::now();
+    if let Err(error) = database_name::check(&options.database) {
+        return Err(Error::invalid(format!("`{}` is no name of a database: {error}", options.database), "choose another with `-d NAME`"));
+    }
     let psql_version = Program::version(&options.psql).await?;
     if !psql_version.psql_knows_restrict() {
         return Err(Error::invalid(
@@ -60,7 +66,7 @@ pub async fn load(
     }
     let admin = maintenance_session(&options.connection, &options.database, options.connect).await?;
     let removed = sweep(&admin).await?;
-    let plan = Plan::make(options, &admin, &source.name, source.expected.as_ref()).await?;
+    let mut plan = Plan::make(options, &admin, &source.name, source.expected.as_ref()).await?;
     let mut scratch = ScratchDatabase::create(
         &admin,
         &options.connection,
@@ -74,20 +80,28 @@ pub async fn load(
     .map_err(|error| explain_locale(error, &plan))?;
     progress.event(Event::Step(format!("loading {} into {}", source.name, options.database)));
     let name = source.name.clone();
-    let filled = tokio::time::timeout(options.timeout, fill(options, &plan, &mut scratch, source)).await;
+    let filled = tokio::time::timeout(options.timeout, fill(options, &plan, &admin, &mut scratch, source)).await;
     let passed = match filled {
-        Ok(Ok(passed)) => passed,
+        Ok(Ok((passed, heir))) => {
+            plan.handed_over(&passed, heir);
+            passed
+        }
         Ok(Err(error)) => {
             scratch.remove(&admin).await;
             return Err(error);
         }
         Err(_) => {
             scratch.remove(&admin).await;
-            return Err(Error::Deadline { what: format!("{name} was not loaded"), after: options.timeout, remedy: None });
+            return Err(Error::Deadline {
+                what: format!("{name} was not loaded"),
+                after: options.timeout,
+                remedy: Some("see what the server waits for (`pgpersist health`), and load again; nothing was left half-done".to_owned()),
+            });
         }
     };
     progress.event(Event::Step(format!("renaming to {}", options.database)));
-    match publish(options, &plan, &admin, &mut scratch, clock).await {
+    let mut warnings = std::mem::take(&mut plan.warnings);
+    match publish(options, &plan, &admin, &mut scratch, clock, &mut warnings).await {
         Ok(kept_aside) => Ok(LoadReport {
             name,
             database: options.database.clone(),
@@ -96,7 +110,7 @@ pub async fn load(
             tables: passed.scanned.tables,
             kept_aside,
             removed,
-            warnings: plan.warnings,
+            warnings,
         }),
         Err(error) => {
             scratch.remove(&admin).await;
@@ -111,6 +125,10 @@ struct Plan {
     version: ServerVersion,
     is_superuser: bool,
     roles: BTreeSet<String>,
+    /// The roles that get nothing of this dump, unless it is trusted.
+    withheld_from: Option<BTreeSet<String>>,
+    /// Who the database is to belong to, and all in it that the dump gives to nobody else.
+    owner: String,
     /// What the database is to be: by the side file, or as the empty one that it replaces.
     state: Option<DatabaseState>,
     expected: Option<Expected>,
@@ -157,7 +175,21 @@ impl Plan {
         if let Some(state) = &mut state {
             settle_roles(options, name, state, &roles, &mut warnings)?;
         }
-        Ok(Self { version, is_superuser, roles, state, expected: expected.cloned(), warnings })
+        let is_trusted = match options.trust {
+            Trust::Nobody => false,
+            Trust::OwnDump => expected.is_some(),
+            Trust::Superuser => true,
+        };
+        let withheld_from = if is_superuser && !is_trusted {
+            if let Some(state) = &mut state {
+                settle_settings(state, &steward::powerful_settings(admin).await?, &mut warnings);
+            }
+            Some(steward::powerful_roles(admin).await?)
+        } else {
+            None
+        };
+        let owner = state.as_ref().map_or_else(|| options.connection.user.clone(), |state| state.owner.clone());
+        Ok(Self { version, is_superuser, roles, withheld_from, owner, state, expected: expected.cloned(), warnings })
     }
 
     fn creation_options(&self, options: &LoadOptions) -> String {
@@ -168,16 +200,56 @@ impl Plan {
         }
     }
 
-    fn owners(&self, options: &LoadOptions) -> Owners {
-        match (options.owners, options.trust, self.is_superuser) {
+    fn rules(&self, options: &LoadOptions) -> Rules {
+        let owners = match (options.owners, options.trust, self.is_superuser) {
             (LoadedOwners::DatabaseOwner, ..) => Owners::Never,
-            (_, Trust::Nobody, true) => Owners::Later,
+            (_, Trust::Nobody | Trust::OwnDump, true) => Owners::Later,
             _ => Owners::InPlace,
+        };
+        Rules { owners, roles: self.roles.clone(), withheld_from: self.withheld_from.clone(), expected: self.expected.clone() }
+    }
+
+    /// Who gets what the dump gave to nobody, or what it gave to roles that get nothing of it.
+    async fn heir(&self, options: &LoadOptions, admin: &Session, scratch: &ScratchDatabase) -> Result<Heir> {
+        let is_powerful = self.withheld_from.as_ref().is_some_and(|roles| roles.contains(&self.owner));
+        if is_powerful && scratch.holds_anything().await? {
+            steward::of(admin, &options.database).await
+        } else {
+            Ok(Heir::existing(&self.owner))
         }
     }
 
-    fn owner<'a>(&'a self, options: &'a LoadOptions) -> &'a str {
-        self.state.as_ref().map_or(&options.connection.user, |state| &state.owner)
+    /// The heir owns the database, too; and whoever reads the dump's text must know where it was not followed.
+    fn handed_over(&mut self, passed: &Passed, heir: Heir) {
+        let withheld = passed.withheld.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", ");
+        let is_steward = heir.role != self.owner;
+        if is_steward || !withheld.is_empty() {
+            let whose = if withheld.is_empty() {
+                "what would belong to a superuser".to_owned()
+            } else {
+                format!("what the dump gives to {withheld}")
+            };
+            let who = if is_steward { ", a role that cannot log in and has no rights" } else { "" };
+            self.warnings.push(format!(
+                "{whose} belongs to `{}`{who}: nothing proves that this dump is this cluster's own; `--trust` loads it as it is",
+                heir.role
+            ));
+        }
+        if let Some(state) = &mut self.state {
+            state.owner.clone_from(&heir.role);
+        }
+        self.owner = heir.role;
+    }
+}
+
+/// Settings of the database that only a superuser may make are none that a stranger's side file decides about.
+fn settle_settings(state: &mut DatabaseState, powerful: &BTreeSet<String>, warnings: &mut Vec<String>) {
+    let is_powerful = |name: &str| powerful.contains(&name.to_ascii_lowercase());
+    let left_out: BTreeSet<_> = state.settings.iter().map(|setting| setting.name.clone()).filter(|name| is_powerful(name)).collect();
+    if !left_out.is_empty() {
+        state.settings.retain(|setting| !is_powerful(&setting.name));
+        let left_out = left_out.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        warnings.push(format!("left out settings of the database that only a superuser may make: {left_out}; `--trust` makes them"));
     }
 }
 
@@ -230,18 +302,24 @@ fn explain_locale(error: Error, plan: &Plan) -> Error {
     }
 }
 
-/// Runs the dump in the new database and compares.
-async fn fill(options: &LoadOptions, plan: &Plan, scratch: &mut ScratchDatabase, source: DumpSource) -> Result<Passed> {
+/// Runs the dump in the new database, compares, and hands it over.
+async fn fill(
+    options: &LoadOptions,
+    plan: &Plan,
+    admin: &Session,
+    scratch: &mut ScratchDatabase,
+    source: DumpSource,
+) -> Result<(Passed, Heir)> {
     let connection = options.connection.with_database(&scratch.name);
     let runs_as = match options.trust {
-        Trust::Nobody => scratch.connection_of_role(&options.connection, options.connect).await?,
+        Trust::Nobody | Trust::OwnDump => scratch.connection_of_role(&options.connection, options.connect).await?,
         Trust::Superuser => None,
     };
     let untrusted = runs_as.is_some();
     let name = source.name.clone();
-    let (owners, roles) = (plan.owners(options), plan.roles.clone());
+    let rules = plan.rules(options);
     let (passed, tags) = run_psql(options, &runs_as.unwrap_or_else(|| connection.clone()), untrusted, &name, move |stdin| {
-        load_script::feed(&source.name, source.bytes, owners, &roles, stdin)
+        load_script::feed(&source.name, source.bytes, &rules, stdin)
     })
     .await?;
     compare(&name, &passed, &tags, plan.expected.as_ref())?;
@@ -260,8 +338,9 @@ async fn fill(options: &LoadOptions, plan: &Plan, scratch: &mut ScratchDatabase,
         })
         .await?;
     }
-    scratch.retire_role(plan.owner(options), plan.version).await?;
-    Ok(passed)
+    let heir = plan.heir(options, admin, scratch).await?;
+    scratch.retire_role(&heir, plan.version).await?;
+    Ok((passed, heir))
 }
 
 /// Runs psql over what `feed` writes, and returns that with the numbers of its `COPY` answers.
@@ -355,15 +434,6 @@ fn compare(name: &str, passed: &Passed, tags: &[u64], expected: Option<&Expected
         return Err(Error::damaged(format!("psql loaded {loaded} rows of the {held} in {name}"), "load it again"));
     }
     let Some(expected) = expected else { return Ok(()) };
-    if passed.size_bytes != expected.size_bytes {
-        return Err(Error::damaged(
-            format!("{name} has {} bytes, and its side file says {}", passed.size_bytes, expected.size_bytes),
-            remedy,
-        ));
-    }
-    if passed.sha256 != expected.sha256 {
-        return Err(Error::damaged(format!("{name} has SHA-256 {}, and its side file says {}", passed.sha256, expected.sha256), remedy));
-    }
     if passed.scanned.tables != expected.tables {
         let differs = expected.tables.iter().find(|(table, rows)| passed.scanned.tables.get(*table) != Some(rows));
         let example = differs.map_or_else(String::new, |(table, rows)| {
@@ -381,6 +451,7 @@ async fn publish(
     admin: &Session,
     scratch: &mut ScratchDatabase,
     clock: &Arc<dyn Clock>,
+    warnings: &mut Vec<String>,
 ) -> Result<Option<String>> {
     let database = &options.database;
     let now = standing(admin, &options.connection, database, plan.version, options.connect).await?;
@@ -407,18 +478,31 @@ async fn publish(
     match &plan.state {
         Some(state) => statements.extend(state.finishing_statements(database)),
         None => {
-            statements.push(format!("ALTER DATABASE {} OWNER TO {}", quote::identifier(database), quote::identifier(plan.owner(options))));
+            statements.push(format!("ALTER DATABASE {} OWNER TO {}", quote::identifier(database), quote::identifier(&plan.owner)));
         }
     }
     scratch.release();
     rename(options, admin, &statements.join(";\n")).await?;
     match (aside, now) {
-        // It was empty, so nothing is lost with it; should this fail, it is only in the way.
-        (Some(aside), Standing::Empty(_)) => {
-            let dropped = admin.execute("drop the empty database", &format!("DROP DATABASE {}", quote::identifier(&aside))).await;
-            Ok(dropped.err().map(|_| aside))
-        }
+        (Some(aside), Standing::Empty(_)) => Ok(drop_if_empty(options, plan, admin, aside, warnings).await),
         (aside, _) => Ok(aside),
+    }
+}
+
+/// Drops the database that was empty before it lost its name, unless somebody filled it in the meantime: under its new name
+/// nobody does any more. Returns its name where it stays; should the dropping fail, it is only in the way.
+async fn drop_if_empty(options: &LoadOptions, plan: &Plan, admin: &Session, aside: String, warnings: &mut Vec<String>) -> Option<String> {
+    match standing(admin, &options.connection, &aside, plan.version, options.connect).await {
+        Ok(Standing::Empty(_)) => {
+            let statement = format!("DROP DATABASE {}", quote::identifier(&aside));
+            admin.execute("drop the empty database", &statement).await.is_err().then_some(aside)
+        }
+        Ok(Standing::Absent) => None,
+        Ok(Standing::Filled(_)) => {
+            warnings.push(format!("database `{}` was filled while the dump was loaded: it is kept as `{aside}`", options.database));
+            Some(aside)
+        }
+        Err(_) => Some(aside),
     }
 }
 

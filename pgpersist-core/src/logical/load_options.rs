@@ -69,11 +69,16 @@ pub enum OtherSessions {
     Disconnect,
 }
 
-/// As whom the dump's SQL runs.
+/// As whom the dump's SQL runs, and whether a superuser may own what it made. Whoever owns a thing lends it his rights later:
+/// the server itself analyzes an index on a function as the owner of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// As a role that is no superuser.
+    /// As a role that is no superuser. What the dump gives to a superuser, or to a role that could become one, goes to the
+    /// database's owner, or to a role without rights where that is a superuser, too.
     Nobody,
+    /// As a role that is no superuser, but things belong to whom the dump gives them. For a dump whose side file lies in the
+    /// cluster's own store, with the hash of these bytes; one without a side file is trusted as by [`Trust::Nobody`].
+    OwnDump,
     /// As the configured role, even if it is a superuser: the dump can do whatever it likes to the whole machine.
     Superuser,
 }
@@ -100,7 +105,7 @@ pub struct LoadOptions {
     pub existing: Existing,
     /// What to do when somebody is connected to it.
     pub other_sessions: OtherSessions,
-    /// As whom the dump's SQL runs.
+    /// As whom the dump's SQL runs, and who may own what it made.
     pub trust: Trust,
     /// To whom things belong.
     pub owners: LoadedOwners,

@@ -2,6 +2,10 @@
 //!
 //! psql runs under a `\restrict` of ours, so that it refuses every meta-command by itself. The dump's own pair of
 //! `\restrict` and `\unrestrict` would be refused as well and is left out.
+//!
+//! Whether the bytes are those that were written shows only at their end: by gzip's checksum, and by the hash in the side
+//! file. So when a text is refused, the rest is read before anybody is told why: what looks like a command of psql may be
+//! the garbage that a damaged disk made of a row.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -11,7 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::logical::copy_scan::{CopyScan, Scanned};
 use crate::logical::gzip;
-use crate::logical::ownership::{self, Ownership};
+use crate::logical::load_options::Expected;
+use crate::logical::ownership::{self, Ownership, Reach};
 use crate::logical::psql_script::Piece;
 use crate::logical::store_output::hexadecimal;
 
@@ -31,20 +36,43 @@ pub(super) enum Owners {
     Never,
 }
 
+/// What is done with a dump's statements.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub(super) owners: Owners,
+    /// The roles of the server.
+    pub(super) roles: BTreeSet<String>,
+    /// Roles that get nothing of this dump; where it is trusted, there are none.
+    pub(super) withheld_from: Option<BTreeSet<String>>,
+    /// What the side file says of the bytes.
+    pub(super) expected: Option<Expected>,
+}
+
+impl Rules {
+    fn reach(&self) -> Reach {
+        // Otherwise the loading role itself runs such statements, or nobody does.
+        if self.owners == Owners::Later && self.withheld_from.is_some() { Reach::OwnSchemas } else { Reach::Catalog }
+    }
+
+    fn withholds_from(&self, role: &str) -> bool {
+        self.withheld_from.as_ref().is_some_and(|roles| roles.contains(role))
+    }
+}
+
 /// What passed.
 #[derive(Debug)]
 pub(super) struct Passed {
     pub(super) scanned: Scanned,
-    pub(super) sha256: String,
-    pub(super) size_bytes: u64,
     /// The statements kept for the end.
     pub(super) ownership: Vec<u8>,
+    /// The roles that did not get what the dump gives them.
+    pub(super) withheld: BTreeSet<String>,
 }
 
 impl Passed {
     /// Of a script that is no dump.
     pub(super) fn nothing() -> Self {
-        Self { scanned: Scanned::default(), sha256: String::new(), size_bytes: 0, ownership: Vec::new() }
+        Self { scanned: Scanned::default(), ownership: Vec::new(), withheld: BTreeSet::new() }
     }
 }
 
@@ -57,33 +85,44 @@ pub(super) enum Fed {
     Refused,
 }
 
-/// Writes the dump's script to psql. `roles` are those of the server, so that a missing one ends the work at once and not
-/// after hours.
+/// Writes the dump's script to psql. A role that the server lacks ends the work, and not only after hours.
 ///
 /// # Errors
 /// `Invalid` when the input is no dump of one database, `Damaged` when it is cut off or does not decompress, `NotFound` for
 /// roles that the server lacks.
-pub(super) fn feed(name: &str, source: impl Read, owners: Owners, roles: &BTreeSet<String>, mut psql: impl Write) -> Result<Fed> {
+pub(super) fn feed(name: &str, source: impl Read, rules: &Rules, mut psql: impl Write) -> Result<Fed> {
     let mut raw = BufReader::with_capacity(READ_BYTES, Hashed { source, hash: Sha256::new(), size_bytes: 0 });
     let start = raw.fill_buf().map_err(|e| Error::file("read", name, e))?;
     let is_gzip = start.starts_with(&[0x1f, 0x8b]);
     if let Some(error) = no_dump(name, start) {
         return Err(error);
     }
-    let mut feeder =
-        Feeder { name, owners, roles, scan: CopyScan::new(), out: Vec::new(), ownership: Vec::new(), missing: BTreeSet::new() };
-    feeder.out.extend_from_slice(format!("\\restrict {}\n", restrict_key()).as_bytes());
-    let mut piece = vec![0; READ_BYTES];
-    let outcome = if is_gzip {
-        feeder.pump(&mut gzip::decoder(&mut raw), &mut piece, &mut psql)?
-    } else {
-        feeder.pump(&mut raw, &mut piece, &mut psql)?
-    };
-    let Some((scanned, ownership)) = outcome else { return Ok(Fed::Refused) };
+    let mut feeder = Feeder { name, scan: CopyScan::new(), taken: Taken::by(rules) };
+    feeder.taken.out.extend_from_slice(format!("\\restrict {}\n", restrict_key()).as_bytes());
+    let outcome = if is_gzip { feeder.pump_all(&mut gzip::decoder(&mut raw), &mut psql) } else { feeder.pump_all(&mut raw, &mut psql) }?;
     // What gzip leaves unread still belongs to the object whose hash is compared.
     io::copy(&mut raw, &mut io::sink()).map_err(|e| Error::file("read", name, e))?;
     let hashed = raw.into_inner();
-    Ok(Fed::Whole(Passed { scanned, sha256: hexadecimal(&hashed.hash.finalize()), size_bytes: hashed.size_bytes, ownership }))
+    let (sha256, size_bytes) = (hexadecimal(&hashed.hash.finalize()), hashed.size_bytes);
+    compare_bytes(name, &sha256, size_bytes, rules.expected.as_ref())?;
+    let Taken { ownership, withheld, .. } = feeder.taken;
+    match outcome {
+        Outcome::Whole(scanned) => Ok(Fed::Whole(Passed { scanned, ownership, withheld })),
+        Outcome::Refused => Ok(Fed::Refused),
+        Outcome::NoDump(error) => Err(error),
+    }
+}
+
+fn compare_bytes(name: &str, sha256: &str, size_bytes: u64, expected: Option<&Expected>) -> Result<()> {
+    let Some(expected) = expected else { return Ok(()) };
+    let damaged = |what| Err(Error::damaged(what, "choose another dump: see `pgpersist list`"));
+    if size_bytes != expected.size_bytes {
+        return damaged(format!("{name} has {size_bytes} bytes, and its side file says {}", expected.size_bytes));
+    }
+    if sha256 != expected.sha256 {
+        return damaged(format!("{name} has SHA-256 {sha256}, and its side file says {}", expected.sha256));
+    }
+    Ok(())
 }
 
 /// A key that no dump can contain: psql takes it back with `\unrestrict`.
@@ -125,67 +164,76 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
+/// What came of a text whose bytes were read to their end.
+enum Outcome {
+    Whole(Scanned),
+    /// psql stopped reading.
+    Refused,
+    /// The text is not what can be loaded; damaged bytes are told by other errors.
+    NoDump(Error),
+}
+
 struct Feeder<'a> {
     name: &'a str,
-    owners: Owners,
-    roles: &'a BTreeSet<String>,
     scan: CopyScan,
-    out: Vec<u8>,
-    ownership: Vec<u8>,
-    missing: BTreeSet<String>,
+    taken: Taken<'a>,
 }
 
 impl Feeder<'_> {
-    /// What passed and what was kept for the end; `None` when psql stopped reading.
-    fn pump(mut self, source: &mut impl Read, piece: &mut [u8], psql: &mut impl Write) -> Result<Option<(Scanned, Vec<u8>)>> {
+    /// Hands the text to psql, and reads the rest of it where that ends early.
+    fn pump_all(&mut self, source: &mut impl Read, psql: &mut impl Write) -> Result<Outcome> {
+        let mut piece = vec![0; READ_BYTES];
+        let outcome = self.pump(source, &mut piece, psql)?;
+        if !matches!(outcome, Outcome::Whole(_)) {
+            while self.read(source, &mut piece)? > 0 {}
+        }
+        Ok(outcome)
+    }
+
+    fn read(&self, source: &mut impl Read, piece: &mut [u8]) -> Result<usize> {
         loop {
-            let count = match source.read(piece) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.unreadable(error)),
-            };
-            let mut taken = Taken {
-                owners: self.owners,
-                roles: self.roles,
-                out: &mut self.out,
-                ownership: &mut self.ownership,
-                missing: &mut self.missing,
-            };
-            self.scan.feed_through(&piece[..count], &mut |piece| taken.take(piece));
-            self.judge()?;
-            if !write(psql, &mut self.out, self.name)? {
-                return Ok(None);
+            match source.read(piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(|error| self.unreadable(error)),
             }
         }
-        let mut taken = Taken {
-            owners: self.owners,
-            roles: self.roles,
-            out: &mut self.out,
-            ownership: &mut self.ownership,
-            missing: &mut self.missing,
-        };
-        let scan = std::mem::take(&mut self.scan);
-        let scanned = scan.finish_through(&mut |piece| taken.take(piece));
-        self.judge_whole(&scanned)?;
-        if !write(psql, &mut self.out, self.name)? {
-            return Ok(None);
+    }
+
+    fn pump(&mut self, source: &mut impl Read, piece: &mut [u8], psql: &mut impl Write) -> Result<Outcome> {
+        loop {
+            let count = self.read(source, piece)?;
+            if count == 0 {
+                break;
+            }
+            let taken = &mut self.taken;
+            self.scan.feed_through(&piece[..count], &mut |piece| taken.take(piece));
+            if let Err(error) = self.judge() {
+                return Ok(Outcome::NoDump(error));
+            }
+            if !write(psql, &mut self.taken.out, self.name)? {
+                return Ok(Outcome::Refused);
+            }
         }
-        Ok(Some((scanned, self.ownership)))
+        let taken = &mut self.taken;
+        let scanned = std::mem::take(&mut self.scan).finish_through(&mut |piece| taken.take(piece));
+        if let Err(error) = self.judge_whole(&scanned) {
+            return Ok(Outcome::NoDump(error));
+        }
+        Ok(if write(psql, &mut self.taken.out, self.name)? { Outcome::Whole(scanned) } else { Outcome::Refused })
     }
 
     /// What need not wait for the end.
     fn judge(&self) -> Result<()> {
         let (name, scanned) = (self.name, self.scan.so_far());
         self.judge_scanned(scanned)?;
-        if self.ownership.len() > MOST_OWNERSHIP {
+        if self.taken.ownership.len() > MOST_OWNERSHIP {
             return Err(Error::invalid(
                 format!("{name} has more than {} MiB of statements about ownership", MOST_OWNERSHIP / 1024 / 1024),
                 "if you trust this dump, load it with `--trust`",
             ));
         }
-        if !self.missing.is_empty() {
-            let missing = self.missing.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", ");
+        if !self.taken.missing.is_empty() {
+            let missing = self.taken.missing.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", ");
             return Err(Error::not_found(
                 format!("{name} gives things to roles that this server does not have: {missing}"),
                 "load the roles first (`gunzip -c globals_….sql.gz | psql`), create them, or load with `--no-owner`",
@@ -204,7 +252,7 @@ impl Feeder<'_> {
         }
         if let Some(command) = scanned.meta_commands.first() {
             return Err(Error::invalid(
-                format!("{name} holds the psql command `{}`, which a dump never has", command.escape_debug()),
+                format!("{name} holds the psql command `{command}`, which a dump never has"),
                 "somebody changed this file: do not load it; choose another dump",
             ));
         }
@@ -217,6 +265,14 @@ impl Feeder<'_> {
         let name = self.name;
         if !scanned.has_content && !scanned.has_header {
             return Err(Error::invalid(format!("{name} holds no SQL"), "choose another dump: see `pgpersist list`"));
+        }
+        // Only pg_dump's first lines or rows say that this was a dump once: the text of a picture or a letter ends in the
+        // middle of a statement, too.
+        if scanned.is_cut_off && !scanned.has_header && !self.taken.is_in_rows {
+            return Err(Error::invalid(
+                format!("{name} is no dump: it does not begin like one of pg_dump, and is no SQL that ends where a statement does"),
+                "choose another dump: see `pgpersist list`",
+            ));
         }
         if scanned.is_cut_off || (scanned.has_header && !scanned.has_trailer) {
             return Err(Error::damaged(
@@ -244,37 +300,51 @@ impl Feeder<'_> {
 
 /// Where a piece goes: to psql, to the end, or nowhere.
 struct Taken<'a> {
-    owners: Owners,
-    roles: &'a BTreeSet<String>,
-    out: &'a mut Vec<u8>,
-    ownership: &'a mut Vec<u8>,
-    missing: &'a mut BTreeSet<String>,
+    rules: &'a Rules,
+    out: Vec<u8>,
+    ownership: Vec<u8>,
+    missing: BTreeSet<String>,
+    withheld: BTreeSet<String>,
+    is_in_rows: bool,
 }
 
-impl Taken<'_> {
+impl<'a> Taken<'a> {
+    fn by(rules: &'a Rules) -> Self {
+        Self { rules, out: Vec::new(), ownership: Vec::new(), missing: BTreeSet::new(), withheld: BTreeSet::new(), is_in_rows: false }
+    }
+
     fn take(&mut self, piece: Piece<'_>) {
         match piece {
-            Piece::Text(bytes) | Piece::Comment(bytes) | Piece::CopyData(bytes, _) => self.out.extend_from_slice(bytes),
-            Piece::CopyEnd => {}
+            Piece::Text(bytes) | Piece::Comment(bytes) => self.out.extend_from_slice(bytes),
+            Piece::CopyData(bytes, _) => {
+                self.is_in_rows = true;
+                self.out.extend_from_slice(bytes);
+            }
+            Piece::CopyEnd => self.is_in_rows = false,
             // The pair around the dump, which the scan knows; any other ends the load before it gets here.
             Piece::MetaCommand(line) => self.skip(line),
-            Piece::Statement(statement) => {
-                let ownership = ownership::of(statement);
-                match &ownership {
-                    Ownership::Owner(role) if self.owners != Owners::Never && !self.roles.contains(role) => {
-                        self.missing.insert(role.clone());
-                    }
-                    _ => {}
-                }
-                match (self.owners, ownership) {
-                    (Owners::InPlace, _) | (_, Ownership::None) => self.out.extend_from_slice(statement),
-                    (Owners::Later, _) => {
-                        self.ownership.extend_from_slice(statement);
-                        self.ownership.push(b'\n');
-                        self.skip(statement);
-                    }
-                    (Owners::Never, _) => self.skip(statement),
-                }
+            Piece::Statement(statement) => self.statement(statement),
+        }
+    }
+
+    fn statement(&mut self, statement: &[u8]) {
+        let rules = self.rules;
+        let ownership = ownership::of(statement, rules.reach());
+        match (rules.owners, ownership) {
+            (_, Ownership::None) => self.out.extend_from_slice(statement),
+            (Owners::Never, _) => self.skip(statement),
+            (_, Ownership::Owner(role)) if !rules.roles.contains(&role) => {
+                self.missing.insert(role);
+            }
+            (Owners::InPlace, _) => self.out.extend_from_slice(statement),
+            (Owners::Later, Ownership::Owner(role)) if rules.withholds_from(&role) => {
+                self.withheld.insert(role);
+                self.skip(statement);
+            }
+            (Owners::Later, _) => {
+                self.ownership.extend_from_slice(statement);
+                self.ownership.push(b'\n');
+                self.skip(statement);
             }
         }
     }
@@ -342,9 +412,18 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn rules(owners: Owners) -> Rules {
+        Rules {
+            owners,
+            roles: ["app", "boss"].map(str::to_owned).into(),
+            withheld_from: Some(BTreeSet::from(["boss".to_owned()])),
+            expected: None,
+        }
+    }
+
     fn fed(name: &str, bytes: &[u8], owners: Owners) -> Result<(String, Passed)> {
         let mut out = Vec::new();
-        match feed(name, bytes, owners, &BTreeSet::from(["app".to_owned()]), &mut out)? {
+        match feed(name, bytes, &rules(owners), &mut out)? {
             Fed::Whole(passed) => Ok((String::from_utf8(out).unwrap(), passed)),
             Fed::Refused => panic!("nobody refuses"),
         }
@@ -357,9 +436,14 @@ mod tests {
             let (ours, rest) = script.split_once('\n').unwrap();
             assert!(ours.starts_with("\\restrict ") && ours.len() == 74, "{ours}");
             assert_eq!(rest, DUMP.replace("\\restrict k", "").replace("\\unrestrict k", ""));
-            assert_eq!(passed.size_bytes, bytes.len() as u64);
-            assert_eq!(passed.sha256, hexadecimal(&Sha256::digest(&bytes)));
             assert_eq!(passed.scanned.copies, [1]);
+            let sha256 = hexadecimal(&Sha256::digest(&bytes));
+            let told = |size_bytes| Some(Expected { sha256: sha256.clone(), size_bytes, tables: [].into(), state: None });
+            let size_bytes = bytes.len() as u64;
+            for (size_bytes, is_right) in [(size_bytes, true), (size_bytes + 1, false)] {
+                let rules = Rules { expected: told(size_bytes), ..rules(Owners::InPlace) };
+                assert_eq!(feed("x.sql", &bytes[..], &rules, Vec::new()).is_ok(), is_right);
+            }
         }
     }
 
@@ -372,12 +456,23 @@ mod tests {
     }
 
     #[test]
+    fn a_role_with_power_is_given_nothing() {
+        let (script, passed) = fed("x", DUMP.replace("OWNER TO app", "OWNER TO boss").as_bytes(), Owners::Later).unwrap();
+        assert!(!script.contains("OWNER"), "{script}");
+        assert_eq!((passed.ownership.len(), passed.withheld), (0, BTreeSet::from(["boss".to_owned()])));
+        // Nobody does on its behalf what concerns PostgreSQL's own: the role that loads may try.
+        let grant = "GRANT SELECT ON pg_catalog.pg_authid TO PUBLIC;\nCREATE TABLE";
+        let (script, passed) = fed("x", DUMP.replace("CREATE TABLE", grant).as_bytes(), Owners::Later).unwrap();
+        assert!(script.contains("pg_authid") && !passed.ownership.windows(9).any(|text| text == b"pg_authid"), "{script}");
+    }
+
+    #[test]
     fn what_is_no_dump_is_told_apart() {
         let whole = zipped(DUMP);
         let mut bit = whole.clone();
         let middle = bit.len() / 2;
         bit[middle] ^= 0x10;
-        let cases: [(&str, Vec<u8>, ErrorKind); 11] = [
+        let cases: [(&str, Vec<u8>, ErrorKind); 15] = [
             ("empty", Vec::new(), ErrorKind::Invalid),
             ("empty.sql.gz", zipped(""), ErrorKind::Invalid),
             ("text.sql.gz", b"SELECT 1;\n".to_vec(), ErrorKind::Invalid),
@@ -387,6 +482,10 @@ mod tests {
             ("bit.sql.gz", bit, ErrorKind::Damaged),
             ("short.sql.gz", zipped(&DUMP[..DUMP.len() / 2]), ErrorKind::Damaged),
             ("copy.sql", b"COPY t FROM stdin;\n1\n".to_vec(), ErrorKind::Damaged),
+            ("-", b"PK\x03\x04 a picture of a cat".to_vec(), ErrorKind::Invalid),
+            ("page.sql", b"<html><body>It's me</body></html>\n".to_vec(), ErrorKind::Invalid),
+            ("table.sql.gz", zipped("id,amount\n1,2\n"), ErrorKind::Invalid),
+            ("letter.sql", b"Dear all, here is the dump you wanted\n".to_vec(), ErrorKind::Invalid),
             ("connect.sql", b"CREATE DATABASE x;\n\\connect x\nSELECT 1;\n".to_vec(), ErrorKind::Invalid),
             ("shell.sql.gz", zipped(&DUMP.replace("CREATE", "\\! id\nCREATE")), ErrorKind::Invalid),
         ];
@@ -395,6 +494,64 @@ mod tests {
             assert_eq!(error.kind(), kind, "{name}: {error}");
             assert!(error.to_string().contains(name), "{error}");
         }
+    }
+
+    /// A gzip whose text can be read in its bytes, so that a change of one is a change of the other.
+    fn stored(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn changed(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+        assert_eq!(from.len(), to.len());
+        let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        let mut bytes = bytes.to_vec();
+        bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
+        bytes
+    }
+
+    struct Deaf;
+
+    impl Write for Deaf {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn garbage_is_damage_whatever_it_looks_like() {
+        // Long enough that the end is not read together with the place.
+        let text = DUMP.replace("COPY", &format!("-- {}\nCOPY", "more\n-- ".repeat(READ_BYTES)));
+        let whole = stored(&text);
+        for (from, to) in [("CREATE TABLE", "\\! id; -- TA"), ("OWNER TO app", "OWNER TO apq"), ("CREATE TABLE", "\\connect xy;")] {
+            let error = fed("x.sql.gz", &changed(&whole, from, to), Owners::Later).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{to}: {error}");
+            // In a gzip that is whole the same text is what it looks like.
+            let error = fed("x.sql.gz", &stored(&text.replacen(from, to, 1)), Owners::Later).unwrap_err();
+            assert_ne!(error.kind(), ErrorKind::Damaged, "{to}: {error}");
+        }
+        // psql refuses what it was given before the end is read.
+        let refused = |bytes: &[u8], rules: &Rules| feed("x.sql", bytes, rules, Deaf);
+        assert!(matches!(refused(&whole, &rules(Owners::Later)), Ok(Fed::Refused)));
+        let error = refused(&changed(&whole, "CREATE TABLE", "CREATE TABEL"), &rules(Owners::Later)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+        // Nor is it what it looks like when the side file knows other bytes, be they no gzip at all.
+        let expected = |sha256: String| Some(Expected { sha256, size_bytes: text.len() as u64, tables: [].into(), state: None });
+        let of_text = Rules { expected: expected(hexadecimal(&Sha256::digest(&text))), ..rules(Owners::Later) };
+        assert!(matches!(refused(text.as_bytes(), &of_text), Ok(Fed::Refused)));
+        let other = Rules { expected: expected("0".repeat(64)), ..rules(Owners::Later) };
+        assert_eq!(refused(text.as_bytes(), &other).unwrap_err().kind(), ErrorKind::Damaged);
+    }
+
+    #[test]
+    fn a_command_is_shown_as_it_stands_there() {
+        let error = fed("x", DUMP.replace("CREATE", "\\! id\nCREATE").as_bytes(), Owners::Later).unwrap_err();
+        assert!(error.to_string().contains("the psql command `\\! id`"), "{error}");
     }
 
     #[test]

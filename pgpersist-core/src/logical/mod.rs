@@ -19,6 +19,8 @@ pub mod psql_script;
 mod scratch_database;
 pub mod shelf;
 pub mod side_file;
+mod standing;
+mod steward;
 mod store_output;
 mod system_identifier;
 pub mod verify;

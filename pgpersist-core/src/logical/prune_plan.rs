@@ -1,6 +1,9 @@
 //! [`PrunePlan`]: which dumps go and which stay, with reasons; made first, shown or carried out after.
 //!
-//! - Each database is judged by itself. A dump whose database nothing tells stays, and so does everything of other clusters.
+//! - Each database is judged by itself, and so is each of its histories: after `init --new` another system identifier lives
+//!   under the cluster's name, and its dumps push out none of those before, which may be all that is left. A dump whose
+//!   history nothing tells counts with the newest one.
+//! - A dump whose database nothing tells stays, and so does everything of other clusters.
 //! - Beyond what [`retention`] promises, the newest dump that has a side file and its size stays: one
 //!   without is only believed to be good.
 //! - A dump of roles stays as long as a dump that stays would be loaded with it: the newest one beside it or at the top that
@@ -72,10 +75,14 @@ impl PrunePlan {
     fn new(contents: &Contents, retention: &Retention, now: OffsetDateTime) -> Self {
         let mut plan = Self { kept: Vec::new(), dropped: Vec::new(), freed_bytes: 0, dumps: 0, dumps_dropped: 0 };
         let mut staying: Vec<&DumpEntry> = contents.foreign.iter().collect();
-        let mut by_database: BTreeMap<&str, Vec<&DumpEntry>> = BTreeMap::new();
+        let newest = newest_histories(&contents.ours);
+        let mut histories: BTreeMap<(&str, Option<u64>), Vec<&DumpEntry>> = BTreeMap::new();
         for entry in &contents.ours {
             match &entry.database {
-                Some(database) => by_database.entry(database).or_default().push(entry),
+                Some(database) => {
+                    let history = history_of(entry).or_else(|| newest.get(database.as_str()).copied());
+                    histories.entry((database, history)).or_default().push(entry);
+                }
                 None => {
                     staying.push(entry);
                     plan.keep(&entry.name, "nothing tells its database");
@@ -83,7 +90,7 @@ impl PrunePlan {
             }
         }
         let mut leaving = Vec::new();
-        for entries in by_database.values() {
+        for entries in histories.values() {
             for (entry, decision) in entries.iter().zip(decide(retention, entries, now)) {
                 plan.dumps += 1;
                 if decision.keep {
@@ -158,6 +165,22 @@ impl PrunePlan {
         }
         Ok(())
     }
+}
+
+/// The cluster that a dump was made of, where its side file tells.
+fn history_of(entry: &DumpEntry) -> Option<u64> {
+    entry.side_file.as_ref().map(|side_file| side_file.system_identifier)
+}
+
+/// For each database the history of its newest dump of which one is known. The entries are in order, newest first.
+fn newest_histories(entries: &[DumpEntry]) -> BTreeMap<&str, u64> {
+    let mut newest = BTreeMap::new();
+    for entry in entries {
+        if let (Some(database), Some(history)) = (&entry.database, history_of(entry)) {
+            newest.entry(database.as_str()).or_insert(history);
+        }
+    }
+    newest
 }
 
 fn decide(retention: &Retention, entries: &[&DumpEntry], now: OffsetDateTime) -> Vec<Decision> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, Result};
-use crate::logical::database_state::{DatabaseState, texts};
+use crate::logical::database_state::texts;
+use crate::logical::steward::Heir;
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
 use crate::secret::Secret;
@@ -34,6 +35,8 @@ pub(super) struct ScratchDatabase {
     pub(super) name: String,
     /// The temporary role, and its password; nothing when the session's role may not create roles.
     pub(super) role: Option<(String, Secret<String>)>,
+    /// A role that was made to own what is loaded, and goes with it until it has its name.
+    made: Option<String>,
     /// The session whose presence says that somebody is at work here.
     guard: Option<Session>,
 }
@@ -74,7 +77,7 @@ impl ScratchDatabase {
     ) -> Result<Self> {
         let id = format!("{:08x}", rand::random::<u32>());
         let name = with_suffix(target, &format!("_load_{id}"));
-        let mut scratch = Self { name, role: None, guard: None };
+        let mut scratch = Self { name, role: None, made: None, guard: None };
         match scratch.fill_in(admin, connection, &id, options, with_role, version, deadline).await {
             Ok(()) => Ok(scratch),
             Err(error) => {
@@ -162,14 +165,33 @@ impl ScratchDatabase {
         ))
     }
 
-    /// Gives what still belongs to the temporary role to `owner`, and removes the role.
+    /// Whether anything in the database belongs to the temporary role: nothing does after a dump that gave everything away.
     ///
     /// # Errors
     /// [`Error::Sql`].
-    pub(super) async fn retire_role(&mut self, owner: &str, version: ServerVersion) -> Result<()> {
+    pub(super) async fn holds_anything(&self) -> Result<bool> {
+        let (Some(guard), Some((role, _))) = (&self.guard, &self.role) else { return Ok(false) };
+        // The schema `public` is there from the beginning, and runs no code.
+        let query = format!(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_shdepend s JOIN pg_catalog.pg_database d ON d.oid = s.dbid \
+             WHERE d.datname = pg_catalog.current_database() AND s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass \
+             AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {}) AND s.deptype = 'o' \
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE s.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
+                             AND n.oid = s.objid AND n.nspname = 'public'))",
+            quote::literal(role)
+        );
+        Ok(guard.text("look what the dump gave to nobody", &query).await?.as_deref() == Some("t"))
+    }
+
+    /// Gives what still belongs to the temporary role to its heir, and removes the role.
+    ///
+    /// # Errors
+    /// [`Error::Sql`].
+    pub(super) async fn retire_role(&mut self, heir: &Heir, version: ServerVersion) -> Result<()> {
         let (Some(guard), Some((role, _))) = (&self.guard, &self.role) else { return Ok(()) };
-        let (role, owner) = (quote::identifier(role), quote::identifier(owner));
-        let mut statements = String::new();
+        let (role, owner) = (quote::identifier(role), quote::identifier(&heir.role));
+        // One transaction with all that follows.
+        let mut statements = if heir.is_new { format!("CREATE ROLE {owner} NOLOGIN;") } else { String::new() };
         if version.major < 15 {
             // As initdb left it, unless the dump gave it to somebody.
             statements += "DO $$ BEGIN IF (SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = 'public') LIKE 'pgpersist\\_load\\_%' THEN EXECUTE pg_catalog.format('ALTER SCHEMA public OWNER TO %I', (SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10)); END IF; END $$;";
@@ -177,6 +199,7 @@ impl ScratchDatabase {
         statements += &format!("REASSIGN OWNED BY {role} TO {owner}; DROP OWNED BY {role}; DROP ROLE {role};");
         guard.execute("hand the loaded database over", &statements).await?;
         self.role = None;
+        self.made = heir.is_new.then(|| heir.role.clone());
         Ok(())
     }
 
@@ -197,6 +220,10 @@ impl ScratchDatabase {
         if let Err(error) = drop_scratch(admin, Some(&self.name), role.as_deref()).await {
             // The error that led here is the one to report; a leftover is marked and found again.
             drop(error);
+        }
+        if let Some(role) = self.made.take() {
+            // Should it be left behind, it has no rights, and the next load takes it.
+            let _ = admin.execute("drop the role that was to own the database", &format!("DROP ROLE {}", quote::identifier(&role))).await;
         }
     }
 }
@@ -258,44 +285,6 @@ pub(super) fn with_suffix(name: &str, suffix: &str) -> String {
         length -= 1;
     }
     format!("{}{suffix}", &name[..length])
-}
-
-/// What stands under the target's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
-    Absent,
-    Empty(Box<DatabaseState>),
-    Filled(Box<DatabaseState>),
-}
-
-/// Looks at the target.
-///
-/// # Errors
-/// [`Error::Sql`].
-pub(super) async fn standing(
-    admin: &Session,
-    connection: &ConnectionOptions,
-    target: &str,
-    version: ServerVersion,
-    deadline: Duration,
-) -> Result<Standing> {
-    let query = format!("SELECT 1 FROM pg_catalog.pg_database WHERE datname = {}", quote::literal(target));
-    if admin.text("look for the database", &query).await?.is_none() {
-        return Ok(Standing::Absent);
-    }
-    let session = Session::connect(&connection.with_database(target), deadline).await?;
-    // Everything below 16384 is initdb's (`FirstNormalObjectId`).
-    let anything = session
-        .text(
-            "look into the database",
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384) \
-             OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_catalog.pg_extension WHERE oid >= 16384) \
-             OR EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) \
-             OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_(toast_)?temp_')",
-        )
-        .await?;
-    let state = Box::new(DatabaseState::read(&session, version).await?);
-    Ok(if anything.as_deref() == Some("t") { Standing::Filled(state) } else { Standing::Empty(state) })
 }
 
 /// The sessions in a database, but for our own: `pid, user, application`.

@@ -70,6 +70,24 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Those that are not what was written.
     pub damaged: Vec<DamagedDump>,
+    /// Those of which nobody knows, since they could not be read.
+    pub unreadable: Vec<UnreadableDump>,
+}
+
+/// A dump that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnreadableDump {
+    /// Its path in the store.
+    pub name: ObjectKey,
+    /// What the store said.
+    pub reason: String,
+    /// What that means.
+    #[serde(serialize_with = "kind_word")]
+    pub kind: ErrorKind,
+}
+
+fn kind_word<S: serde::Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.as_str())
 }
 
 /// A dump that is not what was written.
@@ -81,10 +99,11 @@ pub struct DamagedDump {
     pub reason: String,
 }
 
-/// Looks at each of the dumps. Damage is a finding, not an error.
+/// Looks at each of the dumps. Damage is a finding, not an error, and so is a dump that cannot be read: the others are looked
+/// at all the same.
 ///
 /// # Errors
-/// What the store says when it cannot be read at all.
+/// [`Error::Bug`].
 pub async fn verify(store: &dyn BackupStore, subjects: &[Subject], depth: Depth, progress: &dyn ProgressSink) -> Result<VerifyReport> {
     let mut report = VerifyReport::default();
     for subject in subjects {
@@ -97,7 +116,11 @@ pub async fn verify(store: &dyn BackupStore, subjects: &[Subject], depth: Depth,
         match found {
             Ok(()) => {}
             Err(Fault::Damaged(reason)) => report.damaged.push(DamagedDump { name: subject.name.clone(), reason }),
-            Err(Fault::Failed(error)) => return Err(error),
+            Err(Fault::Failed(error)) if error.kind() == ErrorKind::Bug => return Err(error),
+            Err(Fault::Failed(error)) => {
+                let unreadable = UnreadableDump { name: subject.name.clone(), reason: told(&error), kind: error.kind() };
+                report.unreadable.push(unreadable);
+            }
         }
     }
     Ok(report)
@@ -109,14 +132,16 @@ enum Fault {
     Failed(Error),
 }
 
+/// An error with its causes, on one line.
+fn told(error: &Error) -> String {
+    std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ")
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::Damaged("it is not in the store".to_owned()),
-            ErrorKind::Damaged => {
-                let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
-                Self::Damaged(format!("{error}{causes}"))
-            }
+            ErrorKind::Damaged => Self::Damaged(told(&error)),
             _ => Self::Failed(error),
         }
     }

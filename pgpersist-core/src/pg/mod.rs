@@ -1,6 +1,7 @@
 //! PostgreSQL's own formats and words as pure values: functions over bytes and names, no I/O, no async.
 
 pub mod control_file;
+pub mod database_name;
 pub mod lsn;
 pub mod page;
 pub mod postmaster_pid;

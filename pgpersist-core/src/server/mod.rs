@@ -12,6 +12,7 @@ pub(crate) mod postmaster;
 pub mod process;
 pub mod program;
 pub mod restart;
+pub mod same_cluster;
 pub mod session;
 pub mod settings;
 pub mod single_user;

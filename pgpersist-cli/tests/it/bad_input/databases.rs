@@ -1,8 +1,10 @@
 //! Names of databases that are hard to write down, and databases that join later.
 
 use std::fs;
+use std::process::Command;
 
 use crate::support::cluster::TestCluster;
+use crate::support::scratch::Scratch;
 
 /// Names that quoting, shells, URLs, options, paths and terminals trip over.
 const NAMES: &[&str] = &[
@@ -63,13 +65,47 @@ fn a_database_may_have_any_name() {
         assert_eq!(cluster.sql(name, "SELECT number, name = current_database() FROM told"), format!("{number}|t"), "{name:?}");
     }
     // A name on the command line is a name as well.
-    let run = cluster
-        .run(&["dump", "--database=-dash", "-d", "postgresql://elsewhere:5432/db?sslmode=disable", "-d", "line\nbreak", "--json"])
-        .done();
+    let run =
+        cluster.run(&["dump", "-d", "-dash", "-d", "postgresql://elsewhere:5432/db?sslmode=disable", "-d", "line\nbreak", "--json"]).done();
     assert_eq!(run.json()["dumps"][1]["database"], "postgresql://elsewhere:5432/db?sslmode=disable");
     let run = cluster.run(&["load", dumped[3].0, "--database=--copy of\n'-dash'", "--json"]).done();
     assert_eq!(run.json()["verified"], true);
     assert!(cluster.databases().iter().any(|name| name == "--copy of\n'-dash'"));
+    // What is printed for people to copy names the database as well.
+    let told = cluster.run(&["load", dumped[0].0, "--clean", "--yes"]).done().stdout;
+    let (_, command) = told.trim_end().split_once("drop it with: ").unwrap();
+    let word = Command::new("bash").args(["-c", &format!("set -- {command}; printf %s \"$3\"")]).output().unwrap().stdout;
+    let word = String::from_utf8(word).unwrap();
+    assert!(word.starts_with("DROP DATABASE \"it's \"\"quoted\"\" `too` \\_before_"), "{told}");
+    cluster.sql("postgres", &word);
+}
+
+#[test]
+fn a_name_on_the_command_line_is_checked_like_one_in_the_configuration() {
+    let scratch = Scratch::new();
+    let long = "n".repeat(64);
+    for name in ["", &long] {
+        for words in [&["dump"][..], &["load", "latest"], &["show", "latest"], &["verify", "latest"]] {
+            let run = scratch.run(&[words, &["-d", name]].concat(), &[]);
+            run.refused(2, &["--database", if name.is_empty() { "it is empty" } else { "longer than PostgreSQL's 63 bytes" }]);
+        }
+    }
+}
+
+#[test]
+fn a_database_that_is_gone_keeps_no_other_from_being_dumped() {
+    let cluster = TestCluster::running(&toml(&["gone", "orders"]));
+    cluster.fill("orders");
+    cluster.sql("postgres", "DROP DATABASE gone");
+    let run = cluster.run(&["dump", "--json"]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(4), ""), "{run:?}");
+    let error = run.error();
+    let told = error["error"].as_str().unwrap();
+    assert!(told.starts_with("not dumped: `gone`; dumped: `orders` (orders/backup_"), "{told}");
+    assert!(error["remedy"].as_str().unwrap().contains("pgpersist init"), "{error}");
+    assert!(error["warnings"][0].as_str().unwrap().contains("`gone` was not dumped"), "{error}");
+    cluster.run(&["load", "latest", "-d", "copy"]).done();
+    assert_eq!(cluster.sql("copy", "SELECT sum(amount) FROM orders"), "36");
 }
 
 #[test]

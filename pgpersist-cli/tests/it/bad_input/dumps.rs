@@ -72,6 +72,7 @@ fn a_dump_that_is_none_is_not_loaded() {
     refuse("a text that ends early", &gzip(&text[..text.len() / 2]), 7, &[]);
     refuse("not gzip", b"PK\x03\x04 a picture of a cat", 2, &[]);
     refuse("a text that is no dump", b"years of work\n", 2, &[]);
+    refuse("a letter in gzip", &gzip(b"Dear all, here is the dump you wanted\n"), 2, &["is no dump"]);
     refuse("empty", b"", 2, &[]);
     refuse("nothing in gzip", &gzip(b""), 2, &[]);
     refuse("pg_dump's own format", b"PGDMP\x01\x0e\x00\x04\x08\x01\x01\x01\x00", 2, &[]);
@@ -83,8 +84,10 @@ fn a_dump_that_is_none_is_not_loaded() {
 
     // The same dump, whole: what was refused above was refused for its flaw.
     cluster.scratch.write_bytes("bad.sql.gz", &with("SELECT 1;"));
-    cluster.run(&["load", "{dir}/bad.sql.gz", "-d", "copy"]).done();
+    // It comes from a path, so that what it gives to the superuser is given to nobody with rights, which is a warning.
+    assert_eq!(cluster.run(&["load", "{dir}/bad.sql.gz", "-d", "copy"]).code, Some(3));
     cluster.sql("postgres", "DROP DATABASE copy");
+    cluster.sql("postgres", "DROP ROLE copy_owner");
 
     // One in the store is held against its side file, whatever of it may look whole.
     let mut lying = text.clone();
@@ -174,4 +177,49 @@ fn a_wrong_password_is_denied_and_not_repeated() {
     before.assert_same(&cluster.store_tree());
     assert_eq!(cluster.databases(), ["orders"]);
     tell("right-canary", &["dump"]).done();
+    // A line for one database is one for the role; a file that others can read is not used, which is told.
+    let file = cluster.scratch.write_bytes("volume/pgpass", b"127.0.0.1:*:orders:teller:right-canary\n");
+    let by_file = || {
+        let environment = [("PGHOST", "127.0.0.1"), ("PGUSER", "teller"), ("PGPASSFILE", "{dir}/volume/pgpass")];
+        cluster.scratch.run(&["dump", "--quiet"], &environment)
+    };
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    by_file().done();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let run = by_file();
+    assert!(run.code == Some(1) && run.stderr.contains("pgpass is open to others and is ignored"), "{run:?}");
+}
+
+#[test]
+fn roles_are_dumped_without_their_passwords_unless_asked() {
+    let cluster = TestCluster::running("databases = [\"orders\"]\n");
+    cluster.sql("postgres", "CREATE ROLE teller LOGIN PASSWORD 'secret'");
+    let passwords = |arguments: &[&str]| {
+        let name = cluster.dump(arguments).replace("backup_", "globals_");
+        let text = String::from_utf8(gunzip(&fs::read(cluster.store().join(name)).unwrap())).unwrap();
+        assert!(text.contains("CREATE ROLE teller"), "{text}");
+        text.matches("PASSWORD 'SCRAM-SHA-256$").count()
+    };
+    assert_eq!((passwords(&[]), passwords(&["--role-passwords"])), (0, 1));
+}
+
+#[test]
+fn a_server_of_another_cluster_is_not_taken_for_the_directorys() {
+    let (ours, theirs) = TestCluster::pair();
+    ours.init();
+    theirs.init();
+    theirs.start();
+    theirs.sql("postgres", "CREATE DATABASE orders");
+    theirs.fill("orders");
+    let identifier = |cluster: &TestCluster| cluster.run(&["status", "--json"]).json()["system_identifier"].as_str().unwrap().to_owned();
+    let both = [identifier(&ours), identifier(&theirs)];
+    let (socket, port) = (theirs.scratch.join("volume/socket"), theirs.scratch.port().to_string());
+    let elsewhere = [("PGHOST", socket.to_str().unwrap()), ("PGPERSIST_CLUSTER_PORT", port.as_str())];
+    ours.scratch.write("hand.sql", "CREATE TABLE t ();\n");
+    for words in [&["dump", "-d", "orders"][..], &["load", "./hand.sql", "-d", "copy"]] {
+        let run = ours.scratch.run(&[words, &["--quiet"]].concat(), &elsewhere);
+        run.refused(5, &[&both[0], &both[1], "  remedy: check PGHOST"]);
+    }
+    assert_eq!(theirs.databases(), ["orders"]);
+    assert!(!ours.store().exists() || ours.store_tree().paths().all(|path| !path.to_string_lossy().contains("backup_")));
 }

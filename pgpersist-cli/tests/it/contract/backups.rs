@@ -15,6 +15,13 @@ fn name_of_newest(cluster: &TestCluster) -> String {
     cluster.run(&["show", "latest", "--json"]).done().json()["name"].as_str().unwrap().to_owned()
 }
 
+/// Takes the newest dump's permissions away, or gives them back.
+fn readable(cluster: &TestCluster, readable: bool) {
+    let mode = if readable { 0o640 } else { 0 };
+    let path = cluster.store().join(name_of_newest(cluster));
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
 fn dumps(cluster: &TestCluster) -> usize {
     cluster.run(&["list", "--json"]).done().json()["dumps"].as_array().unwrap().len()
 }
@@ -22,11 +29,20 @@ fn dumps(cluster: &TestCluster) -> usize {
 /// Lines that share one cluster with one configured database and one dump of it.
 pub(super) fn journey() -> Vec<Case> {
     vec![
-        promise("verify reads every dump", &["verify", "--json"])
-            .value("/objects", 1)
+        promise("verify reads every dump, and that of the roles", &["verify", "--json"])
+            .value("/objects", 2)
             .value("/damaged", serde_json::json!([]))
+            .value("/unreadable", serde_json::json!([]))
             .fields(&["/bytes"]),
         promise("verify looks at one dump", &["verify", "latest", "--quick", "--json"]).value("/objects", 1).fields(&["/bytes"]),
+        promise("what cannot be read is told, and the rest is read", &["verify", "--json"])
+            .before(|cluster| readable(cluster, false))
+            .then(|cluster| readable(cluster, true))
+            .code(1)
+            .value("/objects", 2)
+            .value("/damaged", serde_json::json!([]))
+            .value("/unreadable/0/kind", "denied")
+            .fields(&["/unreadable/0/name", "/unreadable/0/reason"]),
         promise("verify of what is not there is not found", &["verify", "backup_19990101_000000.sql.gz", "--json"])
             .code(4)
             .error("not_found"),
@@ -49,6 +65,12 @@ pub(super) fn journey() -> Vec<Case> {
             &["prune", "--keep-last", "2", "--keep-days", "3650", "--dry-run", "--json"],
         )
         .value("/plan/dropped", serde_json::json!([])),
+        promise("a size may have its unit", &["prune", "--keep-days", "3650", "--max-bytes", "10GB", "--dry-run", "--json"])
+            .value("/plan/dropped", serde_json::json!([])),
+        promise("a count of nothing is told with what helps", &["prune", "--keep-days", "0", "--json"])
+            .code(2)
+            .error("invalid")
+            .value("/remedy", "`pgpersist config example` shows every key and what it takes"),
         promise("a confirmed prune drops", &["prune", "--yes", "--json"])
             .fields(&["/kept/0/name", "/dropped/2/name", "/dropped/0/reason"])
             .then(|cluster| assert_eq!(dumps(cluster), 1)),

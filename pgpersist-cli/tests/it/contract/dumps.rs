@@ -71,6 +71,11 @@ pub(super) fn journey() -> Vec<Case> {
             .value("/dumps/0/state", "complete"),
         promise("list is a line for each dump", &["list"]).stdout("customerInvoice/backup_").stdout("  customerInvoice  "),
         promise("the latest of several databases is asked for", &["show", "latest", "--json"]).code(2).error("invalid"),
+        promise("which of several is meant by a new name is not guessed", &["load", "latest", "-d", "new", "--json"])
+            .code(2)
+            .error("invalid"),
+        promise("the latest of one database is verified", &["verify", "latest", "-d", "customerInvoice", "--quick", "--json"])
+            .value("/objects", 1),
         promise("show tells the rows", &["show", "latest", "-d", "customerInvoice", "--json"])
             .value("/database", "customerInvoice")
             .value("/side_file/tables/public.orders", 8)
@@ -113,13 +118,27 @@ pub(super) fn journey() -> Vec<Case> {
             cluster.dump(&["-d", "customerInvoice"]);
             put_aside(cluster, "customerInvoice");
         })
+        .code(3)
+        .stdout("belongs to `by_path_owner`")
         .value("/verified", serde_json::Value::Null)
         .value("/database", "by_path")
+        .fields(&["/warnings/0"])
         .then(|cluster| assert_eq!(cluster.sql("by_path", "SELECT sum(amount) FROM orders"), "36")),
         promise("standard input is loaded", &["load", "-", "-d", "by_input", "--json"])
             .stdin("{dir}/dump.sql.gz")
+            .code(3)
+            .stdout("belongs to `by_input_owner`")
             .value("/verified", serde_json::Value::Null)
             .then(|cluster| assert_eq!(cluster.sql("by_input", "SELECT sum(amount) FROM orders"), "36")),
+        promise("a trusted dump is as it was, whoever made it", &["load", "{dir}/dump.sql.gz", "-d", "trusted", "--trust", "--json"]).then(
+            |cluster| {
+                assert_eq!(
+                    cluster
+                        .sql("trusted", "SELECT rolsuper FROM pg_roles r JOIN pg_class c ON c.relowner = r.oid WHERE relname = 'orders'"),
+                    "t"
+                )
+            },
+        ),
         promise("standard input tells no database", &["load", "-", "--json"]).stdin("{dir}/dump.sql.gz").code(2).error("invalid"),
         promise("the latest is loaded under its own name", &["load", "latest", "--json"])
             .before(|cluster| {

@@ -1,6 +1,7 @@
 //! `dumps`: is there a dump of each database that is young enough and not known to be damaged?
 //!
-//! Told from the listing and the side files; whether the bytes are good is the work of `pgpersist verify`.
+//! Told from the listing and the side files; whether the bytes are good is the work of `pgpersist verify`. A dump of another
+//! cluster that had this one's name before, as after `init --new`, is no dump of this one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,13 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::clock::Clock;
+use crate::error::Result;
 use crate::health::checks::judgement::{Judgement, not_known};
 use crate::health::wording::{ago, duration, size};
 use crate::health::{Finding, HealthCheck};
+use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
+use crate::pg::quote;
 use crate::store::open;
 use crate::store::url::StoreUrl;
 use crate::workers;
@@ -72,7 +76,7 @@ impl HealthCheck for DumpsCheck {
             Err(error) => return not_known(NAME, &error),
         };
         let shelf = Shelf::new(store, self.cluster.clone(), self.databases.clone()).with_clock(self.clock.clone());
-        match shelf.list().await {
+        match current_dumps(&shelf).await {
             Ok(dumps) => judge(&dumps, &self.databases, self.max_age, self.clock.now()),
             Err(error) => not_known(NAME, &error),
         }
@@ -81,6 +85,16 @@ impl HealthCheck for DumpsCheck {
     fn deadline(&self) -> Duration {
         self.deadline
     }
+}
+
+/// The dumps of the cluster that the store serves now, by its card; those of which nothing tells the cluster count as well.
+async fn current_dumps(shelf: &Shelf) -> Result<Vec<DumpEntry>> {
+    let card = ClusterCard::read(shelf.store().as_ref(), shelf.cluster()).await?;
+    let mut dumps = shelf.list().await?;
+    if let Some(card) = card {
+        dumps.retain(|dump| dump.side_file.as_ref().is_none_or(|side_file| side_file.system_identifier == card.system_identifier));
+    }
+    Ok(dumps)
 }
 
 /// `dumps` come newest first.
@@ -108,7 +122,7 @@ fn judge(dumps: &[DumpEntry], configured: &[String], max_age: Duration, now: Off
         }
         let Some(good) = of_database().find(|dump| dump.is_good()) else {
             if of_database().next().is_none() {
-                judgement.warn(format!("{whose}none yet"), format!("make one with `pgpersist dump -d {database}`"));
+                judgement.warn(format!("{whose}none yet"), format!("make one with `pgpersist dump -d {}`", quote::shell(database)));
             }
             continue;
         };
@@ -174,7 +188,25 @@ mod tests {
         }
         let configured: Vec<String> = configured.iter().map(|name| (*name).to_owned()).collect();
         let shelf = Shelf::new(Arc::new(store), "main", configured.clone()).with_clock(Arc::new(ManualClock::new(NOW)));
-        judge(&shelf.list().await.unwrap(), &configured, DEFAULT_MAX_AGE, NOW)
+        judge(&current_dumps(&shelf).await.unwrap(), &configured, DEFAULT_MAX_AGE, NOW)
+    }
+
+    #[tokio::test]
+    async fn a_dump_of_the_cluster_before_is_none_of_this_one() {
+        let side_file = r#"{"format": 1, "database": "shop", "cluster": "main", "system_identifier": "7", "server_version": "15.18",
+            "pg_dump_version": "15.18", "started_at": "2026-02-08T09:33:16Z", "finished_at": "2026-02-08T09:33:17Z", "size_bytes": 99,
+            "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "uncompressed_bytes": 1}"#;
+        let dump = ("backup_20260208_093316.sql.gz", 99, Some(side_file));
+        let card = |identifier: u64| {
+            format!(
+                r#"{{"format": 1, "cluster": "main", "system_identifier": "{identifier}", "version": "15.18", "created_at": "2026-02-08T00:00:00Z"}}"#
+            )
+        };
+        for (identifier, status) in [(7, Status::Pass), (8, Status::Warn)] {
+            let card = card(identifier);
+            let finding = judged(&[dump, (".pgpersist/main/cluster", card.len(), Some(&card))], &["shop"]).await;
+            assert_eq!(finding.status, status, "{finding:?}");
+        }
     }
 
     #[tokio::test]
