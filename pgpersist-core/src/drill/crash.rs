@@ -330,14 +330,12 @@ impl<'a> Drill<'a> {
             let before = self.records().await?;
             let struck = self.strike(number, planned, &before).await?;
             let now = self.records().await?;
-            let of_round = |acknowledged: bool| {
-                now.iter().filter(|(name, r)| !before.contains_key(name) && r.acknowledged.is_some() == acknowledged).count() as u64
-            };
-            let struck = Struck { acknowledged: of_round(true), in_flight: of_round(false), ..struck };
+            let of_round = now.iter().filter(|(name, record)| !before.contains_key(name) && record.acknowledged.is_some());
+            let struck = Struck { acknowledged: of_round.count() as u64, ..struck };
             if struck.in_flight > 0 || tries >= TRIES {
                 break (struck, now);
             }
-            // Every answer arrived just before the kill: that is no proof of anything, so it does not count as a round.
+            // Every writer was between two transactions: that is no proof of anything, so it does not count as a round.
             self.recover(planned.kind).await?;
         };
         if struck.in_flight == 0 {
@@ -375,7 +373,7 @@ impl<'a> Drill<'a> {
         let deadline = tokio::time::Instant::now() + LOAD;
         let mut writers = Writers::start(&self.load(number, records).await?);
         let at_least = self.options.at_least;
-        writers.until("before the kill", deadline, |board| board.acknowledged() >= at_least).await?;
+        writers.until("before the kill", deadline, |board| board.all_ready() && board.acknowledged() >= at_least).await?;
         let moment = tokio::time::Instant::now() + self.undisturbed.mul_f64(planned.moment);
         writers.until("before the kill", deadline, |_| tokio::time::Instant::now() >= moment).await?;
         let busy = |board: &crate::drill::writers::Board| match planned.kind {
@@ -388,8 +386,9 @@ impl<'a> Drill<'a> {
         let killed = workers::run(move || kill::strike(&path, kind, backend)).await?;
         let processes = killed.len();
         kill::wait_until_gone(killed, END).await?;
+        let board = Arc::clone(&writers.board);
         writers.ended(END).await?;
-        Ok(Struck { processes, after, acknowledged: 0, in_flight: 0 })
+        Ok(Struck { processes, after, acknowledged: 0, in_flight: board.cut_off() })
     }
 
     /// Brings the server back, or waits until it is, and returns how long that took until it answered.
