@@ -5,6 +5,10 @@
 //! From nothing to the answer of the first query, with a warm template: [`TemporaryCluster`] against `initdb`, `pg_ctl` and
 //! `createdb`, and against `cp -a` of a template with `postgres` started directly, all with the same driver, fsync off, the
 //! same disk, in turn. Then the next database on a server that runs already.
+//!
+//! Everything lies in `TMPDIR`, and the file system there decides most of it: making a cluster is making a thousand files. An
+//! ext4 without a journal avoids inodes that were freed in the last minutes, so creating files soon after thousands were
+//! deleted, as this bench does each round, takes several times as long there. Its figures are those of that file system.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -40,7 +44,7 @@ async fn measure(arguments: &Arguments) {
     let place = Place::new();
     // Root takes templates from nobody else.
     let cache = Place::of_our_own();
-    println!("## temporary cluster\n\n{}\n", machine::describe());
+    println!("## temporary cluster\n\n{}\n{}\n", machine::describe(), machine::file_system(place.path()));
     let template = place.join("template");
     initdb(&template);
     let options =

@@ -1,5 +1,6 @@
 //! What a result was measured on: without it, a number means nothing.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::place::run;
@@ -24,4 +25,23 @@ pub(crate) fn describe() -> String {
         kernel.trim(),
         postgres.trim()
     )
+}
+
+/// One sentence: which file system a folder lies on, and for ext4 whether it has a journal.
+pub(crate) fn file_system(folder: &Path) -> String {
+    let told = run(Command::new("df").args(["--output=source,fstype"]).arg(folder));
+    let mut words = told.lines().last().unwrap_or_default().split_whitespace();
+    let (device, kind) = (words.next().unwrap_or("?"), words.next().unwrap_or("?"));
+    let name = std::fs::canonicalize(device).ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    // The kernel lists each journal in use as `DEVICE-INODE`; see jbd2/journal.c.
+    let journals = std::fs::read_dir("/proc/fs/jbd2").into_iter().flatten().flatten();
+    let has_journal = journals
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .any(|journal| name.as_ref().is_some_and(|name| journal.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('-'))));
+    let journal = match (kind, has_journal) {
+        ("ext4", true) => ", with a journal",
+        ("ext4", false) => ", without a journal",
+        _ => "",
+    };
+    format!("Scratch folder {}: {kind} on {device}{journal}.", folder.display())
 }

@@ -18,6 +18,7 @@ use crate::drill::report::{self, CrashReport, RecoveryTimes, Round};
 use crate::drill::writers::{Load, Writers};
 use crate::drill::{CheckStatus, KillKind, Plant, Verdict};
 use crate::error::{Error, Result};
+use crate::pg::boolean;
 use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::Cluster;
 use crate::server::session::Session;
@@ -329,14 +330,12 @@ impl<'a> Drill<'a> {
             let before = self.records().await?;
             let struck = self.strike(number, planned, &before).await?;
             let now = self.records().await?;
-            let of_round = |acknowledged: bool| {
-                now.iter().filter(|(name, r)| !before.contains_key(name) && r.acknowledged.is_some() == acknowledged).count() as u64
-            };
-            let struck = Struck { acknowledged: of_round(true), in_flight: of_round(false), ..struck };
+            let of_round = now.iter().filter(|(name, record)| !before.contains_key(name) && record.acknowledged.is_some());
+            let struck = Struck { acknowledged: of_round.count() as u64, ..struck };
             if struck.in_flight > 0 || tries >= TRIES {
                 break (struck, now);
             }
-            // Every answer arrived just before the kill: that is no proof of anything, so it does not count as a round.
+            // Every writer was between two transactions: that is no proof of anything, so it does not count as a round.
             self.recover(planned.kind).await?;
         };
         if struck.in_flight == 0 {
@@ -374,7 +373,7 @@ impl<'a> Drill<'a> {
         let deadline = tokio::time::Instant::now() + LOAD;
         let mut writers = Writers::start(&self.load(number, records).await?);
         let at_least = self.options.at_least;
-        writers.until("before the kill", deadline, |board| board.acknowledged() >= at_least).await?;
+        writers.until("before the kill", deadline, |board| board.all_ready() && board.acknowledged() >= at_least).await?;
         let moment = tokio::time::Instant::now() + self.undisturbed.mul_f64(planned.moment);
         writers.until("before the kill", deadline, |_| tokio::time::Instant::now() >= moment).await?;
         let busy = |board: &crate::drill::writers::Board| match planned.kind {
@@ -387,8 +386,9 @@ impl<'a> Drill<'a> {
         let killed = workers::run(move || kill::strike(&path, kind, backend)).await?;
         let processes = killed.len();
         kill::wait_until_gone(killed, END).await?;
+        let board = Arc::clone(&writers.board);
         writers.ended(END).await?;
-        Ok(Struck { processes, after, acknowledged: 0, in_flight: 0 })
+        Ok(Struck { processes, after, acknowledged: 0, in_flight: board.cut_off() })
     }
 
     /// Brings the server back, or waits until it is, and returns how long that took until it answered.
@@ -484,29 +484,33 @@ async fn start_server(cluster: &Cluster, options: &CrashOptions) -> Result<()> {
 async fn look_at_settings(session: &Session) -> Result<(Vec<String>, Vec<String>)> {
     let (mut wrong, mut notes) = (Vec::new(), Vec::new());
     for name in ["fsync", "full_page_writes"] {
-        if session.setting(name).await?.as_deref() == Some("off") {
+        if session.setting(name).await?.as_deref().is_some_and(boolean::is_off) {
             wrong.push(format!("{name} is off"));
         }
     }
     match session.setting("synchronous_commit").await?.as_deref() {
-        Some("off") => wrong.push("synchronous_commit is off".to_owned()),
+        Some(value) if boolean::is_off(value) => wrong.push("synchronous_commit is off".to_owned()),
         Some("on") | None => {}
         Some(other) => notes.push(format!("synchronous_commit is {other}; the writers set it to on")),
     }
-    let question = "SELECT s.setting || coalesce(' for role ' || r.rolname, '') || coalesce(' in database ' || d.datname, '')
+    let question = "SELECT s.setting, coalesce(' for role ' || r.rolname, '') || coalesce(' in database ' || d.datname, '')
                     FROM pg_catalog.pg_db_role_setting c CROSS JOIN LATERAL pg_catalog.unnest(c.setconfig) s(setting)
                     LEFT JOIN pg_catalog.pg_roles r ON r.oid = c.setrole LEFT JOIN pg_catalog.pg_database d ON d.oid = c.setdatabase
-                    WHERE s.setting LIKE 'synchronous_commit=%' ORDER BY 1";
+                    WHERE s.setting LIKE 'synchronous_commit=%' ORDER BY 1, 2";
     let rows = session.client().query(question, &[]).await.map_err(|e| Error::sql("look at the settings of roles and databases", e))?;
     for row in rows {
-        let text: String = row.get(0);
-        if text.starts_with("synchronous_commit=off") { wrong.push(text) } else { notes.push(text) }
+        let (setting, whose): (String, String) = (row.get(0), row.get(1));
+        // As it was typed: `false` and `no` are off as well.
+        let off = setting.split_once('=').is_some_and(|(_, value)| boolean::is_off(value));
+        if off { wrong.push(setting + &whose) } else { notes.push(setting + &whose) }
     }
     // A copy runs with durable settings on its command line: what its files say would hold for the original.
-    let question = "SELECT name || ' = ' || setting || ' in ' || sourcefile FROM pg_catalog.pg_file_settings
-                    WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND lower(setting) IN ('off', 'false', 'no', '0') ORDER BY seqno";
+    let question = "SELECT name || ' = ' || setting || ' in ' || sourcefile, setting FROM pg_catalog.pg_file_settings
+                    WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY seqno";
     match session.client().query(question, &[]).await {
-        Ok(rows) => wrong.extend(rows.iter().map(|row| row.get::<_, String>(0))),
+        Ok(rows) => wrong.extend(
+            rows.iter().filter(|row| row.get::<_, Option<&str>>(1).is_some_and(boolean::is_off)).map(|row| row.get::<_, String>(0)),
+        ),
         Err(error) if error.as_db_error().is_some() => {
             notes.push("this role may not read the configuration files, so only the settings in force were looked at".to_owned());
         }

@@ -1,7 +1,6 @@
 //! Where a drill runs: on a cluster made for it, on a copy with everything outward switched off, or, when told so, on the
 //! live one.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,20 +8,19 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::data_directory::local::LocalDataDirectory;
-use crate::data_directory::own_folder::FOLDER_NAME;
 use crate::drill::Plant;
+use crate::drill::copy::{Copied, calm, copy_files, forget_preloads, quiet, refuse_links};
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::space::Space;
-use crate::fs::walk::{self, Walk};
+use crate::fs::walk;
 use crate::fs::{durable, lock_file};
-use crate::pg::quote;
 use crate::server::cluster::{Cluster, ClusterOptions};
 use crate::server::installation::InstallationSearch;
 use crate::server::os_user::OsUser;
 use crate::server::settings::Profile;
 use crate::server::spawn::run_as;
 use crate::temporary::cluster::{TemporaryCluster, TemporaryOptions};
-use crate::temporary::scratch::{Afterwards, Scratch, Undertaker};
+use crate::temporary::scratch::{Afterwards, Scratch};
 use crate::workers;
 
 /// What a drill is made on.
@@ -66,20 +64,6 @@ pub(crate) struct Ground {
     copied: Option<Copied>,
     /// The folder of the ledger, and of a copy's socket.
     scratch: Scratch,
-}
-
-/// The folder of a copy, and the process that removes it however we end.
-#[derive(Debug)]
-struct Copied {
-    folder: PathBuf,
-    undertaker: Undertaker,
-}
-
-impl Drop for Copied {
-    fn drop(&mut self) {
-        // There is nobody to tell; the folder is named for what it is.
-        let _ = self.undertaker.bury(&self.folder);
-    }
 }
 
 impl Ground {
@@ -221,6 +205,7 @@ async fn copy(source: &Cluster) -> Result<Ground> {
         let _claim = claim;
         let volume = source.directory().own_folder();
         volume.create()?;
+        refuse_links(source.path())?;
         let needed = walk::tree_size(source.path())?.bytes;
         let free = Space::of(volume.path())?.free_bytes;
         if free < needed + needed / 10 {
@@ -233,10 +218,8 @@ async fn copy(source: &Cluster) -> Result<Ground> {
         // It holds the socket too: the path of a volume may be too long for one.
         let scratch = ledger_folder(volume.path(), os_user.as_ref())?;
         scratch.give_to(os_user.as_ref())?;
-        let folder = volume.path().join(format!("drill-{:016x}", rand::random::<u64>()));
-        // Engaged first: from here on nothing that we make outlives us.
-        let copied = Copied { undertaker: Undertaker::engage(&folder, Afterwards::Remove)?, folder: folder.clone() };
-        durable::create_directory(&folder, 0o700)?;
+        let copied = Copied::create(volume.path(), os_user.as_ref())?;
+        let folder = copied.folder.clone();
         let (data, outward) = (folder.join("data"), quiet(&folder, major));
         let options = ClusterOptions {
             port: 5432,
@@ -274,122 +257,8 @@ async fn copy(source: &Cluster) -> Result<Ground> {
         durable::write(&folder.join("pg_hba.conf"), b"local all all trust\n", 0o600)?;
         durable::write(&folder.join("pg_ident.conf"), b"", 0o600)?;
         calm(&data, &outward)?;
+        forget_preloads(&installation, &data, &outward, os_user.as_ref())?;
         Ok(ground)
     })
     .await
-}
-
-/// What keeps a copy from reaching out, on the command line, which beats the `postgresql.auto.conf` that came along: no
-/// archive, no publisher or primary, no schedules, no preloaded libraries, no TCP, and nobody whom commits would wait for.
-fn quiet(folder: &Path, major: u32) -> BTreeMap<String, String> {
-    let hba = folder.join("pg_hba.conf").display().to_string();
-    let ident = folder.join("pg_ident.conf").display().to_string();
-    let mut settings = vec![
-        ("listen_addresses", ""),
-        ("archive_mode", "off"),
-        ("max_logical_replication_workers", "0"),
-        ("primary_conninfo", ""),
-        ("primary_slot_name", ""),
-        ("restore_command", ""),
-        ("archive_cleanup_command", ""),
-        ("recovery_end_command", ""),
-        ("synchronous_standby_names", ""),
-        ("shared_preload_libraries", ""),
-        ("session_preload_libraries", ""),
-        ("local_preload_libraries", ""),
-        ("cron.launch_active_jobs", "off"),
-        ("external_pid_file", ""),
-        ("ssl", "off"),
-        ("restart_after_crash", "on"),
-        ("hba_file", &hba),
-        ("ident_file", &ident),
-    ];
-    if major >= 17 {
-        settings.extend([("sync_replication_slots", "off"), ("event_triggers", "off")]);
-    }
-    settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-/// Says the same at the end of `postgresql.auto.conf`, for those who start a kept copy by hand.
-fn calm(data: &Path, settings: &BTreeMap<String, String>) -> Result<()> {
-    let path = data.join("postgresql.auto.conf");
-    let mut text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(Error::file("read", path, error)),
-    };
-    text.extend_from_slice(b"\n# A copy for a drill reaches nobody.\n");
-    for (name, value) in settings {
-        let value = quote::setting(value)
-            .ok_or_else(|| Error::invalid(format!("{} has a line break in its path", data.display()), "choose another folder"))?;
-        text.extend_from_slice(format!("{name} = {value}\n").as_bytes());
-    }
-    durable::write(&path, &text, 0o600)
-}
-
-/// Copies a stopped cluster's files; where the file system can, without copying their bytes. A `pg_wal` that lies elsewhere
-/// becomes a plain folder. Replication slots stay behind: nobody replays from a copy.
-fn copy_files(source: &Path, target: &Path, os_user: Option<&OsUser>) -> Result<()> {
-    durable::create_directory(target, 0o700)?;
-    let mut walk = Walk::new(source)?;
-    while let Some(entry) = walk.next() {
-        let entry = entry?;
-        let relative = entry.relative.to_string_lossy();
-        let to = target.join(&entry.relative);
-        if relative == FOLDER_NAME || relative == "pg_replslot" {
-            walk.skip_folder();
-            if relative == "pg_replslot" {
-                durable::create_directory(&to, 0o700)?;
-            }
-        } else if entry.metadata.is_dir() {
-            durable::create_directory(&to, 0o700)?;
-        } else if entry.metadata.is_symlink() && relative == "pg_wal" {
-            copy_files(&fs::canonicalize(&entry.path).map_err(|e| Error::file("resolve", &entry.path, e))?, &to, os_user)?;
-        } else if entry.metadata.is_file() && !matches!(relative.as_ref(), "postmaster.pid" | "postmaster.opts") {
-            // Nothing of a copy must survive anything, so it is not synced; the kernel shares blocks where it can.
-            fs::copy(&entry.path, &to).map_err(|e| Error::file("copy", &entry.path, e))?;
-            if let Some(user) = os_user {
-                std::os::unix::fs::chown(&to, Some(user.uid), Some(user.gid)).map_err(|e| Error::file("set the owner of", &to, e))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_reaches_nobody() {
-        let settings = quiet(Path::new("/drill"), 15);
-        for (name, value) in
-            [("archive_mode", "off"), ("listen_addresses", ""), ("primary_conninfo", ""), ("synchronous_standby_names", "")]
-        {
-            assert_eq!(settings[name], value);
-        }
-        assert!(!settings.contains_key("sync_replication_slots"), "15 does not know it and would not start");
-        assert_eq!(quiet(Path::new("/drill"), 17)["sync_replication_slots"], "off");
-    }
-
-    #[test]
-    fn files_are_copied_without_what_belongs_to_the_source_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let (source, wal) = (folder.path().join("source"), folder.path().join("wal"));
-        for path in ["base/1", "pg_replslot/standby", ".pgpersist"] {
-            fs::create_dir_all(source.join(path)).unwrap();
-        }
-        fs::create_dir(&wal).unwrap();
-        for path in ["base/1/100", "postmaster.pid", "pg_replslot/standby/state", ".pgpersist/lock"] {
-            durable::write(&source.join(path), path.as_bytes(), 0o600).unwrap();
-        }
-        durable::write(&wal.join("000000010000000000000001"), b"wal", 0o600).unwrap();
-        std::os::unix::fs::symlink(&wal, source.join("pg_wal")).unwrap();
-        let target = folder.path().join("target");
-        copy_files(&source, &target, None).unwrap();
-        let mut copied: Vec<_> = Walk::new(&target).unwrap().map(|entry| entry.unwrap().relative.display().to_string()).collect();
-        copied.sort();
-        assert_eq!(copied, ["base", "base/1", "base/1/100", "pg_replslot", "pg_wal", "pg_wal/000000010000000000000001"]);
-        assert!(!target.join("pg_wal").is_symlink());
-    }
 }

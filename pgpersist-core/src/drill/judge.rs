@@ -57,9 +57,9 @@ pub struct Judgement {
     pub lost: u64,
     /// Transactions, acknowledged or not, of which a part is there, or another content, or more than once.
     pub torn: u64,
-    /// Transactions in flight at a kill that are there whole: committed, but nobody heard the answer.
+    /// Announced and unanswered transactions that are there whole: committed, but nobody heard the answer.
     pub in_flight_whole: u64,
-    /// Transactions in flight at a kill of which nothing is there.
+    /// Announced and unanswered transactions of which nothing is there; some had not yet begun when their connection broke.
     pub in_flight_absent: u64,
     /// Entries of transactions that no writer began.
     pub unexplained: u64,

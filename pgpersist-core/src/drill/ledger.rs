@@ -15,7 +15,7 @@
 //!   fsynced before the writer's next statement.
 //! - ROUND counts from 1; round 0 is the undisturbed run that is measured first.
 //!
-//! An intent without a commit was in flight when its connection broke: it may be there whole or not at all. A last line
+//! An intent without a commit was not answered when its connection broke: it may be there whole or not at all. A last line
 //! without line feed was being written when the machine stopped; it counts for nothing, since nobody went on after it.
 
 use std::collections::BTreeMap;

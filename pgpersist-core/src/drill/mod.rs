@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod books;
 pub mod checks;
+pub(crate) mod copy;
 pub mod crash;
 pub mod dice;
 pub mod ground;

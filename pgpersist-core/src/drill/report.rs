@@ -47,7 +47,7 @@ pub struct Round {
     pub killed_after_s: f64,
     /// Transactions acknowledged in this round.
     pub acknowledged: u64,
-    /// Transactions between BEGIN and the answer to COMMIT when their connection broke.
+    /// Transactions between the answer to their first change and the answer to COMMIT when their connection broke.
     pub in_flight: u64,
     /// How long the server took until it answered again; `None` when it did not.
     pub recovery_s: Option<f64>,

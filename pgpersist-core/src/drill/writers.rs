@@ -38,6 +38,7 @@ pub(crate) struct Load {
 #[derive(Debug)]
 pub(crate) struct Board {
     acknowledged: AtomicU64,
+    cut_off: AtomicU64,
     stop: AtomicBool,
     writers: Vec<Slot>,
 }
@@ -45,6 +46,7 @@ pub(crate) struct Board {
 #[derive(Debug, Default)]
 struct Slot {
     backend: AtomicI32,
+    ready: AtomicBool,
     in_transaction: AtomicBool,
 }
 
@@ -60,26 +62,55 @@ impl Board {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// How many writers are between BEGIN and the answer to COMMIT.
+    /// Whether every writer has come to its first transaction: one that is killed while it connects is no writer.
+    pub(crate) fn all_ready(&self) -> bool {
+        self.writers.iter().all(|slot| slot.ready.load(Ordering::SeqCst))
+    }
+
+    /// How many transactions had changed something, as the server had said, and got no answer to COMMIT when their connection
+    /// broke. An intent alone is none: its BEGIN may never have reached the server.
+    pub(crate) fn cut_off(&self) -> u64 {
+        self.cut_off.load(Ordering::SeqCst)
+    }
+
+    /// How many writers are between the answer to their first change and the answer to COMMIT.
     pub(crate) fn in_transaction(&self) -> usize {
         self.writers.iter().filter(|slot| slot.in_transaction.load(Ordering::SeqCst)).count()
     }
 
-    /// The backend of a writer that is between BEGIN and the answer to COMMIT.
+    /// The backend of a writer that is between the answer to its first change and the answer to COMMIT.
     pub(crate) fn busy_backend(&self, writer: usize) -> Option<i32> {
         let slot = self.writers.get(writer)?;
         slot.in_transaction.load(Ordering::SeqCst).then(|| slot.backend.load(Ordering::SeqCst)).filter(|pid| *pid > 0)
+    }
+
+    fn new(writers: usize) -> Self {
+        Self {
+            acknowledged: AtomicU64::new(0),
+            cut_off: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            writers: (0..writers).map(|_| Slot::default()).collect(),
+        }
+    }
+
+    /// The server has answered the first change of a writer's transaction.
+    fn changes(&self, writer: usize) {
+        self.writers[writer].in_transaction.store(true, Ordering::SeqCst);
+    }
+
+    /// A transaction is over: answered, or its connection broke before that.
+    fn over(&self, writer: usize, answered: bool) {
+        let was_in_transaction = self.writers[writer].in_transaction.swap(false, Ordering::SeqCst);
+        if was_in_transaction && !answered {
+            self.cut_off.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 
 impl Writers {
     /// Starts all of them; each has a session of its own.
     pub(crate) fn start(load: &Load) -> Self {
-        let board = Arc::new(Board {
-            acknowledged: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-            writers: load.first.iter().map(|_| Slot::default()).collect(),
-        });
+        let board = Arc::new(Board::new(load.first.len()));
         let mut tasks = JoinSet::new();
         for index in 0..load.first.len() {
             tasks.spawn(write(load.clone(), index, Arc::clone(&board)));
@@ -155,10 +186,10 @@ async fn write(load: Load, index: usize, board: Arc<Board>) -> Result<()> {
     let writer = u32::try_from(index + 1).map_err(|_| Error::Bug("too many writers".into()))?;
     let session = Session::connect(&load.connection, CONNECT).await?;
     let pid = session.text("ask for the backend", "SELECT pg_catalog.pg_backend_pid()").await?.unwrap_or_default();
-    let slot = &board.writers[index];
-    slot.backend.store(pid.parse().unwrap_or(0), Ordering::SeqCst);
+    board.writers[index].backend.store(pid.parse().unwrap_or(0), Ordering::SeqCst);
     session.execute("set up the writer", &format!("SET synchronous_commit = {}", load.synchronous_commit)).await?;
     let statements = Statements::prepare(&session).await.map_err(|e| Error::sql("prepare the writer's statements", e))?;
+    board.writers[index].ready.store(true, Ordering::SeqCst);
     let mut committed = None;
     for sequence in load.first[index].. {
         let name = TransactionName { writer, sequence };
@@ -174,9 +205,8 @@ async fn write(load: Load, index: usize, board: Arc<Board>) -> Result<()> {
         if stop {
             return Ok(());
         }
-        slot.in_transaction.store(true, Ordering::SeqCst);
-        let answer = statements.run(&session, name, transfer).await;
-        slot.in_transaction.store(false, Ordering::SeqCst);
+        let answer = statements.run(&session, name, transfer, || board.changes(index)).await;
+        board.over(index, answer.is_ok());
         match answer {
             Ok(xid) => committed = Some((name, Record { round: load.round, transfer, acknowledged: Some(xid) })),
             Err(error) if is_broken(&error) => return Ok(()),
@@ -214,8 +244,15 @@ impl Statements {
         })
     }
 
-    /// One transaction of seven statements; returns its id once the server has answered COMMIT.
-    async fn run(&self, session: &Session, name: TransactionName, transfer: Transfer) -> std::result::Result<u64, tokio_postgres::Error> {
+    /// One transaction of seven statements; returns its id once the server has answered COMMIT. Tells when the first change
+    /// was answered.
+    async fn run(
+        &self,
+        session: &Session,
+        name: TransactionName,
+        transfer: Transfer,
+        changes: impl Fn(),
+    ) -> std::result::Result<u64, tokio_postgres::Error> {
         let client = session.client();
         let (writer, sequence) = (name.writer as i32, name.sequence as i64);
         let mut legs = [(0_i32, transfer.from as i32, -transfer.amount), (1, transfer.to as i32, transfer.amount)];
@@ -225,10 +262,29 @@ impl Statements {
         let mut xid = 0_i64;
         for (leg, account, amount) in legs {
             client.execute(&self.balance, &[&account, &amount]).await?;
+            changes();
             xid = client.query_one(&self.entry, &[&writer, &sequence, &leg, &account, &amount]).await?.get(0);
         }
         client.execute(&self.writer, &[&writer, &transfer.amount]).await?;
         client.batch_execute("COMMIT").await?;
         Ok(xid.unsigned_abs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_transaction_that_had_changed_something_was_cut_off() {
+        let board = Board::new(3);
+        board.changes(0);
+        board.changes(1);
+        assert_eq!((board.in_transaction(), board.cut_off()), (2, 0));
+        board.over(0, true);
+        board.over(1, false);
+        // It had announced its transaction, and its connection broke before the server answered anything.
+        board.over(2, false);
+        assert_eq!((board.in_transaction(), board.cut_off()), (0, 1));
     }
 }

@@ -131,7 +131,7 @@ impl Drop for Scratch {
 }
 
 /// A line for people and for those who wonder: whose folder it is.
-fn say_who(lock: &LockFile) -> io::Result<()> {
+pub(crate) fn say_who(lock: &LockFile) -> io::Result<()> {
     let pid = std::process::id();
     let started = i32::try_from(pid).ok().and_then(process::started_at).unwrap_or_default();
     let mut file = lock.file();

@@ -23,10 +23,15 @@ const NEWBORN: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Error::File`] when the folder cannot be listed; the `Deadline` of a folder that resists.
 pub fn sweep(folder: &Path, os_user: Option<&OsUser>) -> Result<Vec<PathBuf>> {
+    sweep_named(folder, PREFIX, os_user)
+}
+
+/// The same for folders whose names begin otherwise.
+pub(crate) fn sweep_named(folder: &Path, prefix: &str, os_user: Option<&OsUser>) -> Result<Vec<PathBuf>> {
     let mut dead = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| Error::file("list", folder, e))? {
         let entry = entry.map_err(|e| Error::file("list", folder, e))?;
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)) && is_orphan(&entry.path(), os_user) {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) && is_orphan(&entry.path(), os_user) {
             dead.push(entry.path());
         }
     }

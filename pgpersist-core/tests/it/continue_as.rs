@@ -7,6 +7,8 @@ use pgpersist_core::error::ErrorKind;
 use pgpersist_core::server::continue_as::continue_as;
 use pgpersist_core::server::os_user::OsUser;
 
+use crate::support::skip::skip;
+
 const CHILD: &str = "PGPERSIST_TEST_CONTINUE_AS";
 
 /// In the child process this is where it continues; in the parent's run it only proves that unprivileged users get an
@@ -30,7 +32,7 @@ fn continuing_needs_root() {
 fn root_continues_as_the_user_with_nothing_left_of_root() {
     if !rustix::process::geteuid().is_root() {
         // What an unprivileged user sees is the other test's part.
-        return;
+        return skip("root", "only root can become another user");
     }
     let nobody = OsUser::lookup("nobody").unwrap().unwrap();
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);

@@ -1,7 +1,9 @@
 //! The crash drill: green on a sound server, red for every planted fault, and repeatable.
 
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pgpersist_core::clock::SystemClock;
@@ -23,6 +25,7 @@ use pgpersist_core::server::os_user::OsUser;
 use pgpersist_core::server::process::{self, Presence};
 use pgpersist_core::server::session::Session;
 use pgpersist_core::server::start::{StartOptions, start};
+use pgpersist_core::server::stop::stop;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::installation::{Installation, server_user};
@@ -81,6 +84,19 @@ async fn nothing_acknowledged_is_lost_whoever_is_killed() {
     assert!(report.to_text().contains("SIGKILL") && report.to_markdown().starts_with("# Crash drill: pass\n"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_had_not_begun_is_not_in_flight() {
+    // Of so many, some always wait for their ledger or for their BEGIN.
+    let options = CrashOptions { writers: 24, kill: KillChoice::Only(KillKind::Group), ..small(10) };
+    let report = run(&throw_away(&newest()), &options).await;
+    assert_clean(&report);
+    for round in &report.kills {
+        let unanswered = round.judgement.as_ref().unwrap();
+        assert!(round.in_flight <= unanswered.in_flight_whole + unanswered.in_flight_absent, "{round:?}");
+    }
+    assert!(report.kills.iter().any(|round| round.in_flight < 24), "{}", report.to_text());
+}
+
 async fn planted(plant: Plant) -> CrashReport {
     let report = run(&throw_away(&newest()), &CrashOptions { plant: Some(plant), ..small(2) }).await;
     assert_eq!(report.verdict, Verdict::Fail, "{}", report.to_text());
@@ -132,14 +148,66 @@ async fn a_kept_drill_can_be_recounted_by_a_script() {
     let (code, stdout, stderr) = recount();
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains(&format!("acknowledged {}\n", report.acknowledged)) && stdout.contains("missing 0\n"), "{stdout}");
+    for (alteration, undone, told) in ALTERATIONS {
+        alter(&installation, &folder.join("data"), alteration);
+        let (code, stdout, stderr) = recount();
+        assert_eq!(code, Some(7), "{alteration}: {stdout}{stderr}");
+        assert!(stdout.contains(told), "{alteration}: {stdout}");
+        alter(&installation, &folder.join("data"), undone);
+    }
+    let (code, stdout, stderr) = recount();
+    assert_eq!(code, Some(0), "everything was undone: {stdout}{stderr}");
     // An acknowledgement that the database has never seen: the script counts for itself.
     let text = std::fs::read_to_string(&ledger_path).unwrap();
     durable::write(&ledger_path, format!("{text}commit 1 1 999999 1 2 5 77\n").as_bytes(), 0o644).unwrap();
     let (code, stdout, stderr) = recount();
     assert_eq!(code, Some(7), "{stdout}{stderr}");
     assert!(stdout.contains("missing 1\n"), "{stdout}");
+    durable::write(&ledger_path, text.as_bytes(), 0o644).unwrap();
     assert!(Presence::of(&folder.join("data")).unwrap().running().is_none(), "the script stops what it started");
 }
+
+/// Changes a kept drill behind everybody's back, one statement a line.
+fn alter(installation: &Installation, data: &Path, statements: &str) {
+    let mut server = installation.command("postgres");
+    server.args(["--single", "-c", "exit_on_error=on", "-c", "logging_collector=off", "-D"]).arg(data).arg("pgpersist_drill");
+    let mut server = server.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    server.stdin.take().unwrap().write_all(format!("{statements}\n").as_bytes()).unwrap();
+    let output = server.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("ERROR"), "{statements}: {said}");
+}
+
+/// What the drill's books may hold wrong, how to undo it, and what the recount must say of it.
+const ALTERATIONS: [(&str, &str, &str); 7] = [
+    ("DELETE FROM drill.marker", "INSERT INTO drill.marker VALUES ('crash drill, seed 3')", "the marker row says ``"),
+    (
+        "UPDATE drill.writer SET transactions = transactions - 1 WHERE id = 2",
+        "UPDATE drill.writer SET transactions = transactions + 1 WHERE id = 2",
+        "wrong: writer 2 counted",
+    ),
+    (
+        "UPDATE drill.writer SET moved = moved + 7 WHERE id = 1",
+        "UPDATE drill.writer SET moved = moved - 7 WHERE id = 1",
+        "writer 1 counted",
+    ),
+    (
+        "UPDATE drill.account SET balance = balance + CASE id WHEN 4 THEN 5 ELSE -5 END WHERE id IN (4, 9)",
+        "UPDATE drill.account SET balance = balance - CASE id WHEN 4 THEN 5 ELSE -5 END WHERE id IN (4, 9)",
+        "wrong: account 9 holds",
+    ),
+    ("INSERT INTO drill.account VALUES (1001, 1000000)", "DELETE FROM drill.account WHERE id = 1001", "there are 1001 accounts"),
+    (
+        "UPDATE drill.entry SET xid = xid + 1 WHERE writer = 1 AND sequence = 1 AND leg = 1",
+        "UPDATE drill.entry SET xid = xid - 1 WHERE writer = 1 AND sequence = 1 AND leg = 1",
+        "torn 1\n",
+    ),
+    (
+        "UPDATE drill.entry SET leg = 2 WHERE writer = 1 AND sequence = 1 AND leg = 1",
+        "UPDATE drill.entry SET leg = 1 WHERE writer = 1 AND sequence = 1 AND leg = 2",
+        "torn 1\n",
+    ),
+];
 
 struct Kept(std::path::PathBuf, std::path::PathBuf);
 
@@ -250,6 +318,67 @@ async fn a_live_cluster_that_gives_up_its_commits_is_refused() {
     let _kept = report.kept.clone().map(|folder| Kept(folder, report.ledger.clone().unwrap()));
     assert!(report.verdict == Verdict::Fail && report.lost == 0, "{}", report.to_text());
     assert!(report.reasons.iter().any(|reason| reason.contains("synchronous_commit")), "{:?}", report.reasons);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_gives_up_its_commits_is_seen_however_that_is_spelled() {
+    let life = Life::new(&[]).await;
+    life.start().await;
+    life.text("ALTER ROLE postgres SET synchronous_commit = 'FALSE'").await;
+    let error = crash::run(&Target::Live(life.cluster.clone()), &small(11), &SystemClock, &Silent).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsafe);
+    assert!(error.to_string().to_lowercase().contains("synchronous_commit=false for role postgres"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_runs_in_its_own_place_whatever_came_along() {
+    let life = Life::new(&[]).await;
+    // Each session of the original's would fail, and so would the copy's.
+    life.start().await;
+    life.text(
+        "DO $$ BEGIN ALTER DATABASE postgres SET session_preload_libraries = 'no_such_library';
+         ALTER ROLE postgres SET local_preload_libraries = 'no_such_library_either'; END $$",
+    )
+    .await;
+    stop(&life.cluster, std::time::Duration::from_secs(60)).await.unwrap();
+    // As Debian's `postgresql.conf` has it: this line beats `-D`.
+    let (data, configuration) = (life.cluster.path().to_owned(), life.cluster.path().join("postgresql.conf"));
+    let text = std::fs::read_to_string(&configuration).unwrap();
+    durable::write(&configuration, format!("{text}\ndata_directory = '{}'\n", data.display()).as_bytes(), 0o600).unwrap();
+    let control = || std::fs::read(data.join("global/pg_control")).unwrap();
+    let before = control();
+    let options = CrashOptions { rounds: 1, kill: KillChoice::Only(KillKind::Group), ..small(12) };
+    assert_clean(&run(&Target::Copy(life.cluster.clone()), &options).await);
+    assert_eq!(control(), before, "a server ran in the original");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_with_links_is_not_copied_in_part() {
+    let life = Life::new(&[]).await;
+    std::os::unix::fs::symlink("/etc/hostname", life.cluster.path().join("base/1/linked")).unwrap();
+    let error = crash::run(&Target::Copy(life.cluster.clone()), &small(13), &SystemClock, &Silent).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains("base/1/linked"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_drill_left_when_the_power_failed_is_removed_by_the_next() {
+    let life = Life::new(&[]).await;
+    let own = life.cluster.directory().own_folder().path().to_owned();
+    let folder = |name: &str, owned: bool| {
+        let folder = own.join(name);
+        std::fs::create_dir_all(folder.join("data/base")).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+        if owned {
+            durable::write(&folder.join("owner"), b"process 1, started 0, boot another\n", 0o600).unwrap();
+        }
+        folder
+    };
+    let (left, kept) = (folder("drill-0123456789abcdef", true), folder("drill-fedcba9876543210", false));
+    let options = CrashOptions { rounds: 1, kill: KillChoice::Only(KillKind::Group), ..small(14) };
+    assert_clean(&run(&Target::Copy(life.cluster.clone()), &options).await);
+    assert!(!left.exists(), "nobody owns it any more");
+    assert!(kept.exists(), "it was kept on purpose");
+    durable::remove_tree(&kept).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,7 @@ use time::OffsetDateTime;
 
 use crate::support::installation::{Installation, server_user};
 use crate::support::scratch::Scratch;
+use crate::support::skip::skip;
 
 /// A name that needs quotes.
 const DATABASE: &str = "customerInvoice";
@@ -374,17 +375,17 @@ async fn a_place_in_memory_will_not_survive() {
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// `None` for users who may not mount, and where `PGPERSIST_TEST_SKIP` names `mount`, as in a container without the right.
+    /// `None` where nothing can be mounted.
     fn mounted() -> Option<Self> {
-        let skipped = std::env::var("PGPERSIST_TEST_SKIP").is_ok_and(|names| names.split(',').any(|name| name == "mount"));
-        if skipped || !rustix::process::geteuid().is_root() {
-            return None;
-        }
         let folder = tempfile::Builder::new().prefix("pgpersist-test-").tempdir().unwrap();
         let flags = rustix::mount::MountFlags::NOSUID;
-        rustix::mount::mount("tmpfs", folder.path(), "tmpfs", flags, Some(c"size=256m,nr_inodes=100,mode=755"))
-            .expect("root may mount; where not, say so: PGPERSIST_TEST_SKIP=mount");
-        Some(Self(folder))
+        match rustix::mount::mount("tmpfs", folder.path(), "tmpfs", flags, Some(c"size=256m,nr_inodes=100,mode=755")) {
+            Ok(()) => Some(Self(folder)),
+            Err(refusal) => {
+                skip("mount", refusal);
+                None
+            }
+        }
     }
 }
 

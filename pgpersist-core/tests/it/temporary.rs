@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pgpersist_core::drill::dice::Dice;
 use pgpersist_core::error::ErrorKind;
 use pgpersist_core::fs::durable;
 use pgpersist_core::server::connection::Host;
-use pgpersist_core::server::process;
 use pgpersist_core::server::session::Session;
 use pgpersist_core::server::settings::Profile;
 use pgpersist_core::temporary::cluster::{TemporaryCluster, TemporaryOptions};
@@ -48,6 +48,12 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
+/// Whether a process runs, by the kernel alone: a zombie only waits to be reaped.
+fn lives(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 /// Processes that have anything to do with a folder: they work in it, or it is in their arguments.
 fn processes_about(folder: &Path) -> Vec<String> {
     let text = folder.to_str().unwrap();
@@ -56,7 +62,7 @@ fn processes_about(folder: &Path) -> Vec<String> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let arguments = String::from_utf8_lossy(&fs::read(entry.path().join("cmdline")).unwrap_or_default()).replace('\0', " ");
         let works_there = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
-        if (works_there || arguments.contains(text)) && process::is_alive(pid) && pid != std::process::id() as i32 {
+        if (works_there || arguments.contains(text)) && lives(pid) && pid != std::process::id() as i32 {
             found.push(format!("{pid}: {arguments}"));
         }
     }
@@ -303,14 +309,16 @@ impl Owner {
         assert!(found, "the owner ended early");
     }
 
-    fn kill(&mut self) {
+    /// Kills it; `true` when it was still alive.
+    fn kill(&mut self) -> bool {
+        // As long as nobody has waited for it, its number is nobody else's.
         let pid = Pid::from_child(&self.child);
         if self.leads_group {
-            kill_process_group(pid, Signal::KILL).unwrap()
+            let _ = kill_process_group(pid, Signal::KILL);
         } else {
             kill_process(pid, Signal::KILL).unwrap()
         }
-        self.child.wait().unwrap();
+        self.child.wait().unwrap().signal() == Some(9)
     }
 }
 
@@ -325,26 +333,32 @@ impl Drop for Owner {
 #[tokio::test]
 async fn an_owner_that_waits_to_be_killed() {
     let (Some(folder), Some(habit)) = (std::env::var_os(OWNER_FOLDER), std::env::var_os(OWNER_HABIT)) else { return };
-    let profile = if habit == "crashes" { Profile::Durable } else { Profile::Ephemeral };
+    let profile = if habit == "recovers" { Profile::Durable } else { Profile::Ephemeral };
     let cluster = TemporaryCluster::start(TemporaryOptions { profile, ..options(Path::new(&folder)) }).await.unwrap();
     let session = cluster.session("postgres").await.unwrap();
     println!("the cluster runs");
-    let deadline = Instant::now() + END;
-    while Instant::now() < deadline {
-        match habit.to_str().unwrap() {
-            // Killed between the death of its server and the next start, or in the middle of a recovery.
-            "crashes" => {
-                cluster.kill9().await.unwrap();
-                cluster.restart().await.unwrap();
+    let work = "CREATE TEMPORARY TABLE IF NOT EXISTS t (n int); INSERT INTO t SELECT generate_series(1, 10000)";
+    match habit.to_str().unwrap() {
+        // Killed while a cluster is made, while backends are busy, and while it is removed.
+        "lives" => {
+            for _ in 0..10 {
+                session.execute("work", work).await.unwrap();
             }
-            // Killed while backends are busy.
-            "works" => {
-                session
-                    .execute("work", "CREATE TEMPORARY TABLE IF NOT EXISTS t (n int); INSERT INTO t SELECT generate_series(1, 10000)")
-                    .await
-                    .unwrap();
+            drop(session);
+            cluster.stop().await.unwrap();
+        }
+        // Killed also between the death of its server and the next start, or in the middle of a recovery.
+        "recovers" => {
+            cluster.kill9().await.unwrap();
+            cluster.restart().await.unwrap();
+            cluster.session("postgres").await.unwrap();
+            cluster.stop().await.unwrap();
+        }
+        _ => {
+            let deadline = Instant::now() + END;
+            while Instant::now() < deadline {
+                session.execute("work", work).await.unwrap();
             }
-            _ => tokio::time::sleep(Duration::from_secs(1)).await,
         }
     }
 }
@@ -363,9 +377,39 @@ fn leftovers(parent: &Path, inodes: &BTreeSet<u64>) -> Vec<String> {
     }
 }
 
+/// How many owners an everyday run kills; `PGPERSIST_TEST_ROUNDS` names another number.
+const OWNERS: usize = 20;
+const HABITS: [&str; 2] = ["lives", "recovers"];
+
+/// The number in an environment variable.
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|e| panic!("{variable} is `{text}`: {e}")))
+}
+
+/// How long an owner lives when nobody disturbs it.
+fn undisturbed(parent: &Path, habit: &str) -> Duration {
+    let life = || {
+        let began = Instant::now();
+        let mut owner = Owner::start(parent, habit, false);
+        owner.wait_until_ready();
+        // Whoever does not read lets it wait.
+        std::io::copy(owner.child.stdout.as_mut().unwrap(), &mut std::io::sink()).unwrap();
+        assert!(owner.child.wait().unwrap().success(), "undisturbed, an owner that {habit} did not end well");
+        began.elapsed()
+    };
+    (0..3).map(|_| life()).min().unwrap()
+}
+
 #[test]
 fn nothing_is_left_of_owners_that_are_killed_at_random_moments() {
+    let began = Instant::now();
     let parent = parent();
+    let all = number("PGPERSIST_TEST_ROUNDS").map_or(OWNERS, |owners| usize::try_from(owners).unwrap());
+    let seed = number("PGPERSIST_TEST_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    println!("killed owners: PGPERSIST_TEST_SEED={seed}");
+    let mut dice = Dice::new(seed, 0);
+    let lengths = HABITS.map(|habit| undisturbed(parent.path(), habit));
     let mut inodes = BTreeSet::new();
     // An open directory keeps its inode's number from going to a cluster of another test, whose segment would be taken for ours.
     let mut kept_open = Vec::new();
@@ -376,24 +420,29 @@ fn nothing_is_left_of_owners_that_are_killed_at_random_moments() {
             }
         }
     };
-    // Four at a time, so that they meet each other's sweeping too.
-    for round in 0..5_u64 {
-        let mut owners: Vec<Owner> = (0..4)
-            .map(|n| Owner::start(parent.path(), ["waits", "works", "crashes", "works"][n], (round as usize + n).is_multiple_of(2)))
+    let (mut killed, mut hits) = (0, 0);
+    while killed < all {
+        // Four at a time, so that they meet each other's sweeping too. Each habit meets both ways to be killed.
+        let mut owners: Vec<(Duration, Owner)> = (0..4_usize.min(all - killed))
+            .map(|n| {
+                let (habit, moment) = (n % 2, dice.fraction());
+                (lengths[habit].mul_f64(moment), Owner::start(parent.path(), HABITS[habit], n / 2 == 0))
+            })
             .collect();
-        let ready = round % 2 == 0;
-        for owner in &mut owners {
-            if ready {
-                owner.wait_until_ready();
-            }
-            // Before, while and after the cluster is made.
-            std::thread::sleep(Duration::from_millis(rand::random::<u64>() % 150));
+        let started = Instant::now();
+        owners.sort_by_key(|(moment, _)| *moment);
+        for (moment, owner) in &mut owners {
+            std::thread::sleep(moment.saturating_sub(started.elapsed()));
             note();
-            owner.kill();
+            hits += usize::from(owner.kill());
+            killed += 1;
         }
     }
-    assert!(inodes.len() >= 8, "the owners made only {} clusters before they were killed", inodes.len());
+    assert!(hits * 5 >= all * 4, "only {hits} of {all} kills met a living owner, whose lives take {lengths:?}");
+    assert!(inodes.len() * 4 >= all, "the owners made only {} clusters before they were killed", inodes.len());
     assert_eq!(leftovers(parent.path(), &inodes), [""; 0]);
+    let counts = format!("{all} owners, {hits} hits, {} clusters made, 0 leftovers", inodes.len());
+    println!("proof: killed owners of throw-away clusters|{counts}|0|{seed}|{:.1}", began.elapsed().as_secs_f64());
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::cluster::TestCluster;
 use crate::support::mount::Mount;
 use crate::support::scratch::Scratch;
+use crate::support::skip::skip;
 use crate::support::tree::Tree;
 use crate::support::user;
 
@@ -71,8 +72,7 @@ fn a_data_directory_that_cannot_be_written_is_denied() {
 #[test]
 fn a_data_directory_that_its_user_cannot_reach_is_not_prepared_by_root() {
     if user::server_user().is_none() {
-        eprintln!("skipped: only root prepares places");
-        return;
+        return skip("root", "only root prepares places");
     }
     let scratch = Scratch::new();
     let _closed = Closed::new(&scratch, "closed", 0o700);
@@ -89,8 +89,7 @@ fn a_data_directory_that_its_user_cannot_reach_is_not_prepared_by_root() {
 #[test]
 fn a_data_directory_of_another_user_is_denied() {
     if user::server_user().is_none() {
-        eprintln!("skipped: only root can make files of somebody else");
-        return;
+        return skip("root", "only root can make files of somebody else");
     }
     let scratch = Scratch::new();
     scratch.folder("data");

@@ -10,6 +10,7 @@ use rustix::fs::FlockOperation;
 
 use crate::support::cluster::{CONFIGURATION, TestCluster};
 use crate::support::scratch::Run;
+use crate::support::skip::skip;
 use crate::support::tree::Tree;
 use crate::support::user;
 
@@ -128,8 +129,7 @@ fn a_server_in_another_pid_and_ipc_namespace_is_seen() {
     };
     let probe = Command::new("unshare").args(["--fork", "--pid", "--ipc", "--mount-proc", "true"]).output();
     if !probe.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no namespaces can be made here: {probe:?}");
-        return;
+        return skip("namespaces", format_args!("none can be made here: {probe:?}"));
     }
     cluster.run(&["start"]).done();
     cluster.sql("postgres", "CREATE TABLE t AS SELECT 1 AS a");

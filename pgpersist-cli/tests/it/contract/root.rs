@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::contract::case::{Case, promise, travel};
 use crate::support::cluster::TestCluster;
 use crate::support::scratch::Scratch;
+use crate::support::skip::skip;
 use crate::support::tree::Tree;
 use crate::support::user;
 
@@ -30,8 +31,7 @@ fn a_plain_user_needs_no_root() {
 #[test]
 fn what_root_makes_belongs_to_the_clusters_user() {
     let Some(user) = user::server_user() else {
-        eprintln!("skipped: only root can hand something over");
-        return;
+        return skip("root", "only root can hand something over");
     };
     let cluster = TestCluster::planned("");
     // Below a folder that is root's, as the mount point of a fresh volume is.
@@ -52,8 +52,7 @@ fn what_root_makes_belongs_to_the_clusters_user() {
 #[test]
 fn root_does_not_prepare_a_place_that_others_can_change() {
     if user::server_user().is_none() {
-        eprintln!("skipped: only root prepares places");
-        return;
+        return skip("root", "only root prepares places");
     }
     let scratch = Scratch::new();
     let shared = scratch.folder("shared");

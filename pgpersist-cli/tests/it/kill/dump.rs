@@ -25,7 +25,7 @@ impl Story for Dump {
         "dump"
     }
 
-    fn prepare(&mut self, _round: usize) -> bool {
+    fn prepare(&mut self, _variant: usize) -> bool {
         if self.yard.is_none() {
             let mut yard = Yard::new(Place::Folder).unwrap();
             yard.run(&["init", "--allow-ephemeral"]);
@@ -42,6 +42,11 @@ impl Story for Dump {
 
     fn arguments(&self) -> Vec<&str> {
         vec!["dump"]
+    }
+
+    /// pg_dump makes no durable calls; it writes.
+    fn steps_of_programs(&self) -> &'static [&'static str] {
+        &["write"]
     }
 
     fn judge(&mut self) {
@@ -61,15 +66,16 @@ impl Story for Dump {
         // Room for the next: a hundred dumps prove no more than two.
         let yard = self.yard.as_ref().unwrap();
         yard.run(&["prune", "--keep-last", "2", "--yes"]);
-        self.judge.known.retain(|dump| dump.exists());
+        self.judge.known.retain(|(dump, _)| dump.exists());
     }
 }
 
-/// Reads all that has a dump's name: gzip must call it whole, and pg_dump's last words must be there.
+/// Reads all that has a dump's name: gzip must call it whole, pg_dump's last words must be there, and where a side file tells
+/// its SHA-256, `sha256sum` must agree.
 #[derive(Debug, Default)]
 pub(crate) struct DumpJudge {
-    /// What was found whole once; it is not read again.
-    known: BTreeSet<PathBuf>,
+    /// What was found whole once, with or without a side file; it is not read again.
+    known: BTreeSet<(PathBuf, bool)>,
 }
 
 impl DumpJudge {
@@ -83,13 +89,21 @@ impl DumpJudge {
     }
 
     fn read(&mut self, dump: PathBuf, last_words: &str) {
-        if self.known.contains(&dump) {
+        let side_file = PathBuf::from(format!("{}.json", dump.display()));
+        let is_known = (dump.clone(), side_file.exists());
+        if self.known.contains(&is_known) {
             return;
         }
         must(Command::new("gunzip").arg("-t").arg(&dump));
         let end = must(Command::new("sh").args(["-c", "gunzip -c \"$1\" | tail -c 300", "sh"]).arg(&dump));
         assert!(end.contains(last_words), "{} does not end as a dump does: …{end}", dump.display());
-        self.known.insert(dump);
+        if is_known.1 {
+            let said: serde_json::Value = serde_json::from_str(&must(Command::new("cat").arg(&side_file))).unwrap();
+            let sum = must(Command::new("sha256sum").arg(&dump));
+            let sum = sum.split_whitespace().next();
+            assert!(sum.is_some() && sum == said["sha256"].as_str(), "{} is not what its side file says: {said}", dump.display());
+        }
+        self.known.insert(is_known);
     }
 }
 

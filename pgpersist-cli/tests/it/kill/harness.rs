@@ -20,8 +20,13 @@ pub(crate) trait Story {
     /// Its name in what is printed.
     fn name(&self) -> &'static str;
 
-    /// Makes the next victim's surroundings. `round` lets a story vary its place. `false` when there is none to be had.
-    fn prepare(&mut self, round: usize) -> bool;
+    /// The surroundings that it is attacked in, in words; [`Story::prepare`] knows them by their place in this list.
+    fn variants(&self) -> &'static [&'static str] {
+        &["everywhere"]
+    }
+
+    /// Makes the next victim's surroundings. `false` when there are none of this kind to be had.
+    fn prepare(&mut self, variant: usize) -> bool;
 
     /// Where the victim lives.
     fn yard(&self) -> &Yard;
@@ -34,13 +39,26 @@ pub(crate) trait Story {
         None
     }
 
+    /// The system calls at which the programs that it runs are killed.
+    fn steps_of_programs(&self) -> &'static [&'static str] {
+        &["fsync", "fdatasync", "rename", "renameat", "unlink", "mkdir", "ftruncate", "link", "sync_file_range"]
+    }
+
     /// A kill took the command alone: its children may live on. Waits until they have ended by themselves.
     fn wait_for_orphans(&self) {
         self.yard().wait_for_orphans();
     }
 
-    /// The following run and the verdict; panics when anything is wrong.
+    /// What stands now, the following run, and the verdict; panics when anything is wrong.
     fn judge(&mut self);
+}
+
+/// A story and one of its variants, as it is told.
+pub(crate) fn told(story: &dyn Story, variant: usize) -> String {
+    match story.variants() {
+        [_] => story.name().to_owned(),
+        variants => format!("{}, {}", story.name(), variants[variant]),
+    }
 }
 
 /// Whom a kill takes.
@@ -54,60 +72,100 @@ enum Whom {
     Family,
 }
 
+/// In this order half of the kills take the family.
+const TAKEN: [Whom; 4] = [Whom::AloneAtOnce, Whom::Family, Whom::Alone, Whom::Family];
+
 /// Goes through the rounds and prints what came of them.
 pub(crate) fn kill_at_random(story: &mut dyn Story) {
     let name = story.name();
     let mut moments = Moments::new(name);
-    let mut lengths: VecDeque<Duration> = (0..3).map(|_| undisturbed(story)).collect();
+    let mut lengths: Vec<Lengths> = (0..story.variants().len()).map(|variant| Lengths::measure(story, variant)).collect();
     let (rounds, mut hits, mut skipped) = (rounds(EVERYDAY), 0, 0);
     let began = Instant::now();
     for round in 0..rounds {
+        let (variant, whom) = plan(round, lengths.len());
         // A machine with other work to do is not always equally fast.
         if round > 0 && round.is_multiple_of(10) {
-            lengths.push_back(undisturbed(story));
-            lengths.pop_front();
+            lengths[variant].renew(story, variant);
         }
-        if !story.prepare(round) {
+        let length = lengths[variant].shortest();
+        let Some(length) = length.filter(|_| story.prepare(variant)) else {
             skipped += 1;
             continue;
-        }
-        // The shortest, so that most kills come before the end; the sweeps meet the last calls for sure.
-        let length = *lengths.iter().min().unwrap();
-        let moment = moments.within(length);
-        // Half of the kills take the family. The place changes with the round's last bit, so that each meets each.
-        let whom = match round / 2 % 4 {
-            0 => Whom::AloneAtOnce,
-            2 => Whom::Alone,
-            _ => Whom::Family,
         };
-        println!("{name}: round {round}: {whom:?} after {} of {} ms", moment.as_millis(), length.as_millis());
-        hits += usize::from(kill(victim(story).spawn().unwrap(), moment, whom));
+        let moment = moments.within(length);
+        println!("{}: round {round}: {whom:?} after {} of {} ms", told(story, variant), moment.as_millis(), length.as_millis());
+        let hit = kill(victim(story).spawn().unwrap(), moment, whom);
+        hits += usize::from(hit);
         if whom == Whom::Alone {
             story.wait_for_orphans();
         }
         story.judge();
+        if !hit {
+            lengths[variant].renew(story, variant);
+        }
     }
     let done = rounds - skipped;
     let without = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+    let variants = if lengths.len() > 1 { format!(", in turn {}", story.variants().join("; ")) } else { String::new() };
     if done >= ENOUGH {
         assert!(hits * 5 >= done * 4, "only {hits} of {done} kills met a living process");
     }
-    proven(format!("kill {name}"), format!("{done} kills, {hits} hits{without}"), Some(moments.seed()), began);
+    proven(format!("kill {name}"), format!("{done} kills, {hits} hits{without}{variants}"), Some(moments.seed()), began);
+}
+
+/// Which variant a round attacks and whom it kills: each meets each, and the fewest rounds already mix them.
+fn plan(round: usize, variants: usize) -> (usize, Whom) {
+    let variant = round % variants;
+    (variant, TAKEN[(round / variants + variant) % TAKEN.len()])
+}
+
+#[test]
+fn each_variant_meets_each_kind_of_kill() {
+    for variants in 1..=4 {
+        let met: Vec<_> = (0..4 * variants).map(|round| plan(round, variants)).collect();
+        for variant in 0..variants {
+            let kills = |whom| met.iter().filter(|(of, kill)| (*of, *kill) == (variant, whom)).count();
+            assert_eq!([kills(Whom::AloneAtOnce), kills(Whom::Alone), kills(Whom::Family)], [1, 1, 2], "{variant} of {variants}");
+        }
+    }
 }
 
 fn victim(story: &dyn Story) -> std::process::Command {
     story.yard().victim(&story.arguments())
 }
 
-/// How long the command takes when nobody disturbs it.
-fn undisturbed(story: &mut dyn Story) -> Duration {
-    assert!(story.prepare(0), "a plain folder is always to be had");
-    let began = Instant::now();
-    let status = victim(story).status().unwrap();
-    assert!(status.success(), "{}: undisturbed, it ended with {status}", story.name());
-    let length = began.elapsed();
-    story.judge();
-    length
+/// The last lengths of a variant's undisturbed runs; none where its surroundings are not to be had.
+#[derive(Debug, Default)]
+struct Lengths(VecDeque<Duration>);
+
+impl Lengths {
+    fn measure(story: &mut dyn Story, variant: usize) -> Self {
+        let mut lengths = Self::default();
+        lengths.renew(story, variant);
+        lengths.renew(story, variant);
+        lengths
+    }
+
+    /// How long the command takes when nobody disturbs it.
+    fn renew(&mut self, story: &mut dyn Story, variant: usize) {
+        if !story.prepare(variant) {
+            return;
+        }
+        let began = Instant::now();
+        let status = victim(story).status().unwrap();
+        assert!(status.success(), "{}: undisturbed, it ended with {status}", told(story, variant));
+        self.0.push_back(began.elapsed());
+        story.judge();
+        if self.0.len() > 3 {
+            self.0.pop_front();
+        }
+    }
+
+    /// The shortest, so that most kills come before the end; the sweeps meet the last calls for sure.
+    fn shortest(&self) -> Option<Duration> {
+        self.0.iter().min().copied()
+    }
 }
 
 /// Kills at the moment; `true` when the process was alive.

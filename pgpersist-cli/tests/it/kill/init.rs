@@ -16,10 +16,14 @@ impl Story for Init {
         "init"
     }
 
-    fn prepare(&mut self, round: usize) -> bool {
+    fn variants(&self) -> &'static [&'static str] {
+        &["into a folder", "into a mount point"]
+    }
+
+    fn prepare(&mut self, variant: usize) -> bool {
         // The old one goes before the new one comes.
         self.yard = None;
-        self.yard = Yard::new(if round.is_multiple_of(2) { Place::Folder } else { Place::IsVolume(FileSystem::Ext4) });
+        self.yard = Yard::new([Place::Folder, Place::IsVolume(FileSystem::Ext4)][variant]);
         self.yard.is_some()
     }
 
@@ -33,6 +37,8 @@ impl Story for Init {
 
     fn judge(&mut self) {
         let yard = self.yard();
+        // A database `shop` is made after the cluster has its name.
+        yard.judge_what_stands("postgres", "SELECT 'it serves'", "it serves");
         yard.age_leftovers();
         let report = yard.run(&["init", "--allow-ephemeral", "--json"]).json();
         assert!(matches!(report["action"].as_str(), Some("created" | "adopted")), "{report}");

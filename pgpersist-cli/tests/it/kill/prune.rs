@@ -40,7 +40,7 @@ impl Story for Prune {
         "prune"
     }
 
-    fn prepare(&mut self, _round: usize) -> bool {
+    fn prepare(&mut self, _variant: usize) -> bool {
         if self.yard.is_none() {
             let yard = Yard::new(Place::Folder).unwrap();
             yard.run(&["init", "--allow-ephemeral"]);

@@ -1,7 +1,7 @@
 //! Where one victim lives: a volume with a data directory, beside things that nobody may touch.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use crate::support::{judge, processes, shared_memory};
 
 /// The server's port. Its sockets are private and it listens on nothing else, so any number is free.
 const PORT: u16 = 5432;
+/// The port of a copy that is only asked something.
+const COPY: u16 = 5433;
 
 /// Where the data directory lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,6 +247,43 @@ impl Yard {
         judge::checksums_hold(&self.data);
         self.judge_no_leftovers();
         self.judge_untouched();
+    }
+
+    /// No half-made cluster stands under the data directory's name: where there is a control file, PostgreSQL takes it for
+    /// whole, and a copy of these files serves.
+    pub(crate) fn judge_what_stands(&self, database: &str, question: &str, answer: &str) {
+        // As long as somebody works in it, or is about to, its files are not all of one moment.
+        let at_work = [&self.data, &self.victims()].iter().any(|mark| !processes::bearing(mark).is_empty());
+        if !self.data.join("global/pg_control").exists() || at_work {
+            return;
+        }
+        judge::controldata(&self.data, "Database system identifier");
+        assert_eq!(self.ask_a_copy(&self.data, database, question), answer, "what stands there does not hold what it should");
+    }
+
+    /// Starts a copy of a directory's files, also of one whose control file was set aside, and asks it.
+    pub(crate) fn ask_a_copy(&self, directory: &Path, database: &str, question: &str) -> String {
+        let copy = self.scratch.path().join("copy");
+        let script = "cp -a \"$1\" \"$2\" && cd \"$2\" && rm -f postmaster.pid && if [ -e global/pg_control.migrated ]; then \
+                      mv global/pg_control.migrated global/pg_control; fi";
+        must(Command::new("sh").args(["-c", script, "sh"]).arg(directory).arg(&copy));
+        let options = format!(
+            "-c listen_addresses='' -c port={COPY} -c unix_socket_directories='{}' -c fsync=off -c shared_buffers=16MB \
+             -c dynamic_shared_memory_type=mmap -c logging_collector=off -c log_destination=stderr -c data_directory='{}'",
+            self.sockets().display(),
+            copy.display()
+        );
+        let log = self.sockets().join("copy.log");
+        let pg_ctl = |words: &[&str]| {
+            let mut command = judge::program("pg_ctl");
+            let status = command.arg("-D").arg(&copy).arg("-l").arg(&log).args(words).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            assert!(status.unwrap().success(), "pg_ctl {words:?}: {}", std::fs::read_to_string(&log).unwrap_or_default());
+        };
+        pg_ctl(&["-w", "-t", "60", "-o", &options, "start"]);
+        let answer = must(judge::psql(&self.sockets(), COPY, database).args(["-c", question])).trim_end().to_owned();
+        pg_ctl(&["-w", "-m", "fast", "stop"]);
+        must(Command::new("rm").arg("-rf").arg(&copy));
+        answer
     }
 
     /// No staging, no marker, no temporary file.

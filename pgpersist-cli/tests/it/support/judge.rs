@@ -23,9 +23,14 @@ pub(crate) fn server_user() -> Option<&'static str> {
     geteuid().is_root().then_some("postgres")
 }
 
+/// Where a program of PostgreSQL's is.
+pub(crate) fn path(name: &str) -> PathBuf {
+    PROGRAMS.join(name)
+}
+
 /// A program of PostgreSQL's, run by the user who owns the cluster, with nothing of our environment.
 pub(crate) fn program(name: &str) -> Command {
-    as_server_user(&PROGRAMS.join(name))
+    as_server_user(&path(name))
 }
 
 /// Any program, run by the user who owns the cluster.

@@ -9,6 +9,8 @@ pub(crate) mod processes;
 pub(crate) mod proof;
 pub(crate) mod scratch;
 pub(crate) mod shared_memory;
+#[path = "../../../../pgpersist-core/tests/it/support/skip.rs"]
+pub(crate) mod skip;
 pub(crate) mod tree;
 pub(crate) mod user;
 pub(crate) mod volume;

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::skip::skip;
+
 /// A file system in memory at a path.
 #[derive(Debug)]
 pub(crate) struct Mount {
@@ -18,7 +20,7 @@ impl Mount {
         match output {
             Ok(output) if output.status.success() => Some(Self { path: path.to_owned() }),
             refusal => {
-                eprintln!("skipped: no file system can be mounted here: {refusal:?}");
+                skip("mount", format_args!("no file system can be mounted here: {refusal:?}"));
                 None
             }
         }

@@ -6,8 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pgpersist_core::server::installation::InstallationSearch;
 use pgpersist_core::server::os_user::OsUser;
+
+use crate::support::judge;
 
 /// Whom pgpersist becomes when the tests run as root; `None` when they run as somebody else, who then is that user.
 pub(crate) fn server_user() -> Option<OsUser> {
@@ -53,9 +54,7 @@ pub(crate) fn pgpersist_as_user() -> (Command, Option<File>) {
     (command, Some(program))
 }
 
-/// A client program such as `psql`, where pgpersist itself would find it.
+/// A client program such as `psql`, found without pgpersist's help.
 pub(crate) fn client(name: &str) -> PathBuf {
-    let search = InstallationSearch::from_environment(None);
-    let server = search.for_new_cluster().unwrap().version();
-    search.client(name, server).unwrap().0
+    judge::path(name)
 }

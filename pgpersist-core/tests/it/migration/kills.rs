@@ -1,6 +1,9 @@
 //! Migrations that are killed, and volumes of their own.
 
+use pgpersist_core::drill::dice::Dice;
+
 use super::*;
+use crate::support::skip::skip;
 
 /// The process that is killed: not a test of its own.
 #[test]
@@ -46,6 +49,19 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Kills it as soon as it copies files.
+    fn kill_while_copying(mut self, place: &Place) {
+        let journal = place.scratch.join("volume/.pgpersist/pgdata/migration/migration.json");
+        let deadline = Instant::now() + TIMEOUT;
+        while !fs::read_to_string(&journal).is_ok_and(|text| text.contains("copying")) {
+            assert!(self.0.try_wait().unwrap().is_none(), "it ended before it copied anything");
+            assert!(Instant::now() < deadline, "it never came to copying");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -54,12 +70,12 @@ impl Drop for Worker {
 }
 
 /// Kills migrations until one gets through, each killed a little later than the one before, and says how many were killed.
-fn kill_until_done(place: &Place, before: &BTreeMap<PathBuf, String>, step: Duration) -> u32 {
+fn kill_until_done(place: &Place, before: &BTreeMap<PathBuf, String>, step: Duration, dice: &mut Dice) -> u32 {
     let mut killed = 0;
     let mut time = Duration::from_millis(30);
     loop {
         // Uneven, so that the moments differ from run to run.
-        let jitter = Duration::from_micros(u64::from(rand_byte()) * 60);
+        let jitter = Duration::from_micros(dice.below(15_000));
         if Worker::begin(place).kill_after(time + jitter) {
             return killed;
         }
@@ -79,17 +95,21 @@ fn kill_until_done(place: &Place, before: &BTreeMap<PathBuf, String>, step: Dura
     }
 }
 
-fn rand_byte() -> u8 {
-    let mut byte = [0];
-    std::io::Read::read_exact(&mut File::open("/dev/urandom").unwrap(), &mut byte).unwrap();
-    byte[0]
+/// The seed of a test's chance, to be printed; `PGPERSIST_TEST_SEED` repeats it.
+fn seed() -> u64 {
+    match std::env::var("PGPERSIST_TEST_SEED") {
+        Ok(text) if !text.is_empty() => text.parse().unwrap(),
+        _ => u64::from(rand::random::<u32>()),
+    }
 }
 
 #[tokio::test]
 async fn killed_at_any_moment_it_goes_on_and_the_source_stays_intact() {
     let place = Place::new().await;
     let before = hashes(&place.source);
-    let killed = kill_until_done(&place, &before, Duration::from_millis(40));
+    let seed = seed();
+    println!("PGPERSIST_TEST_SEED={seed}");
+    let killed = kill_until_done(&place, &before, Duration::from_millis(40), &mut Dice::new(seed, 0));
     assert!(killed >= 3, "{killed}");
     assert!(!place.migrate().await.unwrap().changed);
     assert_set_aside(&place.source, &before);
@@ -135,13 +155,17 @@ async fn killed_under_load_no_acknowledged_row_is_missing() {
     let place = Place::new().await;
     place.start(&place.source).await;
     let load = Load::begin(&place).await;
+    let mut killed = 0;
     for round in 1..=6_u64 {
         if Worker::begin(&place).kill_after(Duration::from_millis(round * 150)) {
             break;
         }
+        killed += 1;
     }
+    assert!(killed > 0, "the first migration got through");
     place.migrate_with(&MigrateOptions { consent: true, ..place.options() }).await.unwrap();
     let acknowledged = load.end().await;
+    assert!(acknowledged > 0, "nothing was written meanwhile");
     remove(&place.source);
     assert_eq!(place.serve_target().await, "1000|500500");
     assert_eq!(place.psql(&format!("select count(*) from ledger where id <= {acknowledged}")), acknowledged.to_string());
@@ -150,7 +174,7 @@ async fn killed_under_load_no_acknowledged_row_is_missing() {
 #[tokio::test]
 async fn a_source_that_is_used_between_two_runs_moves_with_what_was_written() {
     let place = Place::new().await;
-    assert!(!Worker::begin(&place).kill_after(Duration::from_millis(250)), "it is killed early");
+    Worker::begin(&place).kill_while_copying(&place);
     place.start(&place.source).await;
     place.psql("update orders set amount = amount; create table late as select 7 as n");
     stop(&place.cluster(&place.source), TIMEOUT).await.unwrap();
@@ -161,7 +185,7 @@ async fn a_source_that_is_used_between_two_runs_moves_with_what_was_written() {
 }
 
 /// A file system of its own, unmounted with its handle.
-struct Mounted(PathBuf);
+pub(super) struct Mounted(PathBuf);
 
 impl Mounted {
     /// `None` where we may not mount, which root alone may.
@@ -177,11 +201,12 @@ impl Mounted {
     }
 
     fn mount(command: &mut Command, at: &Path) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
+        fs::create_dir_all(at).unwrap();
+        let output = command.arg(at).output().unwrap();
+        if !output.status.success() {
+            skip("mount", String::from_utf8_lossy(&output.stderr));
             return None;
         }
-        fs::create_dir_all(at).unwrap();
-        succeed(command.arg(at));
         give(at);
         Some(Self(at.to_owned()))
     }
@@ -203,7 +228,10 @@ impl Drop for Mounted {
 async fn a_full_volume_is_refused_before_anything_is_touched() {
     let mut place = Place::new().await;
     place.target = place.scratch.join("small");
-    let Some(_mounted) = Mounted::tmpfs("8m", &place.target) else { return };
+    place.mounted = Mounted::tmpfs("8m", &place.target);
+    if place.mounted.is_none() {
+        return;
+    }
     let before = hashes(&place.source);
     let error = place.migrate().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
@@ -215,13 +243,17 @@ async fn a_full_volume_is_refused_before_anything_is_touched() {
 async fn a_mount_point_is_filled_and_a_kill_is_no_harm() {
     let mut place = Place::new().await;
     place.target = place.scratch.join("mounted");
-    let Some(mounted) = Mounted::ext4(&place.scratch, &place.target) else { return };
+    place.mounted = Mounted::ext4(&place.scratch, &place.target);
+    if place.mounted.is_none() {
+        return;
+    }
     let before = hashes(&place.source);
-    kill_until_done(&place, &before, Duration::from_millis(60));
+    let seed = seed();
+    println!("PGPERSIST_TEST_SEED={seed}");
+    let killed = kill_until_done(&place, &before, Duration::from_millis(60), &mut Dice::new(seed, 1));
+    assert!(killed > 0, "nothing was killed");
     assert_set_aside(&place.source, &before);
     assert!(place.target.join("lost+found").exists() && !place.target.join(".pgpersist/migration").exists());
     place.prove_target().await;
     assert!(process::working_in(&place.target).is_empty());
-    drop(place);
-    drop(mounted);
 }

@@ -26,7 +26,6 @@ use pgpersist_core::server::session::Session;
 use pgpersist_core::server::start::{StartOptions, start};
 use pgpersist_core::server::stop::stop;
 use rustix::process::{Pid, Signal, kill_process};
-use sha2::{Digest, Sha256};
 
 use crate::support::installation::{Installation, server_user, succeed};
 use crate::support::scratch::Scratch;
@@ -41,6 +40,8 @@ const WORKER: &str = "PGPERSIST_TEST_MIGRATION";
 
 /// A source and a target below a scratch folder; servers in them end with it.
 struct Place {
+    /// A volume in the scratch folder. The servers end before it is unmounted, and that comes before the folder's removal.
+    mounted: Option<kills::Mounted>,
     scratch: Scratch,
     installation: Installation,
     source: PathBuf,
@@ -55,7 +56,7 @@ impl Place {
         let (source, target) = (scratch.join("old"), scratch.join("volume/pgdata"));
         installation.initdb(&source, &["--data-checksums"]);
         own(&scratch, "volume");
-        let place = Self { scratch, installation, source, target };
+        let place = Self { mounted: None, scratch, installation, source, target };
         place.start(&place.source).await;
         place.psql(
             "create table orders (id int primary key, amount numeric); insert into orders select n, n from generate_series(1, 1000) n",
@@ -177,15 +178,17 @@ fn remove(path: &Path) {
     pgpersist_core::fs::durable::remove_tree(path).unwrap();
 }
 
-/// Each file's hash, what is ours and a server's own left out.
+/// Each file's hash, what is ours and a server's own left out. By the system's programs, which share no code with us.
 fn hashes(directory: &Path) -> BTreeMap<PathBuf, String> {
-    let walk = pgpersist_core::fs::walk::Walk::new(directory).unwrap().map(Result::unwrap);
-    walk.filter(|entry| entry.metadata.is_file() && !entry.relative.starts_with(".pgpersist"))
-        .map(|entry| {
-            let hash = Sha256::digest(fs::read(&entry.path).unwrap());
-            (entry.relative, hash.iter().map(|byte| format!("{byte:02x}")).collect())
-        })
-        .collect()
+    let script = "cd \"$1\" && find . -path ./.pgpersist -prune -o -type f -print0 | sort -z | xargs -0 -r sha256sum --zero";
+    let sums = succeed(Command::new("sh").args(["-c", script, "sh"]).arg(directory));
+    let sums: BTreeMap<PathBuf, String> = sums
+        .split_terminator('\0')
+        .map(|line| line.split_once("  ./").expect("a sum and a name"))
+        .map(|(sum, name)| (PathBuf::from(name), sum.to_owned()))
+        .collect();
+    assert!(sums.len() > 500, "{} has only {} files", directory.display(), sums.len());
+    sums
 }
 
 /// The source is what it was, but for one name.

@@ -3,3 +3,4 @@
 pub(crate) mod installation;
 pub(crate) mod scratch;
 pub(crate) mod server;
+pub(crate) mod skip;
