@@ -1,5 +1,6 @@
 //! PostgreSQL's own formats and words as pure values: functions over bytes and names, no I/O, no async.
 
+pub mod boolean;
 pub mod control_file;
 pub mod lsn;
 pub mod page;
