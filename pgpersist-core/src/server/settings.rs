@@ -54,13 +54,26 @@ impl Settings {
         for (name, value) in &self.others {
             let key = || format!("[cluster.settings] {name}");
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
-                return Err(Error::Config { place: key(), reason: "is no name of a setting".into(), remedy: None });
+                return Err(Error::Config { place: key(), reason: "is no name of a setting".into(), remedy: Some("remove it".into()) });
             }
-            let value =
-                quote::setting(value).ok_or_else(|| Error::Config { place: key(), reason: "holds a line break".into(), remedy: None })?;
+            let value = quote::setting(value).ok_or_else(|| Error::Config {
+                place: key(),
+                reason: "holds a line break".into(),
+                remedy: Some("write it on one line".into()),
+            })?;
             text.push_str(&format!("{name} = {value}\n"));
         }
         Ok(text)
+    }
+
+    /// The next step where the server names one of our settings: its message points to a line of `pgpersist.conf`, which is
+    /// written anew at each start, so mending that line would help only until then.
+    pub(crate) fn remedy_for(&self, said: &str) -> Option<String> {
+        let name = self.others.keys().find(|name| said.contains(&format!("\"{name}\"")))?;
+        Some(format!(
+            "mend the key `{name}` of `[cluster.settings]` (or PGPERSIST_CLUSTER_SETTINGS_{}), from which pgpersist.conf is written at each start",
+            name.to_ascii_uppercase()
+        ))
     }
 
     /// Writes `pgpersist.conf` into a data directory and makes its `postgresql.conf` include it. What is already as it
@@ -126,6 +139,13 @@ mod tests {
         assert_eq!(fs::read_to_string(&main).unwrap(), once);
         assert!(once.starts_with("port = 5432\n") && once.contains("include_if_exists = 'pgpersist.conf'"));
         assert!(fs::read_to_string(directory.path().join(FILE_NAME)).unwrap().contains("log_line_prefix = 'it''s %m'"));
+    }
+
+    #[test]
+    fn a_mistake_is_sent_to_the_key_and_not_to_the_file_that_is_written_anew() {
+        let remedy = settings().remedy_for("FATAL: unrecognized configuration parameter \"log_line_prefix\" in file \"/x\" line 2");
+        assert!(remedy.unwrap().starts_with("mend the key `log_line_prefix` of `[cluster.settings]`"));
+        assert_eq!(settings().remedy_for("FATAL: invalid value for parameter \"work_mem\": \"lots\""), None);
     }
 
     #[test]
