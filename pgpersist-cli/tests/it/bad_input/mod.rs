@@ -8,5 +8,6 @@ mod clusters;
 mod configuration;
 mod databases;
 mod dumps;
+mod lost_store;
 mod places;
 mod servers;
