@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::commands::Command;
+use pgpersist_core::error::{Error, Result};
 
 const EVERYWHERE: &str = "Options that every command knows";
 
@@ -53,7 +54,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "URL", help_heading = EVERYWHERE)]
     pub(crate) store: Vec<String>,
     /// Write one JSON document to stdout, and an error as one to stderr
-    #[arg(long, global = true, conflicts_with = "format", help_heading = EVERYWHERE)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// How to write the result: text or json; health also knows prometheus and nagios
     #[arg(long, global = true, value_enum, value_name = "FORMAT", hide_possible_values = true, help_heading = EVERYWHERE)]
@@ -61,7 +62,7 @@ pub(crate) struct Common {
     /// No progress; warnings and errors are still shown
     #[arg(long, global = true, conflicts_with = "verbose", help_heading = EVERYWHERE)]
     pub(crate) quiet: bool,
-    /// Every step on a line of its own
+    /// Every step on a line of its own; with --json none, since stderr is left to the document of an error
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) verbose: bool,
     /// Go on with what destroys or moves something, without asking
@@ -73,6 +74,20 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// The format of the result, where the options agree about it. `--json` is short for `--format json`.
+    ///
+    /// # Errors
+    /// `Invalid` when they contradict each other.
+    pub(crate) fn format(&self) -> Result<Format> {
+        match (self.json, self.format) {
+            (true, Some(format)) if format != Format::Json => {
+                Err(Error::invalid("`--json` and `--format` ask for two formats at once", "give one of them; `--json` is `--format json`"))
+            }
+            (true, _) => Ok(Format::Json),
+            (false, format) => Ok(format.unwrap_or(Format::Text)),
+        }
+    }
+
     /// Whether the result, and so an error, is to be a JSON document.
     pub(crate) fn wants_json(&self) -> bool {
         self.json || self.format == Some(Format::Json)

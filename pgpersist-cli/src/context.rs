@@ -31,7 +31,7 @@ impl Context {
         if !common.store.is_empty() {
             flags.push(Flag { key: "store.url", option: "--store", values: common.store.clone() });
         }
-        let format = if common.json { Format::Json } else { common.format.unwrap_or(Format::Text) };
+        let format = common.format()?;
         let progress = Arc::new(Progress::new(&common, format == Format::Json));
         let output = Output::new(format, progress.clone());
         Ok(Self { common, output, progress, flags, loaded: OnceLock::new() })

@@ -7,9 +7,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind as UsageErrorKind};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::output::safe_lines;
+use crate::output::{self, safe_lines};
 use crate::terminal;
 use pgpersist_core::error::{Error, ErrorKind, Result};
+use pgpersist_core::health::render::nagios;
 
 /// The exit code of a command that came to its end. Errors have their own, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,9 @@ impl Exit {
     /// Done, with warnings.
     pub(crate) const WARNINGS: Self = Self(3);
 }
+
+/// What Nagios makes of a monitor that cannot tell.
+const UNKNOWN_TO_NAGIOS: u8 = 3;
 
 /// The contract's table: what the caller can do decides the code.
 pub(crate) fn code(kind: ErrorKind) -> u8 {
@@ -53,6 +57,13 @@ pub(crate) fn report(error: &Error, json: bool, warnings: &[String]) -> u8 {
     code(error.kind())
 }
 
+/// Tells Nagios of a run that came to nothing: it reads stdout, and 3 is its UNKNOWN.
+pub(crate) fn unknown_to_nagios(error: &Error) -> u8 {
+    // With nobody to read it, the code alone says the same.
+    let _ = output::line(&nagios::render_error(error));
+    UNKNOWN_TO_NAGIOS
+}
+
 /// What did not parse: help and version are answers, all else is a usage error.
 pub(crate) fn unparsed(error: &clap::Error, arguments: &[OsString]) -> u8 {
     if matches!(error.kind(), UsageErrorKind::DisplayHelp | UsageErrorKind::DisplayVersion) {
@@ -74,6 +85,9 @@ pub(crate) fn unparsed(error: &clap::Error, arguments: &[OsString]) -> u8 {
         }
     };
     let remedy = Some(usage_remedy(error, arguments));
+    if asks_for_nagios(arguments) {
+        return unknown_to_nagios(&Error::Invalid { what: text, remedy });
+    }
     Report { error: text, kind: ErrorKind::Invalid, causes: Vec::new(), remedy, plan: &[], warnings: &[] }.write(asks_for_json(arguments));
     code(ErrorKind::Invalid)
 }
@@ -94,10 +108,25 @@ fn usage_remedy(error: &clap::Error, arguments: &[OsString]) -> String {
     format!("{suggested}see `{help}`")
 }
 
-/// Whether an argument list that did not parse asked for JSON; what follows `--` belongs to another program.
+/// Whether an argument list that did not parse asked for JSON.
 fn asks_for_json(arguments: &[OsString]) -> bool {
-    let ours: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or_default()).take_while(|word| *word != "--").collect();
-    ours.iter().any(|word| matches!(*word, "--json" | "--format=json")) || ours.windows(2).any(|pair| pair == ["--format", "json"])
+    let ours = ours(arguments);
+    ours.contains(&"--json") || asks_for_format(&ours, "json")
+}
+
+/// Whether one that did not parse asked for the one command that speaks to Nagios, to do so.
+fn asks_for_nagios(arguments: &[OsString]) -> bool {
+    let ours = ours(arguments);
+    ours.contains(&"health") && asks_for_format(&ours, "nagios")
+}
+
+/// What follows `--` belongs to another program.
+fn ours(arguments: &[OsString]) -> Vec<&str> {
+    arguments.iter().map(|word| word.to_str().unwrap_or_default()).take_while(|word| *word != "--").collect()
+}
+
+fn asks_for_format(words: &[&str], format: &str) -> bool {
+    words.iter().any(|word| word.strip_prefix("--format=") == Some(format)) || words.windows(2).any(|pair| pair == ["--format", format])
 }
 
 struct Report<'a> {
@@ -196,5 +225,7 @@ mod tests {
         assert!(asks_for_json(&words("pgpersist x --json")));
         assert!(asks_for_json(&words("pgpersist x --format json")));
         assert!(!asks_for_json(&words("pgpersist x -- --json")));
+        assert!(asks_for_nagios(&words("pgpersist --format=nagios health --bogus")));
+        assert!(!asks_for_nagios(&words("pgpersist temp -- health --format nagios")));
     }
 }

@@ -19,12 +19,13 @@ mod terminal;
 use std::ffi::OsString;
 
 use clap::Parser;
+use serde_json::json;
 
 use crate::args::{Cli, Format};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
-use pgpersist_core::error::{Error, Result};
+use pgpersist_core::error::Result;
 
 /// Runs one command line, the program's name first, and returns the exit code that the contract names.
 ///
@@ -36,28 +37,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return exit::unparsed(&error, &arguments),
     };
     let json = cli.common.wants_json();
+    let for_nagios = cli.common.format == Some(Format::Nagios) && cli.command.formats().contains(&Format::Nagios);
     match Context::new(cli.common, cli.command.flags()) {
-        Ok(context) => {
-            let result = execute(&cli.command, &context, &arguments);
-            // A monitor reads stdout and knows four exit codes only.
-            let result = if asks_for_nagios(&cli.command, &context) { commands::nagios(result, &context) } else { result };
-            exit::finish(result, &context)
-        }
+        Ok(context) => match execute(&cli.command, &context, &arguments) {
+            Err(error) if for_nagios => exit::unknown_to_nagios(&error),
+            result => exit::finish(result, &context),
+        },
+        Err(error) if for_nagios => exit::unknown_to_nagios(&error),
         Err(error) => exit::report(&error, json, &[]),
     }
 }
 
-fn asks_for_nagios(command: &commands::Command, context: &Context) -> bool {
-    context.output.format() == Format::Nagios && command.formats().contains(&Format::Nagios)
-}
-
 fn execute(command: &commands::Command, context: &Context, arguments: &[OsString]) -> Result<Exit> {
-    Output::check_format(context.common.format, command.formats())?;
-    if context.common.dry_run && !command.knows_dry_run() {
-        return Err(Error::invalid(
-            "this command has no dry run",
-            "leave out `--dry-run`; `pgpersist status` tells what there is to start or stop",
-        ));
+    // A plan is told in words or as a document, whatever the command itself knows.
+    let formats = if context.common.dry_run { commands::TEXT_AND_JSON } else { command.formats() };
+    Output::check_format(context.common.format, formats)?;
+    if context.common.dry_run && command.only_looks() {
+        let plan = "nothing: this command only looks";
+        return context.output.write(|| json!({ "plan": [plan] }), || format!("{plan}\n")).map(|()| Exit::DONE);
     }
     privileges::settle(command.as_root(), context, arguments)?;
     command.run(context)

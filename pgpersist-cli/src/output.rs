@@ -63,6 +63,11 @@ impl Output {
     }
 }
 
+/// Writes a line for whoever reads no stderr.
+pub(crate) fn line(line: &str) -> Result<()> {
+    put(line.as_bytes())
+}
+
 fn put(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

@@ -29,7 +29,7 @@ pub(crate) struct Progress {
     style: Style,
     /// Steps stay readable although the line below them is drawn over.
     keep_steps: bool,
-    /// With JSON, stderr is left to the document of an error.
+    /// With JSON, stderr is left to the document of an error, and so are the steps: a document with lines before it is none.
     warnings_on_stderr: bool,
     state: Mutex<State>,
 }
@@ -44,7 +44,7 @@ struct State {
 
 impl Progress {
     pub(crate) fn new(common: &Common, json: bool) -> Self {
-        let style = match (common.quiet || (json && !common.verbose), terminal::redraws()) {
+        let style = match (common.quiet || json, terminal::redraws()) {
             (true, _) => Style::Silent,
             (false, true) => Style::Redrawn,
             (false, false) => Style::Lines,
@@ -55,6 +55,11 @@ impl Progress {
     /// Takes a warning of the command itself.
     pub(crate) fn warn(&self, text: &str) {
         self.event(Event::Warning(text.to_owned()));
+    }
+
+    /// Tells something that is no part of the result and changes no exit code, as when the code is another program's.
+    pub(crate) fn mention(&self, text: &str) {
+        write(&format!("{}warning: {}\n", self.state().clear(), printable(text)));
     }
 
     /// The warnings so far.
@@ -146,12 +151,12 @@ fn amount(done: u64, total: Option<u64>) -> String {
     }
 }
 
-/// A size as people say it: `12 KB`, `1.4 GB`, in powers of 1024 as PostgreSQL's `pg_size_pretty`.
 /// A number and its noun: `1 table`, `2 tables`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// A size as people say it: `12 KB`, `1.4 GB`, in powers of 1024 as PostgreSQL's `pg_size_pretty`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KB", "MB", "GB", "TB"];
     let mut size = count as f64;

@@ -103,6 +103,13 @@ enum Fault {
     SynchronousCommitOff,
 }
 
+impl Args {
+    /// Whether it changes nothing anyway.
+    pub(crate) fn only_looks(&self) -> bool {
+        matches!(self.which, Which::List(_))
+    }
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     match &args.which {
         Which::Crash(args) => crash(args, context),
@@ -224,6 +231,10 @@ fn lines(plan: &[String]) -> String {
 fn list(_args: &ListArgs, context: &Context) -> Result<Exit> {
     let directory = LocalDataDirectory::open(context.config()?.data_directory()?)?;
     let (drills, unreadable) = history::list(directory.own_folder())?;
+    if drills.is_empty() && unreadable.is_empty() {
+        // No drills of a cluster that was never drilled, or no cluster: the second is most often a wrong path.
+        directory.state_now()?.into_cluster(directory.path())?;
+    }
     for path in unreadable {
         context.progress.warn(&format!("{} is no report of a drill", path.display()));
     }

@@ -12,9 +12,11 @@ use crate::output::printable;
 use crate::progress::{bytes, count};
 use crate::{cluster, database, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
-use pgpersist_core::error::{Error, Result};
+use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::logical::dump::{DumpOptions, RolePasswords};
 use pgpersist_core::logical::dump_cluster::{DumpReport, dump_cluster};
+use pgpersist_core::logical::known_store::KnownStores;
+use pgpersist_core::logical::shelf::Shelf;
 use pgpersist_core::server::cluster::Cluster;
 use pgpersist_core::server::connection::ConnectionOptions;
 use pgpersist_core::server::same_cluster;
@@ -39,6 +41,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let progress = context.progress.clone();
     if context.common.dry_run {
         let databases = runtime::block_on("`dump --dry-run`", async {
+            same_store(&cluster, &shelf, context).await?;
             let connection = cluster.connection("postgres").await?;
             databases(args, context, &connection).await
         })?;
@@ -50,6 +53,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         return Ok(Exit::DONE);
     }
     let report = runtime::block_on("`dump`", async {
+        let known = same_store(&cluster, &shelf, context).await?;
         let connection = cluster.connection("postgres").await?;
         let programs = client_directory(&cluster, &connection, "pg_dump").await?;
         let databases = databases(args, context, &connection).await?;
@@ -58,11 +62,31 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let log = cluster.log_file();
         workers::run(move || log.rotate_under_server()).await?;
-        dump_cluster(&shelf, &options, &databases, &clock, progress.as_ref()).await
+        let report = dump_cluster(&shelf, &options, &databases, &clock, progress.as_ref()).await?;
+        if let Some(known) = known {
+            match known.remember(shelf.store().as_ref()).await {
+                // Whoever may dump a cluster need not be able to write beside its data.
+                Err(error) if error.kind() != ErrorKind::Denied => {
+                    progress.warn(&format!("a store that is not mounted will not be noticed: {error}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(report)
     })
     .inspect_err(|error| cluster::explain_denial(error, context))?;
     context.output.write(|| json(&report), || text(&report))?;
     Ok(Exit::DONE)
+}
+
+/// Refuses, without `--yes`, a store that took dumps of this cluster and has no trace of them: its volume is most likely not
+/// mounted. Returns where the store is remembered, if the cluster's files are at hand.
+async fn same_store(cluster: &Cluster, shelf: &Shelf, context: &Context) -> Result<Option<KnownStores>> {
+    let known = KnownStores::of(cluster, shelf.cluster()).await?;
+    if let (Some(known), false) = (&known, context.common.yes) {
+        known.check(shelf.store().as_ref()).await?;
+    }
+    Ok(known)
 }
 
 /// The folder of the client programs that fit the server, once it is known to be the one of the data directory.

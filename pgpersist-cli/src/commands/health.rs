@@ -1,7 +1,5 @@
 //! `health`: is everything well? The report goes to stdout in the format that was asked for; the exit code is the verdict.
 
-use serde_json::Value;
-
 use crate::args::Format;
 use crate::cluster;
 use crate::context::Context;
@@ -77,14 +75,6 @@ fn verdict(status: Status, strict: bool) -> u8 {
         Status::Pass => 0,
         Status::Warn => u8::from(strict),
         Status::Unknown | Status::Fail => 1,
-    }
-}
-
-/// An error, told as Nagios understands it.
-pub(crate) fn nagios(result: Result<Exit>, context: &Context) -> Result<Exit> {
-    match result {
-        Ok(exit) => Ok(exit),
-        Err(error) => context.output.verbatim(|| Value::Null, &nagios::render_error(&error)).map(|()| Exit(3)),
     }
 }
 

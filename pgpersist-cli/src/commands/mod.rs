@@ -6,6 +6,7 @@ mod drill;
 mod dump;
 mod health;
 mod init;
+mod lifecycle;
 mod list;
 mod load;
 mod migrate;
@@ -48,13 +49,8 @@ pub(crate) enum Command {
     Completions(completions::Args),
 }
 
-/// What becomes of an error where Nagios asked.
-pub(crate) fn nagios(result: Result<Exit>, context: &Context) -> Result<Exit> {
-    health::nagios(result, context)
-}
-
 /// The formats of most commands.
-const TEXT_AND_JSON: &[Format] = &[Format::Text, Format::Json];
+pub(crate) const TEXT_AND_JSON: &[Format] = &[Format::Text, Format::Json];
 
 impl Command {
     /// Whether a word names one.
@@ -102,9 +98,14 @@ impl Command {
         }
     }
 
-    /// Whether it shows its plan instead of carrying it out, or changes nothing anyway.
-    pub(crate) fn knows_dry_run(&self) -> bool {
-        !matches!(self, Self::Start(_) | Self::Stop(_) | Self::Restart(_))
+    /// Whether it changes nothing anyway, so that its dry run is told without running it.
+    pub(crate) fn only_looks(&self) -> bool {
+        match self {
+            Self::Status(_) | Self::Health(_) | Self::List(_) | Self::Show(_) | Self::Verify(_) => true,
+            Self::Config(_) | Self::Completions(_) => true,
+            Self::Drill(args) => args.only_looks(),
+            _ => false,
+        }
     }
 
     /// What becomes of root.

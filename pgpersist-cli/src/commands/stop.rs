@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster;
+use crate::commands::lifecycle::{self, Verb};
 use crate::commands::status;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -21,6 +22,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let cluster = cluster::open(context)?;
+    if context.common.dry_run {
+        return lifecycle::tell(Verb::Stop, &cluster, context);
+    }
     let report = runtime::block_on("`stop`", async { stop::stop(&cluster, Duration::from_secs(args.timeout)).await })?;
     for warning in report.warnings() {
         context.progress.warn(&warning);

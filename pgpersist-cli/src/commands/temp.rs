@@ -109,7 +109,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         };
         let folder = cluster.folder().to_owned();
         if let Err(error) = cluster.stop().await {
-            context.progress.warn(&format!("{error}: {}", error.causes().join(": ")));
+            let told = format!("{error}: {}", error.causes().join(": "));
+            // The exit code is the command's, where there is one.
+            if command.is_some() { context.progress.mention(&told) } else { context.progress.warn(&told) }
         } else if args.keep {
             context.progress.event(Event::Step(format!("kept in {}", folder.display())));
         }

@@ -111,12 +111,22 @@ fn read_probe(table: &DeTable<'_>, place: Source, lines: &Lines<'_>, layer: &mut
     match found {
         [Some(name), Some(database), Some(sql)] => {
             if layer.probes.iter().any(|probe| probe.value[0] == name) {
-                return Err(value::wrong(&place, "health.probe", &format!("there are two probes `{name}`"), None));
+                return Err(value::wrong(
+                    &place,
+                    "health.probe",
+                    &format!("there are two probes `{name}`"),
+                    Some("give each probe a name of its own".to_owned()),
+                ));
             }
             layer.probes.push(Sourced { value: [name, database, sql], source: place });
             Ok(())
         }
-        _ => Err(value::wrong(&place, "health.probe", "a probe needs `name`, `database` and `sql`", None)),
+        [name, database, sql] => {
+            let parts = [("name", name), ("database", database), ("sql", sql)];
+            let missing: Vec<String> = parts.iter().filter(|(_, part)| part.is_none()).map(|(word, _)| format!("`{word}`")).collect();
+            let remedy = format!("add {} to it", missing.join(" and "));
+            Err(value::wrong(&place, "health.probe", "a probe needs `name`, `database` and `sql`", Some(remedy)))
+        }
     }
 }
 

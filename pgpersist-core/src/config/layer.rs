@@ -48,11 +48,21 @@ impl Layer {
         let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$'));
         if !named {
-            return Err(value::wrong(&source, &key, "no setting of PostgreSQL has such a name", None));
+            return Err(value::wrong(
+                &source,
+                &key,
+                "no setting of PostgreSQL has such a name",
+                Some("names have letters, digits, `_`, and a `.` behind an extension's name".to_owned()),
+            ));
         }
         let text = raw.into_setting().filter(|text| crate::pg::quote::setting(text).is_some());
         let Some(value) = text else {
-            return Err(value::wrong(&source, &key, "expected a text without line breaks, a number, true or false", None));
+            return Err(value::wrong(
+                &source,
+                &key,
+                "expected a text without line breaks, a number, true or false",
+                Some("write it as `postgresql.conf` would have it, as in `\"4MB\"`".to_owned()),
+            ));
         };
         self.settings.push((name.to_owned(), Sourced { value, source }));
         Ok(())

@@ -222,7 +222,8 @@ impl Merged {
             && warn > fail
         {
             let key = "health.disk_warn_percent";
-            return Err(value::wrong(&found.source, key, &format!("{warn} is above `disk_fail_percent`, {fail}"), None));
+            let remedy = "set it below `disk_fail_percent`: a warning comes before the failure".to_owned();
+            return Err(value::wrong(&found.source, key, &format!("{warn} is above `disk_fail_percent`, {fail}"), Some(remedy)));
         }
         let os_user = self.values.get("cluster.os_user").map(|s| Sourced { value: s.value.to_string(), source: s.source.clone() });
         Ok(Config {

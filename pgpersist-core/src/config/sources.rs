@@ -70,7 +70,7 @@ impl Sources {
             return Err(Error::Config {
                 place: format!("working directory {}", working_directory.display()),
                 reason: "it is no absolute path in UTF-8".to_owned(),
-                remedy: None,
+                remedy: Some("change into another directory".to_owned()),
             });
         }
         let file = find_file(explicit, &environment, &working_directory)?;
@@ -102,7 +102,7 @@ fn texts(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<BT
         let value = value.into_string().map_err(|_| Error::Config {
             place: format!("environment variable {name}"),
             reason: "its value is not UTF-8".to_owned(),
-            remedy: None,
+            remedy: Some("unset it, or write its value in UTF-8".to_owned()),
         })?;
         environment.insert(name, value);
     }
@@ -155,7 +155,11 @@ fn refuse_bait(file: &File, path: &Path) -> Result<()> {
 }
 
 fn read(file: File, path: PathBuf) -> Result<SourceFile> {
-    let wrong = |reason: &str| Error::Config { place: path.display().to_string(), reason: reason.to_owned(), remedy: None };
+    let wrong = |reason: &str| Error::Config {
+        place: path.display().to_string(),
+        reason: reason.to_owned(),
+        remedy: Some("name another file with `--config FILE`; `pgpersist config example` shows a whole one".to_owned()),
+    };
     let metadata = file.metadata().map_err(|e| Error::file("look at", &path, e))?;
     if metadata.is_dir() {
         return Err(wrong("it is a directory; a configuration is a file"));

@@ -137,7 +137,8 @@ pub fn check(key: &Key, raw: Raw, source: &Source, base: &Path) -> Result<Value>
     read(key.kind, raw, base).map_err(|Refusal { reason, remedy }| wrong(source, key.name, &reason, remedy))
 }
 
-/// An [`Error::Config`] at a source and key.
+/// An [`Error::Config`] at a source and key. Where nothing better is known than to mend it, the remedy says what a right one
+/// looks like.
 pub fn wrong(source: &Source, key: &str, reason: &str, remedy: Option<String>) -> Error {
     let place = match source {
         Source::Default => format!("the default of `{key}`"),
@@ -145,7 +146,17 @@ pub fn wrong(source: &Source, key: &str, reason: &str, remedy: Option<String>) -
         Source::Variable(name) => format!("environment variable {name}"),
         Source::Flag(name) => format!("option {name}"),
     };
-    Error::Config { place, reason: reason.to_owned(), remedy }
+    Error::Config { place, reason: reason.to_owned(), remedy: Some(remedy.unwrap_or_else(|| mend(source, key))) }
+}
+
+fn mend(source: &Source, key: &str) -> String {
+    let example = "`pgpersist config example` shows every key with a value that fits";
+    match source {
+        Source::Default => "please report this: a default should fit".to_owned(),
+        Source::File { .. } => format!("mend `{key}` there; {example}"),
+        Source::Variable(name) => format!("unset {name} or give it another value; {example}"),
+        Source::Flag(name) => format!("give {name} another value; `--help` tells what it takes"),
+    }
 }
 
 /// Why a value does not fit, and what helps where that is not obvious.

@@ -227,6 +227,18 @@ pub fn sentinel(folder: &Path, boot_id: &str, now: OffsetDateTime) -> Result<Sen
     Ok(SentinelReading { boots: sentinel.boots, since: sentinel.since, is_new_boot, was_damaged })
 }
 
+/// What the sentinel in a folder of ours tells in this boot, for whoever only looks: nothing is noted. `None` where there is
+/// none, or none that makes sense.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be read.
+pub fn remembered(folder: &Path, boot_id: &str) -> Result<Option<SentinelReading>> {
+    let Found::Sentinel(sentinel) = read_sentinel(&folder.join(SENTINEL))? else { return Ok(None) };
+    let is_new_boot = !sentinel.last.iter().any(|boot| boot.id == boot_id);
+    let boots = sentinel.boots.saturating_add(u64::from(is_new_boot));
+    Ok(Some(SentinelReading { boots, since: sentinel.since, is_new_boot, was_damaged: false }))
+}
+
 enum Found {
     Nothing,
     Damaged,
@@ -339,6 +351,22 @@ mod tests {
         assert_eq!((last.boots, last.is_new_boot, last.since), (22, false, start));
         let text = std::fs::read_to_string(folder.path().join(SENTINEL)).unwrap();
         assert_eq!(text.matches("first_seen").count(), REMEMBERED_BOOTS);
+    }
+
+    #[test]
+    fn whoever_only_looks_sees_the_same_and_notes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(remembered(folder.path(), "a").unwrap(), None);
+        let start = datetime!(2026-01-14 10:00 UTC);
+        let noted = sentinel(folder.path(), "a", start).unwrap();
+        assert_eq!(remembered(folder.path(), "a").unwrap(), Some(SentinelReading { is_new_boot: false, ..noted }));
+        for _ in 0..2 {
+            let later = remembered(folder.path(), "b").unwrap().unwrap();
+            assert_eq!((later.boots, later.is_new_boot, later.since), (2, true, start));
+        }
+        std::fs::remove_file(folder.path().join(SENTINEL)).unwrap();
+        File::create(folder.path().join(SENTINEL)).unwrap();
+        assert_eq!(remembered(folder.path(), "a").unwrap(), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod dump;
 pub mod dump_cluster;
 pub mod globals;
 pub mod gzip;
+pub mod known_store;
 pub mod load;
 pub mod load_options;
 mod load_script;

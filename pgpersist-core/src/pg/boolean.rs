@@ -1,18 +1,31 @@
-//! How PostgreSQL reads a setting that is on or off; see `parse_bool_with_len` in `bool.c`.
+//! Booleans as PostgreSQL reads them: `on`, `FALSE`, `y`, `of`, `0`.
+//!
+//! Source: `parse_bool_with_len` in `bool.c`, PostgreSQL 17. A setting that is an enum, such as `synchronous_commit`, knows the
+//! same words in any case, but only whole ones (`config_enum_lookup_by_name` in `guc.c`).
 
-/// What a text means as a boolean setting: `on`, `true`, `yes`, `1`, `off`, `false`, `no`, `0` in any case, or any
-/// beginning of such a word that is no beginning of its opposite. `None` for everything else, also for other words of an
-/// enumeration such as `synchronous_commit = local`.
+/// What a text means: any unambiguous beginning of `true`, `false`, `yes`, `no`, `on` and `off`, or `1` and `0`, in any case.
+/// `None` for all else, such as `local`.
+///
+/// ```
+/// use pgpersist_core::pg::boolean;
+///
+/// assert_eq!(boolean::parse("OFF"), Some(false));
+/// assert_eq!(boolean::parse("o"), None);
+/// ```
 pub fn parse(text: &str) -> Option<bool> {
-    let word = text.trim().to_ascii_lowercase();
-    let begins = |whole: &str, least: usize| word.len() >= least && whole.starts_with(&word);
-    if word == "1" || begins("true", 1) || begins("yes", 1) || begins("on", 2) {
-        Some(true)
-    } else if word == "0" || begins("false", 1) || begins("no", 1) || begins("off", 2) {
-        Some(false)
-    } else {
-        None
-    }
+    // `o` alone begins two words, so these need two letters.
+    const WORDS: [(&str, usize, bool); 8] = [
+        ("true", 1, true),
+        ("false", 1, false),
+        ("yes", 1, true),
+        ("no", 1, false),
+        ("on", 2, true),
+        ("off", 2, false),
+        ("1", 1, true),
+        ("0", 1, false),
+    ];
+    let begins = |word: &str| word.get(..text.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(text));
+    WORDS.iter().find(|(word, least, _)| text.len() >= *least && begins(word)).map(|(.., value)| *value)
 }
 
 /// Whether a text turns a setting off.
@@ -23,17 +36,29 @@ pub fn is_off(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn every_spelling_that_the_server_takes_is_understood() {
-        for off in ["off", "of", "OFF", "false", "f", "Fal", "no", "n", "0", " off "] {
-            assert_eq!(parse(off), Some(false), "{off}");
+    fn every_unambiguous_beginning_in_any_case_is_understood() {
+        for text in ["on", "ON", "t", "True", "TRUE", "y", "yEs", "1"] {
+            assert_eq!(parse(text), Some(true), "{text}");
         }
-        for on in ["on", "ON", "true", "t", "yes", "y", "1"] {
-            assert_eq!(parse(on), Some(true), "{on}");
+        for text in ["of", "OFF", "off", "f", "FALSE", "fal", "n", "No", "0"] {
+            assert_eq!(parse(text), Some(false), "{text}");
         }
-        for neither in ["", "o", "offf", "local", "remote_apply", "2", "01"] {
-            assert_eq!(parse(neither), None, "{neither}");
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_longer_is_no_boolean() {
+        for text in ["", "o", "O", "offf", "onn", "truely", "10", "00", " off", "off ", "local", "remote_apply", "2", "ö"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,8}") {
+            let _ = parse(&text);
         }
     }
 }

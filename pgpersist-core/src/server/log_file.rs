@@ -41,6 +41,12 @@ impl LogFile {
     /// [`Error::File`].
     pub fn open(&self) -> Result<File> {
         if let Some(folder) = self.path.parent() {
+            if folder.exists() && !folder.is_dir() {
+                return Err(Error::invalid(
+                    format!("the log's folder {} is a file", folder.display()),
+                    "set `[log] directory` to a folder, or remove it: then the log lies beside the data",
+                ));
+            }
             durable::create_directories(folder, 0o700)?;
         }
         OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path).map_err(|e| Error::file("open the log", &self.path, e))

@@ -74,17 +74,30 @@ impl Settings {
         for (name, value) in &self.others {
             let key = || format!("[cluster.settings] {name}");
             if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
-                return Err(Error::Config { place: key(), reason: "is no name of a setting".into(), remedy: None });
+                return Err(Error::Config { place: key(), reason: "is no name of a setting".into(), remedy: Some("remove it".into()) });
             }
             if let Some((_, remedy)) = NOT_A_SETTING.iter().find(|(forbidden, _)| forbidden.eq_ignore_ascii_case(name)) {
                 let reason = "cannot be set here, since it would name another cluster".into();
                 return Err(Error::Config { place: key(), reason, remedy: Some((*remedy).to_owned()) });
             }
-            let value =
-                quote::setting(value).ok_or_else(|| Error::Config { place: key(), reason: "holds a line break".into(), remedy: None })?;
+            let value = quote::setting(value).ok_or_else(|| Error::Config {
+                place: key(),
+                reason: "holds a line break".into(),
+                remedy: Some("write it on one line".into()),
+            })?;
             text.push_str(&format!("{name} = {value}\n"));
         }
         Ok(text)
+    }
+
+    /// The next step where the server names one of our settings: its message points to a line of `pgpersist.conf`, which is
+    /// written anew at each start, so mending that line would help only until then.
+    pub(crate) fn remedy_for(&self, said: &str) -> Option<String> {
+        let name = self.others.keys().find(|name| said.contains(&format!("\"{name}\"")))?;
+        Some(format!(
+            "mend the key `{name}` of `[cluster.settings]` (or PGPERSIST_CLUSTER_SETTINGS_{}), from which pgpersist.conf is written at each start",
+            name.to_ascii_uppercase()
+        ))
     }
 
     /// Writes `pgpersist.conf` into a data directory and makes its `postgresql.conf` include it. What is already as it
@@ -188,6 +201,13 @@ mod tests {
             let error = settings.render().unwrap_err();
             assert!(matches!(&error, Error::Config { place, remedy: Some(_), .. } if place.ends_with(name)), "{error}");
         }
+    }
+
+    #[test]
+    fn a_mistake_is_sent_to_the_key_and_not_to_the_file_that_is_written_anew() {
+        let remedy = settings().remedy_for("FATAL: unrecognized configuration parameter \"log_line_prefix\" in file \"/x\" line 2");
+        assert!(remedy.unwrap().starts_with("mend the key `log_line_prefix` of `[cluster.settings]`"));
+        assert_eq!(settings().remedy_for("FATAL: invalid value for parameter \"work_mem\": \"lots\""), None);
     }
 
     #[test]

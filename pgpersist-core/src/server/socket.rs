@@ -58,11 +58,13 @@ fn check_configuration(cluster: &Cluster, installation: &PostgresInstallation) -
         .output()
         .map_err(|e| Error::file("run", installation.bin_directory().join("postgres"), e))?;
     if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let place = cluster.settings().remedy_for(&said).unwrap_or_else(|| "mend the configuration that it names".to_owned());
         return Err(Error::ServerStart {
             directory: cluster.path().to_owned(),
             kind: ErrorKind::Invalid,
-            log: Said(String::from_utf8_lossy(&output.stderr).into_owned()),
-            remedy: Some("mend the configuration that it names; nothing was started".to_owned()),
+            log: Said(said),
+            remedy: Some(format!("{place}; nothing was started")),
         });
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

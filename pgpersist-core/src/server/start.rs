@@ -243,7 +243,7 @@ pub(crate) fn failed(cluster: &Cluster, log_offset: u64) -> Error {
         || log.contains("invalid value for parameter")
         || log.contains("unrecognized configuration parameter")
     {
-        (ErrorKind::Invalid, "mend the setting that the log names".to_owned())
+        (ErrorKind::Invalid, cluster.settings().remedy_for(&log).unwrap_or_else(|| "mend the setting that the log names".to_owned()))
     } else if log.contains("PANIC") || log.contains("could not locate a valid checkpoint") || log.contains("invalid checkpoint") {
         (ErrorKind::Damaged, "keep the directory as it is, and load the newest dump into a new one (`pgpersist list`)".to_owned())
     } else {

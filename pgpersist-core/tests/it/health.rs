@@ -261,6 +261,8 @@ async fn a_careless_server_started_by_hand_is_found_out() {
         }
     }
     shop.run("CREATE TABLE orders(); CREATE ROLE importer; ALTER ROLE importer SET synchronous_commit = off").await;
+    // The server keeps such a value as it was written.
+    shop.run("CREATE ROLE hasty; ALTER ROLE hasty SET synchronous_commit = 'FALSE'").await;
     shop.run("ALTER DATABASE \"customerInvoice\" SET synchronous_commit = off").await;
     let session = shop.session().await;
     session.execute("change a file", "ALTER SYSTEM SET full_page_writes = off").await.unwrap();
@@ -279,6 +281,7 @@ async fn a_careless_server_started_by_hand_is_found_out() {
     expect(&report, "settings", Status::Fail, "full_page_writes is off");
     expect(&report, "settings", Status::Fail, "postgresql.auto.conf");
     expect(&report, "settings", Status::Fail, "synchronous_commit is off for role importer");
+    expect(&report, "settings", Status::Fail, "synchronous_commit is off for role hasty");
     expect(&report, "settings", Status::Fail, "synchronous_commit is off for database customerInvoice");
     drop(by_hand);
 }

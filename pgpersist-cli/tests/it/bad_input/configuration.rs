@@ -24,6 +24,8 @@ fn a_mistake_in_the_configuration_is_named_and_nothing_is_done() {
         ("[health]\ndump_max_age = \"26 fortnights\"\n", &["line 4, `health.dump_max_age`"]),
         ("[cluster.settings]\n\"bad name\" = 1\n", &["line 4", "bad name"]),
         ("[cluster.settings]\nwork_mem = \"4MB\\nfsync = off\"\n", &["work_mem"]),
+        ("[health]\ndisk_warn_percent = 96\n", &["line 4, `health.disk_warn_percent`: 96 is above", "set it below `disk_fail_percent`"]),
+        ("[[health.probe]]\nname = \"a\"\n", &["line 3, `health.probe`", "remedy: add `database` and `sql` to it"]),
         ("data_directory = \"{dir}/other\"\n", &["pgpersist.toml", "duplicate key"]),
         ("name = \n", &["pgpersist.toml, line 3"]),
         ("\u{0}", &["pgpersist.toml, line 3"]),
@@ -34,7 +36,7 @@ fn a_mistake_in_the_configuration_is_named_and_nothing_is_done() {
         for words in [&["config", "check"][..], &["init", "--allow-ephemeral"], &["start"], &["dump"], &["prune", "--yes"], &["status"]] {
             let run = scratch.run(words, &[]);
             assert_eq!(run.code, Some(2), "{words:?} with {text:?}: {run:?}");
-            run.refused(2, told);
+            run.refused(2, told).refused(2, &["  remedy: "]);
         }
         before.assert_same(&Tree::of(scratch.path()));
     }
@@ -45,9 +47,20 @@ fn a_mistake_in_the_configuration_is_named_and_nothing_is_done() {
     ] {
         scratch.write("pgpersist.toml", place);
         let before = Tree::of(scratch.path());
-        scratch.run(&["init", "--allow-ephemeral"], &[(variable, value)]).refused(2, &[told]);
+        scratch.run(&["init", "--allow-ephemeral"], &[(variable, value)]).refused(2, &[told, "  remedy: "]);
         before.assert_same(&Tree::of(scratch.path()));
     }
+}
+
+#[test]
+fn a_log_directory_that_is_a_file_is_invalid_and_starts_nothing() {
+    let cluster = TestCluster::stopped("");
+    cluster.scratch.write("volume/log", "of somebody else");
+    cluster.configure("[log]\ndirectory = \"{dir}/volume/log\"\n");
+    let path = cluster.scratch.fill("{dir}/volume/log is a file");
+    cluster.run(&["start"]).refused(2, &[&path, "  remedy: set `[log] directory` to a folder"]);
+    assert_eq!(cluster.postmaster(), None);
+    assert_eq!(std::fs::read_to_string(cluster.scratch.join("volume/log")).unwrap(), "of somebody else");
 }
 
 #[test]
@@ -61,7 +74,10 @@ fn a_setting_that_postgresql_does_not_know_starts_no_server() {
         ("PGPERSIST_CLUSTER_SETTINGS_WAL_LEVEL", "most", "wal_level"),
     ] {
         let run = start(name, value);
-        run.refused(2, &["error: the server did not start in", told, "  remedy: mend the "]);
+        let key = name.strip_prefix("PGPERSIST_CLUSTER_SETTINGS_").unwrap().to_ascii_lowercase();
+        // The file that the server names is written anew at each start.
+        let remedy = format!("  remedy: mend the key `{key}` of `[cluster.settings]` (or {name})");
+        run.refused(2, &["error: the server did not start in", told, &remedy]);
         assert_eq!(cluster.postmaster(), None);
         assert!(!log.exists(), "the mistake was found before anything was started");
     }

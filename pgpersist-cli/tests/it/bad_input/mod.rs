@@ -10,6 +10,7 @@ mod configuration;
 mod databases;
 mod dumps;
 mod environment;
+mod lost_store;
 mod mounts;
 mod occupied;
 mod other_directory;

@@ -1,5 +1,7 @@
 //! Promises of `verify` and `prune`, and of `init` where a cluster is known and gone.
 
+use pgpersist_core::data_directory::placement::{self, Verdict};
+
 use crate::contract::case::{Case, promise, travel};
 use crate::support::cluster::TestCluster;
 
@@ -71,8 +73,24 @@ pub(super) fn journey() -> Vec<Case> {
             .code(2)
             .error("invalid")
             .value("/remedy", "`pgpersist config example` shows every key and what it takes"),
+        promise("the newest of each day is kept", &["prune", "--keep-days", "1", "--keep-daily", "4", "--dry-run", "--json"])
+            .value("/plan/dropped", serde_json::json!([])),
+        // These three days are of one week, and of one month.
+        promise("the newest of each week is kept", &["prune", "--keep-days", "1", "--keep-weekly", "2", "--dry-run", "--json"])
+            .value("/plan/dropped/0/name", "backup_20200101_000000.sql.gz")
+            .value("/plan/dropped/1/name", "backup_20200102_000000.sql.gz")
+            .missing_place("/plan/dropped/2"),
+        promise("the newest of each month is kept", &["prune", "--keep-days", "1", "--keep-monthly", "2", "--dry-run", "--json"])
+            .value("/plan/dropped/1/name", "backup_20200102_000000.sql.gz")
+            .missing_place("/plan/dropped/2"),
+        promise(
+            "a limit of bytes drops what other rules keep, but never the newest",
+            &["prune", "--keep-days", "3650", "--max-bytes", "1", "--dry-run", "--json"],
+        )
+        .fields(&["/plan/kept/0/name", "/plan/dropped/2/name", "/plan/freed_bytes"])
+        .missing_place("/plan/dropped/3"),
         promise("a confirmed prune drops", &["prune", "--yes", "--json"])
-            .fields(&["/kept/0/name", "/dropped/2/name", "/dropped/0/reason"])
+            .fields(&["/kept/0/name", "/kept/0/reason", "/dropped/2/name", "/dropped/0/reason", "/dropped/0/size_bytes", "/freed_bytes"])
             .then(|cluster| assert_eq!(dumps(cluster), 1)),
         promise("a damaged dump is 7, and named", &["verify", "--json"])
             .before(|cluster| {
@@ -106,16 +124,31 @@ pub(super) fn journey() -> Vec<Case> {
             .value("/action", "restored")
             .value("/data_directory", "{dir}/volume/data")
             .fields(&["/system_identifier", "/version"])
-            .then(|cluster| {
-                cluster.run(&["start"]).done();
-                assert_eq!(cluster.sql("customerInvoice", "SELECT sum(amount) FROM orders"), "36");
-                cluster.run(&["stop"]).done();
-                std::fs::remove_dir(empty(cluster)).unwrap();
-            }),
+            .then(restored),
+        restored_unasked(),
         promise("a new beginning is a cluster without the old one's data", &["init", "--allow-ephemeral", "--new", "--json"])
             .value("/action", "created")
             .then(|cluster| assert_eq!(dumps(cluster), 1)),
     ]
+}
+
+/// Looks at what was restored, and takes it away for the next line.
+fn restored(cluster: &TestCluster) {
+    cluster.run(&["start"]).done();
+    assert_eq!(cluster.sql("customerInvoice", "SELECT sum(amount) FROM orders"), "36");
+    cluster.run(&["stop"]).done();
+    std::fs::remove_dir(empty(cluster)).unwrap();
+}
+
+/// Restoring unasked needs a place that is proven to last, which the tests' own scratch folder may be or not.
+fn restored_unasked() -> Case {
+    let lasts = placement::of(&std::env::temp_dir()).is_ok_and(|placement| placement.verdict == Verdict::Persistent);
+    let init = |promised| promise(promised, &["init", "--allow-ephemeral", "--json"]).variable("PGPERSIST_CLUSTER_WHEN_MISSING", "restore");
+    if lasts {
+        init("when the configuration says so, what is missing is restored").value("/action", "restored").then(restored)
+    } else {
+        init("what is missing is not restored unasked where it would not last").code(5).error("unsafe")
+    }
 }
 
 /// Takes the cluster away, as a volume that is gone does, and returns the folder that is left.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::contract::kinds;
 use crate::support::cluster::TestCluster;
 use crate::support::scratch::{Run, Scratch};
 use crate::support::user;
@@ -27,6 +28,7 @@ pub(super) struct Case {
     stderr: Vec<&'static str>,
     fields: Vec<&'static str>,
     values: Vec<(&'static str, Value)>,
+    absent: Vec<&'static str>,
     kind: Option<&'static str>,
 }
 
@@ -46,6 +48,7 @@ pub(super) fn promise(promise: &'static str, arguments: &[&'static str]) -> Case
         stderr: Vec::new(),
         fields: Vec::new(),
         values: Vec::new(),
+        absent: Vec::new(),
         kind: None,
     }
 }
@@ -103,9 +106,22 @@ impl Case {
         self
     }
 
-    /// The document on stdout has something at these places (JSON pointers).
+    /// The document on stdout, or that of the error, has a value at these places (JSON pointers), of the type that the
+    /// contract promises for the place's name. Null is no value: where the contract allows it, a line says so by
+    /// [`value`](Self::value) or [`missing`](Self::missing).
     pub(super) fn fields(mut self, pointers: &[&'static str]) -> Self {
         self.fields.extend(pointers);
+        self
+    }
+
+    /// The document has these places, with nothing in them.
+    pub(super) fn missing(self, pointers: &[&'static str]) -> Self {
+        pointers.iter().fold(self, |case, pointer| case.value(pointer, Value::Null))
+    }
+
+    /// The document has no such place, as behind the last item of a list.
+    pub(super) fn missing_place(mut self, pointer: &'static str) -> Self {
+        self.absent.push(pointer);
         self
     }
 
@@ -148,15 +164,23 @@ impl Case {
             run.json()
         };
         for pointer in &self.fields {
-            assert!(document.pointer(pointer).is_some(), "{pointer} is not in {document}");
+            let value = document.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is not in {document}"));
+            kinds::assert_kind(pointer, value);
         }
         for (pointer, value) in &self.values {
             let expected = value.as_str().map_or_else(|| value.clone(), |text| scratch.fill(text).into());
             assert_eq!(document.pointer(pointer), Some(&expected), "{pointer} of {document}");
         }
+        for pointer in &self.absent {
+            assert_eq!(document.pointer(pointer), None, "{pointer} of {document}");
+        }
         if let Some(kind) = self.kind {
             assert_eq!(document["kind"], kind, "{document}");
-            assert!(document["error"].is_string() && document["causes"].is_array() && document.get("remedy").is_some(), "{document}");
+            assert!(
+                document["error"].is_string() && document["causes"].as_array().is_some_and(|causes| causes.iter().all(Value::is_string))
+            );
+            // There is a next step after all but one's own interruption.
+            assert!(document["remedy"].is_string() != (kind == "cancelled"), "{document}");
             assert_eq!(run.stdout, "");
         } else if self.stderr.is_empty() {
             assert_eq!(run.stderr, "");

@@ -5,8 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use crate::contract::case::{Case, promise, travel};
 use crate::support::cluster::TestCluster;
 
-/// What `status`, `start`, `stop` and `restart` always tell.
-const SERVER: &[&str] = &["/state", "/pid", "/port", "/socket_directory", "/version", "/system_identifier", "/log_file"];
+/// What `status`, `start`, `stop` and `restart` tell of a server that runs,
+const RUNNING: &[&str] =
+    &["/state", "/pid", "/port", "/socket_directory", "/version", "/system_identifier", "/log_file", "/data_directory"];
+/// of a cluster without one,
+const STOPPED: &[&str] = &["/state", "/version", "/system_identifier", "/log_file", "/data_directory"];
+const NO_SERVER: &[&str] = &["/pid", "/port", "/socket_directory"];
+/// and of a directory without a cluster.
+const NO_CLUSTER: &[&str] = &["/pid", "/port", "/socket_directory", "/version", "/system_identifier"];
+/// What stands in all of them.
+const ALWAYS: &[&str] = &["/state", "/log_file", "/data_directory"];
 
 /// Lines without a cluster.
 pub(super) fn table() -> Vec<Case> {
@@ -35,15 +43,24 @@ pub(super) fn table() -> Vec<Case> {
 /// Lines that share one cluster.
 pub(super) fn journey() -> Vec<Case> {
     let mut cases = vec![
-        promise("status of an absent directory is 4", &["status", "--json"]).code(4).value("/state", "absent").fields(SERVER),
+        promise("status of an absent directory is 4", &["status", "--json"])
+            .code(4)
+            .value("/state", "absent")
+            .fields(ALWAYS)
+            .missing(NO_CLUSTER),
         promise("status of an empty directory is 4", &["status", "--json"])
             .before(|cluster| drop(cluster.scratch.folder("volume/data")))
             .code(4)
-            .value("/state", "empty"),
+            .value("/state", "empty")
+            .fields(ALWAYS)
+            .missing(NO_CLUSTER),
         promise("status of somebody else's files is 5", &["status", "--json"])
             .before(|cluster| drop(cluster.scratch.write("volume/data/thesis.tex", "of somebody else")))
             .code(5)
-            .value("/state", "foreign"),
+            .value("/state", "foreign")
+            .fields(ALWAYS)
+            .fields(&["/detail"])
+            .missing(NO_CLUSTER),
         promise("somebody else's files are refused", &["init", "--allow-ephemeral", "--json"])
             .code(5)
             .error("unsafe")
@@ -65,14 +82,22 @@ pub(super) fn journey() -> Vec<Case> {
         promise("a dry run of adopting tells the plan", &["init", "--allow-ephemeral", "--dry-run", "--json"])
             .value("/plan/action", "adopt")
             .fields(&["/plan/system_identifier"]),
-        promise("status of a stopped server is 6", &["status", "--json"]).code(6).value("/state", "stopped").fields(SERVER),
-        promise("stop of a stopped server says so", &["stop", "--json"]).value("/changed", false).value("/state", "stopped").fields(SERVER),
+        promise("status of a stopped server is 6", &["status", "--json"])
+            .code(6)
+            .value("/state", "stopped")
+            .fields(STOPPED)
+            .missing(NO_SERVER),
+        promise("stop of a stopped server says so", &["stop", "--json"])
+            .value("/changed", false)
+            .value("/state", "stopped")
+            .fields(STOPPED)
+            .missing(NO_SERVER),
         promise("stop of a stopped server says so in words", &["stop"]).stdout("It did not run.\n"),
         promise("start starts", &["start", "--json"])
             .value("/changed", true)
             .value("/state", "running")
             .value("/socket_directory", "{dir}/volume/socket")
-            .fields(SERVER)
+            .fields(RUNNING)
             .then(|cluster| {
                 assert_eq!(cluster.databases(), ["customerInvoice"]);
                 assert_eq!(cluster.sql("postgres", "SHOW data_checksums; SHOW server_encoding; SHOW fsync"), "on\nUTF8\non");
@@ -81,31 +106,66 @@ pub(super) fn journey() -> Vec<Case> {
         promise("start of a running server says so", &["start", "--json"])
             .value("/changed", false)
             .value("/state", "running")
-            .fields(SERVER),
+            .fields(RUNNING),
         promise("start of a running server says so in words", &["start"]).stdout("It runs already.\n{dir}/volume/data: running (process "),
         promise("status of a running server is 0", &["status", "--json"])
             .value("/state", "running")
             .value("/changed", false)
-            .fields(SERVER),
+            .fields(RUNNING),
         promise("init of a running cluster adopts, and creates what is missing", &["init", "--allow-ephemeral", "--json"])
             .variable("PGPERSIST_CLUSTER_DATABASES", "customerInvoice,second")
             .value("/action", "adopted")
             .value("/databases_created/0", "second")
             .then(|cluster| assert_eq!(cluster.databases(), ["customerInvoice", "second"])),
-        promise("restart stops and starts", &["restart", "--json"]).value("/changed", true).value("/state", "running").fields(SERVER),
-        promise("what has no dry run refuses to be run dry", &["stop", "--dry-run", "--json"])
-            .code(2)
-            .error("invalid")
+        promise("restart stops and starts", &["restart", "--json"]).value("/changed", true).value("/state", "running").fields(RUNNING),
+        promise("a dry run of stop tells the plan", &["stop", "--dry-run", "--json"])
+            .fields(&["/plan/0"])
             .then(|cluster| assert!(cluster.postmaster().is_some())),
+        promise("a dry run of restart tells both steps", &["restart", "--dry-run"])
+            .stdout("1. stop the server in {dir}/volume/data (process ")
+            .stdout("2. write pgpersist.conf, start the server in {dir}/volume/data on port {port}")
+            .then(|cluster| assert!(cluster.postmaster().is_some())),
+        promise("a dry run of starting what runs", &["start", "--dry-run", "--json"]).value("/plan/0", "nothing: the server runs already"),
         promise("stop stops", &["stop", "--json"])
             .value("/changed", true)
             .value("/state", "stopped")
-            .fields(SERVER)
+            .fields(STOPPED)
+            .missing(NO_SERVER)
             .then(|cluster| assert_eq!(cluster.postmaster(), None)),
+        promise("a dry run of start starts nothing", &["start", "--dry-run", "--json"])
+            .fields(&["/plan/0"])
+            .then(|cluster| assert_eq!(cluster.postmaster(), None)),
+        promise("a standby that takes no sessions is started, and said to recover", &["start", "--json"])
+            // A standby without a primary replays for ever.
+            .before(|cluster| drop(cluster.scratch.write("volume/data/standby.signal", "")))
+            .variable("PGPERSIST_CLUSTER_SETTINGS_RESTORE_COMMAND", "false")
+            .variable("PGPERSIST_CLUSTER_SETTINGS_HOT_STANDBY", "off")
+            .value("/changed", true)
+            .value("/state", "recovering")
+            .fields(RUNNING),
+        promise("status of a recovering server is 6", &["status", "--json"]).code(6).value("/state", "recovering").fields(RUNNING),
+        promise("a recovering server stops", &["stop", "--json"])
+            .value("/changed", true)
+            .fields(&["/immediate"])
+            .then(|cluster| std::fs::remove_file(cluster.data().join("standby.signal")).unwrap()),
+        promise("status of what an interrupted init left is 6", &["status", "--json"])
+            .before(|cluster| {
+                let marker = r#"{"format": 1, "operation": "init", "entries": []}"#;
+                cluster.scratch.write("volume/.pgpersist/data/half-made.json", marker);
+            })
+            .code(6)
+            .value("/state", "half_made")
+            .fields(&["/detail"])
+            .fields(ALWAYS)
+            .missing(NO_CLUSTER)
+            .then(|cluster| std::fs::remove_file(cluster.scratch.join("volume/.pgpersist/data/half-made.json")).unwrap()),
         promise("status of a damaged cluster is 7", &["status", "--json"])
             .before(|cluster| drop(cluster.scratch.write("volume/data/PG_VERSION", "garbage\n")))
             .code(7)
-            .value("/state", "damaged"),
+            .value("/state", "damaged")
+            .fields(&["/detail"])
+            .fields(ALWAYS)
+            .missing(NO_CLUSTER),
         promise("a damaged cluster does not start", &["start", "--json"]).code(7).error("damaged"),
         promise("a damaged cluster is not initialised", &["init", "--allow-ephemeral", "--json"]).code(7).error("damaged"),
     ];

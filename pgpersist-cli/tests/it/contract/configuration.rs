@@ -21,6 +21,16 @@ pub(super) fn table() -> Vec<Case> {
         promise("no command at all is invalid and shows the help", &[]).code(2).stderr("Usage: pgpersist"),
         promise("no command at all is a document with JSON", &["--json"]).code(2).error("invalid"),
         promise("contradicting options are invalid", &["--quiet", "--verbose", "config", "show"]).code(2).stderr("cannot be used with"),
+        promise(
+            "with JSON nothing stands on stderr but an error, also where steps were wanted",
+            &["temp", "--json", "--verbose", "--dry-run"],
+        )
+        .fields(&["/plan/0"]),
+        promise("two names of one format are no contradiction", &["config", "show", "--json", "--format", "json"])
+            .fields(&["/values/0/key"]),
+        promise("two formats at once are invalid", &["config", "show", "--json", "--format", "text"]).code(2).error("invalid"),
+        promise("a dry run of what only looks says so", &["config", "show", "--dry-run"]).stdout("nothing: this command only looks\n"),
+        promise("every dry run is a plan", &["status", "--dry-run", "--json"]).value("/plan/0", "nothing: this command only looks"),
         promise("a format of another command is refused", &["config", "show", "--format", "nagios"])
             .code(2)
             .stderr("remedy: use `--format"),
@@ -33,12 +43,22 @@ pub(super) fn table() -> Vec<Case> {
             .stdout("PGPERSIST_CLUSTER_NAME\n")
             .stdout("default\n"),
         promise("config show --json has its promised fields", &["config", "show", "--json", "-D", "data", "--store", "backups"])
-            .fields(&["/values/0/key", "/values/0/value", "/values/0/source", "/file"])
+            .fields(&["/values/0/key", "/values/0/value", "/values/0/source"])
+            .missing(&["/file"])
             .stdout("\"value\": \"{dir}/backups\"")
             .stdout("\"source\": \"--data-directory\""),
         promise("--format json means the same", &["config", "show", "--format", "json"]).fields(&["/values/0/key"]),
         promise("no secret is ever shown", &["config", "show"]).variable("PGPASSWORD", "canary").stdout("***"),
         promise("config check accepts a valid file", &["config", "check"]).file(VALID).stdout("valid ({dir}/pgpersist.toml)"),
+        promise("the file may be named by a variable", &["config", "check", "--json"])
+            .file(VALID)
+            .variable("PGPERSIST_CONFIG", "{dir}/pgpersist.toml")
+            .variable("PGPERSIST_WORKING_DIRECTORY", "/")
+            .value("/file", "{dir}/pgpersist.toml"),
+        promise("a file that a variable names and that is not there is not found", &["config", "check", "--json"])
+            .variable("PGPERSIST_CONFIG", "{dir}/absent.toml")
+            .code(4)
+            .error("not_found"),
         promise("config check --json says what was read", &["config", "check", "--json"]).file(VALID).fields(&["/valid", "/file"]),
         promise("config check names the line of a typo and the nearest key", &["config", "check"])
             .file(TYPO)

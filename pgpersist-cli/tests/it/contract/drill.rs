@@ -32,8 +32,9 @@ pub(super) fn table() -> Vec<Case> {
         promise("a report's name says its format", &["drill", "crash", "--report", "drill.txt"])
             .code(2)
             .stderr("remedy: end it with `.md` or `.json`"),
-        promise("without a drill there is none to list", &["drill", "list", "-D", "data"]).stdout("No drill yet"),
-        promise("the list of drills is a document", &["drill", "list", "-D", "data", "--json"]).value("/drills", serde_json::json!([])),
+        promise("where there is no cluster there are no drills to list", &["drill", "list", "-D", "data", "--json"])
+            .code(4)
+            .error("not_found"),
     ]
 }
 
@@ -42,12 +43,38 @@ pub(super) fn journey() -> Vec<Case> {
     // Templates and throw-away clusters stay on the test's own volume.
     let apart = |case: Case| case.variable("PGPERSIST_CACHE", "{dir}/volume/cache").variable("TMPDIR", "{dir}/volume/tmp");
     vec![
-        apart(promise("a crash drill that loses nothing passes", &["drill", "crash", "--rounds", "1", "--writers", "2", "--json"]))
-            .fields(REPORT)
-            .value("/kind", "crash")
-            .value("/verdict", "pass")
-            .value("/lost", 0)
-            .value("/torn", 0),
+        promise("without a drill there is none to list", &["drill", "list"]).stdout("No drill yet"),
+        promise("the list of drills is a document", &["drill", "list", "--json"]).value("/drills", serde_json::json!([])),
+        apart(promise(
+            "a crash drill that loses nothing passes, and its report is also a file",
+            &[
+                "drill",
+                "crash",
+                "--rounds",
+                "1",
+                "--writers",
+                "2",
+                "--kill",
+                "backend",
+                "--seed",
+                "7",
+                "--report",
+                "{dir}/volume/drill.md",
+                "--json",
+            ],
+        ))
+        .fields(REPORT)
+        .value("/kind", "crash")
+        .value("/seed", 7)
+        .value("/rounds", 1)
+        .value("/kills/0/kill", "backend")
+        .then(|cluster| {
+            let report = std::fs::read_to_string(cluster.scratch.join("volume/drill.md")).unwrap();
+            assert!(report.starts_with("# ") && report.contains("7"), "{report}");
+        })
+        .value("/verdict", "pass")
+        .value("/lost", 0)
+        .value("/torn", 0),
         apart(promise("a drill that loses something is 7", &["drill", "crash", "--rounds", "1", "--plant", "deleted-row", "--quiet"]))
             .code(7)
             .stdout("FAIL after 1 kill, as it must: `deleted-row` was planted"),
@@ -57,15 +84,62 @@ pub(super) fn journey() -> Vec<Case> {
                 let listed = cluster.run(&["drill", "list", "--json"]).done().json();
                 assert_eq!(listed["drills"].as_array().unwrap().len(), 1);
             }),
+        apart(promise(
+            "a copy of the cluster is drilled, kept, and its report is JSON",
+            &[
+                "drill",
+                "crash",
+                "--copy",
+                "--rounds",
+                "1",
+                "--writers",
+                "2",
+                "--kill",
+                "group",
+                "--keep",
+                "--report",
+                "{dir}/volume/drill.json",
+                "--json",
+            ],
+        ))
+        .fields(REPORT)
+        .value("/verdict", "pass")
+        .then(|cluster| {
+            let report = std::fs::read(cluster.scratch.join("volume/drill.json")).unwrap();
+            let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+            assert_eq!(report["verdict"], "pass");
+            let kept = std::path::Path::new(report["kept"].as_str().unwrap());
+            assert!(kept.starts_with(cluster.scratch.path()) && kept.is_dir(), "{report}");
+        }),
+    ]
+}
+
+/// Lines about the cluster itself.
+pub(super) fn live() -> Vec<Case> {
+    vec![
+        promise(
+            "a confirmed drill of the live cluster kills its server and finds all again",
+            &["drill", "crash", "--live", "--yes", "--rounds", "1", "--writers", "2", "--kill", "postmaster", "--json"],
+        )
+        .fields(REPORT)
+        .value("/verdict", "pass")
+        .value("/lost", 0)
+        .then(|cluster| {
+            assert_eq!(cluster.databases(), ["shop"]);
+            assert_eq!(cluster.sql("shop", "SELECT sum(amount) FROM orders"), "36");
+        }),
     ]
 }
 
 #[test]
 fn drills_report_as_promised() {
-    let cluster = TestCluster::running("");
+    let cluster = TestCluster::running("databases = [\"shop\"]\n");
+    cluster.fill("shop");
     cluster.scratch.folder("volume/cache");
     cluster.scratch.folder("volume/tmp");
     let postmaster = cluster.postmaster();
     travel(&cluster, journey());
-    assert_eq!(cluster.postmaster(), postmaster, "no drill may touch the cluster");
+    assert_eq!(cluster.postmaster(), postmaster, "none of these drills may touch the cluster");
+    travel(&cluster, live());
+    assert_ne!(cluster.postmaster(), postmaster, "the server was killed and started again");
 }

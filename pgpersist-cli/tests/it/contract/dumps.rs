@@ -1,7 +1,10 @@
 //! Promises of `dump`, `list`, `show` and `load`.
 
+use std::time::{Duration, Instant};
+
 use crate::contract::case::{Case, promise, travel};
 use crate::support::cluster::TestCluster;
+use crate::support::user;
 
 /// The names of all dumps in the store, in order.
 fn names(cluster: &TestCluster) -> Vec<String> {
@@ -21,6 +24,32 @@ fn put_aside(cluster: &TestCluster, database: &str) {
     let name = names(cluster).into_iter().filter(|name| name.starts_with(database)).max().unwrap();
     let bytes = std::fs::read(cluster.store().join(name)).unwrap();
     cluster.scratch.write_bytes("dump.sql.gz", &bytes);
+}
+
+fn owner_of_orders(cluster: &TestCluster, database: &str) -> String {
+    cluster.sql(database, "SELECT tableowner FROM pg_tables WHERE tablename = 'orders'")
+}
+
+/// Lets the newest dump's side file name a locale that no system has.
+fn of_another_locale(cluster: &TestCluster) {
+    let name = format!("volume/backups/{}.json", cluster.run(&["show", "latest", "--json"]).done().json()["name"].as_str().unwrap());
+    let mut side_file: serde_json::Value = serde_json::from_slice(&std::fs::read(cluster.scratch.join(&name)).unwrap()).unwrap();
+    side_file["state"]["collate"] = "tlh_KX.utf8".into();
+    side_file["state"]["ctype"] = "tlh_KX.utf8".into();
+    cluster.scratch.write_bytes(&name, &serde_json::to_vec(&side_file).unwrap());
+}
+
+/// How the session of [`sit_in`] is known.
+const SITTING: &str = "application_name = 'psql' AND datname LIKE 'trusted%'";
+
+/// Leaves a session in a database, which ends with it or with the server.
+fn sit_in(cluster: &TestCluster, database: &str) {
+    cluster.sql_in_background(database, "SELECT pg_sleep(600)");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while cluster.sql("postgres", &format!("SELECT count(*) FROM pg_stat_activity WHERE {SITTING}")) != "1" {
+        assert!(Instant::now() < deadline, "the session does not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Lines that share one cluster with the database `customerInvoice`; which databases are configured differs by line.
@@ -150,6 +179,37 @@ pub(super) fn journey() -> Vec<Case> {
             .value("/database", "customerInvoice")
             .value("/verified", true)
             .then(|cluster| assert_eq!(cluster.sql("customerInvoice", "SELECT sum(amount) FROM orders"), "36")),
+        promise("a dump is run as the superuser where it is trusted", &["load", "latest", "-d", "trusted", "--trust", "--json"])
+            .value("/verified", true)
+            .fields(&["/name", "/database", "/duration_s", "/tables"]),
+        promise("things keep the owner that the dump names", &["load", "latest", "-d", "owned", "--json"])
+            .before(|cluster| {
+                cluster.sql("customerInvoice", "CREATE ROLE seller; ALTER TABLE orders OWNER TO seller");
+                cluster.dump(&["-d", "customerInvoice"]);
+            })
+            .value("/verified", true)
+            .then(|cluster| assert_eq!(owner_of_orders(cluster, "owned"), "seller")),
+        promise("things belong to the database's owner where that is wanted", &["load", "latest", "-d", "unowned", "--no-owner", "--json"])
+            .value("/verified", true)
+            .then(|cluster| assert_eq!(owner_of_orders(cluster, "unowned"), user::superuser())),
+        promise("a locale that the server does not have is refused", &["load", "latest", "-d", "strange", "--json"])
+            .before(of_another_locale)
+            .code(5)
+            .error("conflict")
+            .then(|cluster| assert!(!cluster.databases().contains(&"strange".to_owned()))),
+        promise("another locale is accepted where that is wanted", &["load", "latest", "-d", "strange", "--accept-locale", "--json"])
+            .value("/verified", true),
+        promise("a database in use is not replaced", &["load", "latest", "-d", "trusted", "--clean", "--yes", "--accept-locale", "--json"])
+            .before(|cluster| sit_in(cluster, "trusted"))
+            .code(5)
+            .error("conflict"),
+        promise(
+            "other sessions are ended where that is wanted",
+            &["load", "latest", "-d", "trusted", "--clean", "--yes", "--disconnect", "--accept-locale", "--json"],
+        )
+        .value("/verified", true)
+        .fields(&["/kept_aside"])
+        .then(|cluster| assert_eq!(cluster.sql("postgres", &format!("SELECT count(*) FROM pg_stat_activity WHERE {SITTING}")), "0")),
         promise("a dump that is not there is not found", &["load", "backup_19990101_000000.sql.gz", "--json"]).code(4).error("not_found"),
         promise("a file that is not there is not found", &["load", "./absent.sql.gz", "-d", "x", "--json"]).code(4).error("not_found"),
         promise("what needs the server says that it does not run", &["dump", "--json"])

@@ -1,7 +1,27 @@
 //! Promises of `health`.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::contract::case::{Case, promise, travel};
 use crate::support::cluster::TestCluster;
+
+/// The findings about a cluster with one database, in the contract's order.
+const ORDER: [(&str, &str); 9] = [
+    ("/findings/0/name", "data_directory"),
+    ("/findings/1/name", "placement"),
+    ("/findings/2/name", "server"),
+    ("/findings/3/name", "connection"),
+    ("/findings/4/name", "database:customerInvoice"),
+    ("/findings/5/name", "dumps"),
+    ("/findings/6/name", "disk"),
+    ("/findings/7/name", "settings"),
+    ("/findings/8/name", "transaction_ids"),
+];
+
+fn in_order(case: Case) -> Case {
+    ORDER.iter().fold(case, |case, (pointer, name)| case.value(pointer, *name))
+}
 
 /// Lines without a cluster.
 pub(super) fn table() -> Vec<Case> {
@@ -31,6 +51,19 @@ pub(super) fn table() -> Vec<Case> {
         promise("health for Nagios that cannot be asked is unknown to it", &["health", "--format", "nagios"])
             .code(3)
             .stdout("PGPERSIST UNKNOWN - no data directory is named"),
+        promise("health for Nagios with a mistaken option is unknown to it", &["health", "--format", "nagios", "--bogus"])
+            .code(3)
+            .stdout("PGPERSIST UNKNOWN - unexpected argument '--bogus' found\n"),
+        promise("health for Nagios with a mistaken configuration is unknown to it", &["health", "--format=nagios"])
+            .file("[cluster]\nprot = 1\n")
+            .code(3)
+            .stdout("PGPERSIST UNKNOWN - {dir}/pgpersist.toml, line 2, `cluster.prot`: unknown key\n"),
+        promise("health for Nagios with two formats is unknown to it", &["health", "--format", "nagios", "--json"])
+            .code(3)
+            .stdout("PGPERSIST UNKNOWN - "),
+        promise("a plan is no answer for Nagios", &["health", "--format", "nagios", "--dry-run", "-D", "{dir}/absent"])
+            .code(3)
+            .stdout("PGPERSIST UNKNOWN - "),
         promise("health without a directory is invalid", &["health"]).code(2).stderr("error: no data directory is named"),
     ]
 }
@@ -38,25 +71,42 @@ pub(super) fn table() -> Vec<Case> {
 /// Lines that share one cluster.
 pub(super) fn journey() -> Vec<Case> {
     vec![
-        promise("health of a running cluster passes or warns", &["health", "--json"])
-            .fields(&["/status", "/findings/0/name", "/findings/0/status", "/findings/0/summary"])
-            .value("/findings/0/name", "data_directory")
-            .value("/findings/0/status", "pass"),
+        in_order(promise("health of a running cluster passes or warns, in the contract's order", &["health", "--json"]))
+            .fields(&["/status", "/time", "/duration_s", "/findings/0/status", "/findings/0/summary", "/findings/0/observed"])
+            .value("/findings/0/status", "pass")
+            .missing(&["/findings/0/remedy"]),
+        promise("a store beside the data is a warning, which counts when strict", &["health", "--strict", "--json"])
+            .code(1)
+            .value("/status", "warn")
+            .value("/findings/1/status", "warn")
+            .fields(&["/findings/1/remedy"]),
+        promise("what cannot be found out is no pass", &["health", "--json", "--store", "{dir}/volume/closed"])
+            .before(|cluster| closed(cluster, 0o000))
+            .code(1)
+            .value("/status", "unknown")
+            .value("/findings/5/status", "unknown")
+            .then(|cluster| closed(cluster, 0o755)),
         promise("health tells the rows of a table", &["health", "--table", "orders"])
             .stdout("\u{2713} Database customerInvoice: accessible (orders: 8 rows)\n"),
-        promise("health has the findings of the contract, in their order", &["health", "--format", "prometheus"])
+        promise("health for Prometheus has a line for each finding", &["health", "--format", "prometheus"])
             .stdout("{name=\"server\"} 0\n")
             .stdout("{name=\"connection\"} 0\n")
             .stdout("{name=\"database:customerInvoice\"} 0\n")
             .stdout("{name=\"settings\"} 0\n")
             .stdout("{name=\"dumps\"} 0\n")
             .stdout("{name=\"transaction_ids\"} 0\n"),
-        promise("health of a stopped server fails", &["health", "--json"])
+        in_order(promise("health of a stopped server fails, in the same order", &["health", "--json"]))
             .before(|cluster| drop(cluster.run(&["stop"]).done()))
             .code(1)
             .value("/status", "fail"),
         promise("a stopped server is critical to Nagios", &["health", "--format", "nagios"]).code(2).stdout("PGPERSIST CRITICAL - "),
     ]
+}
+
+/// A folder for a store that only its permissions keep from being read.
+fn closed(cluster: &TestCluster, mode: u32) {
+    let path = cluster.scratch.folder("volume/closed");
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]

@@ -4,12 +4,14 @@
 //! as long as a command that `--help` lists has no line.
 
 mod backups;
+mod cancelled;
 mod case;
 mod cluster;
 mod configuration;
 mod drill;
 mod dumps;
 mod health;
+mod kinds;
 mod migrate;
 mod root;
 mod temp;
@@ -33,6 +35,7 @@ fn promises() -> Vec<Case> {
         backups::journey(),
         migrate::journey(),
         drill::journey(),
+        drill::live(),
         root::journey(),
     ];
     tables().chain(journeys.into_iter().flatten()).collect()

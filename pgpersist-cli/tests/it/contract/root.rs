@@ -1,6 +1,6 @@
 //! Promises about who owns what: root's commands go on as the cluster's user, and a plain user needs no root.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::contract::case::{Case, promise, travel};
 use crate::support::cluster::TestCluster;
@@ -16,6 +16,18 @@ pub(super) fn journey() -> Vec<Case> {
         promise("a plain user starts it", &["start", "--json"]).by_user().value("/changed", true),
         promise("a plain user dumps it", &["dump", "--json"]).by_user().fields(&["/name"]),
         promise("a plain user loads it", &["load", "latest", "-d", "copy", "--json"]).by_user().value("/verified", true),
+        promise(
+            "what the system forbids is denied",
+            &["init", "--allow-ephemeral", "-D", "{dir}/volume/closed/data", "--config", "/dev/null", "--json"],
+        )
+        .before(|cluster| {
+            let closed = cluster.scratch.folder("volume/closed");
+            std::fs::set_permissions(closed, std::fs::Permissions::from_mode(0o555)).unwrap();
+        })
+        .by_user()
+        .code(1)
+        .error("denied")
+        .then(|cluster| std::fs::remove_dir(cluster.scratch.join("volume/closed")).unwrap()),
         promise("a plain user stops it", &["stop", "--json"]).by_user().value("/changed", true),
     ]
 }

@@ -129,14 +129,28 @@ impl TestCluster {
         Tree::without(&self.scratch.join("volume"), &["supervisor.lock", "server.lock"])
     }
 
-    /// Runs statements as the superuser and returns what they print: no header, fields joined by `|`.
-    #[track_caller]
-    pub(crate) fn sql(&self, database: &str, statements: &str) -> String {
+    /// psql as the superuser: no header, fields joined by `|`.
+    fn psql(&self, database: &str) -> Command {
         let mut psql = Command::new(user::client("psql"));
         psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"]).current_dir("/").env_clear().env("LC_ALL", "C.UTF-8");
         psql.env("PGHOST", self.scratch.join("volume/socket")).env("PGPORT", self.scratch.port().to_string());
         psql.env("PGUSER", user::superuser()).env("PGDATABASE", database);
         user::run_as_user(&mut psql);
+        psql
+    }
+
+    /// Begins statements in a session that lasts until they, or the server, end.
+    pub(crate) fn sql_in_background(&self, database: &str, statements: &str) {
+        let mut psql = self.psql(database);
+        psql.args(["-c", statements]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = psql.spawn().unwrap();
+        std::thread::spawn(move || child.wait());
+    }
+
+    /// Runs statements as the superuser and returns what they print.
+    #[track_caller]
+    pub(crate) fn sql(&self, database: &str, statements: &str) -> String {
+        let mut psql = self.psql(database);
         let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(statements.as_bytes()).unwrap();
         let run = Run::from(child.wait_with_output().unwrap());

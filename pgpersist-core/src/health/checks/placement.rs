@@ -1,6 +1,7 @@
 //! `placement`: does everything that must survive the pod lie where it survives, and the backups elsewhere than the data?
 //!
-//! A store on the data's own device counts as none: what takes the one takes the other.
+//! A store on the data's own device counts as none: what takes the one takes the other. One that took dumps and holds nothing
+//! of them any more is most often a volume that is not mounted.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,29 +9,71 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use crate::data_directory::placement::Verdict;
+use crate::data_directory::placement::{self, SentinelReading, Verdict};
+use crate::error::{Error, ErrorKind};
+use crate::fs::boot;
 use crate::health::checks::data_directory::in_words;
 use crate::health::checks::judgement::{Judgement, not_known};
 use crate::health::checks::places::{self, Place, Role};
 use crate::health::{Finding, HealthCheck};
+use crate::logical::known_store::KnownStores;
+use crate::server::cluster::Cluster;
+use crate::store::open;
+use crate::store::url::StoreUrl;
 use crate::workers;
 
 /// The name of its finding.
 pub const NAME: &str = "placement";
 
-/// Looks at the mount table.
+/// Looks at the mount table, and at what the cluster remembers of earlier boots and of its stores.
 #[derive(Debug, Clone)]
 pub struct PlacementCheck {
     directory: PathBuf,
     stores: Vec<PathBuf>,
     log_directory: PathBuf,
+    memory: Option<Memory>,
     deadline: Duration,
+}
+
+/// Whose memory is asked, and about which stores.
+#[derive(Debug, Clone)]
+struct Memory {
+    cluster: Cluster,
+    name: String,
+    stores: Vec<StoreUrl>,
+}
+
+impl Memory {
+    fn sentinel(&self) -> Option<SentinelReading> {
+        let folder = self.cluster.directory().own_folder().path();
+        // Evidence that cannot be read is none; the mount table decides.
+        boot::boot_id().and_then(|id| placement::remembered(folder, &id)).ok().flatten()
+    }
+
+    /// The refusals of the stores that lost what they had. What else a store says is told by the check of its dumps.
+    async fn lost_stores(&self) -> Vec<Error> {
+        let Ok(Some(known)) = KnownStores::of(&self.cluster, &self.name).await else { return Vec::new() };
+        let mut lost = Vec::new();
+        for url in &self.stores {
+            let url = url.clone();
+            let Ok(store) = workers::run(move || open::open(&url)).await else { continue };
+            lost.extend(known.check(store.as_ref()).await.err().filter(|error| error.kind() == ErrorKind::Unsafe));
+        }
+        lost
+    }
 }
 
 impl PlacementCheck {
     /// A check of a data directory, of the stores that are folders, and of the folder of the server's log.
     pub fn new(directory: &Path, stores: Vec<PathBuf>, log_directory: &Path, deadline: Duration) -> Self {
-        Self { directory: directory.to_owned(), stores, log_directory: log_directory.to_owned(), deadline }
+        Self { directory: directory.to_owned(), stores, log_directory: log_directory.to_owned(), memory: None, deadline }
+    }
+
+    /// The same, that also asks what the cluster remembers: in how many boots its volume was seen, and whether these stores
+    /// still are those that took its dumps under this name.
+    #[must_use]
+    pub fn remembering(self, cluster: Cluster, name: &str, stores: Vec<StoreUrl>) -> Self {
+        Self { memory: Some(Memory { cluster, name: name.to_owned(), stores }), ..self }
     }
 }
 
@@ -45,10 +88,16 @@ impl HealthCheck for PlacementCheck {
         let seen = workers::run(move || {
             let is_cluster = this.directory.join("PG_VERSION").exists();
             let has_configuration = !is_cluster || this.directory.join("postgresql.conf").exists();
-            Ok((places::of_cluster(&this.directory, &this.stores, &this.log_directory)?, has_configuration))
+            let places = places::of_cluster(&this.directory, &this.stores, &this.log_directory)?;
+            Ok(Seen { places, has_configuration, sentinel: this.memory.and_then(|memory| memory.sentinel()), lost: Vec::new() })
         });
         match seen.await {
-            Ok((places, has_configuration)) => judge(&places, has_configuration),
+            Ok(mut seen) => {
+                if let Some(memory) = &self.memory {
+                    seen.lost = memory.lost_stores().await;
+                }
+                judge(&seen)
+            }
             Err(error) => not_known(NAME, &error),
         }
     }
@@ -58,8 +107,20 @@ impl HealthCheck for PlacementCheck {
     }
 }
 
-fn judge(places: &[Place], has_configuration: bool) -> Finding {
+#[derive(Debug)]
+struct Seen {
+    places: Vec<Place>,
+    has_configuration: bool,
+    sentinel: Option<SentinelReading>,
+    lost: Vec<Error>,
+}
+
+fn judge(seen: &Seen) -> Finding {
+    let Seen { places, has_configuration, sentinel, lost } = seen;
     let mut judgement = Judgement::default();
+    for error in lost {
+        judgement.fail(error.to_string(), error.remedy().unwrap_or_default());
+    }
     let data = places.iter().find(|place| place.role == Role::Data);
     for place in places {
         let (word, path) = (place.role.word(), place.path.display());
@@ -93,21 +154,26 @@ fn judge(places: &[Place], has_configuration: bool) -> Finding {
             );
         }
     }
-    if !has_configuration {
+    if !*has_configuration {
         judgement.warn(
             "postgresql.conf lies outside the data directory, and may not survive with it",
             "`pgpersist migrate` brings the configuration onto the volume",
         );
     }
     let finding = judgement.finding(NAME, || {
-        let mut told = vec![data.map_or_else(String::new, |place| format!("data {}", in_words(&place.placement)))];
+        let survived = sentinel.as_ref().and_then(SentinelReading::evidence).map_or_else(String::new, |seen| format!(" ({seen})"));
+        let mut told = vec![data.map_or_else(String::new, |place| format!("data {}{survived}", in_words(&place.placement)))];
         let others = places.iter().filter(|place| matches!(place.role, Role::Wal | Role::Tablespace | Role::Store));
         told.extend(others.map(|place| format!("{} {}", place.role.word(), in_words(&place.placement))));
         told.dedup();
         told.join("; ")
     });
     let seen: Vec<Value> = places.iter().map(|place| observed(place, data)).collect();
-    finding.observing("places", seen)
+    let finding = finding.observing("places", seen);
+    match sentinel {
+        Some(reading) => finding.observing("sentinel", json!(reading)),
+        None => finding,
+    }
 }
 
 fn observed(place: &Place, data: Option<&Place>) -> Value {
@@ -128,6 +194,11 @@ mod tests {
     use super::*;
     use crate::health::Status;
     use crate::health::checks::places::tests::place;
+    use time::macros::datetime;
+
+    fn judge(places: &[Place], has_configuration: bool) -> Finding {
+        super::judge(&Seen { places: places.to_vec(), has_configuration, sentinel: None, lost: Vec::new() })
+    }
 
     const DISK: &str = "1 1 8:1 / /app rw - ext4 /dev/sda1 rw";
     const OTHER_DISK: &str = "2 1 8:17 / /backups rw - ext4 /dev/sdb1 rw";
@@ -142,6 +213,32 @@ mod tests {
             (finding.status, finding.summary.as_str()),
             (Status::Pass, "data persistent: ext4 on /dev/sda1; store persistent: ext4 on /dev/sdb1")
         );
+    }
+
+    #[test]
+    fn a_volume_that_was_seen_in_an_earlier_boot_is_told_with_its_evidence() {
+        let sentinel =
+            |boots| Some(SentinelReading { boots, since: datetime!(2026-01-14 10:00 UTC), is_new_boot: false, was_damaged: false });
+        let told = |boots| {
+            let places = vec![place(Role::Data, "/app", DISK), place(Role::Store, "/backups", OTHER_DISK)];
+            super::judge(&Seen { places, has_configuration: true, sentinel: sentinel(boots), lost: Vec::new() })
+        };
+        let finding = told(3);
+        assert_eq!(
+            finding.summary,
+            "data persistent: ext4 on /dev/sda1 (files here were seen in 3 boots of the machine, since 2026-01-14); store persistent: ext4 on /dev/sdb1"
+        );
+        assert_eq!((finding.status, &finding.observed["sentinel"]["boots"]), (Status::Pass, &3.into()));
+        // One boot proves nothing.
+        assert!(!told(1).summary.contains("boots"));
+    }
+
+    #[test]
+    fn a_store_that_lost_what_it_had_fails() {
+        let lost = vec![Error::refused("the store /backups took dumps", "mount it")];
+        let seen = Seen { places: vec![place(Role::Data, "/app", DISK)], has_configuration: true, sentinel: None, lost };
+        let finding = super::judge(&seen);
+        assert_eq!((finding.status, finding.remedy.as_deref()), (Status::Fail, Some("mount it")));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::health::checks::asking::{Asking, not_asked};
 use crate::health::checks::judgement::Judgement;
 use crate::health::{Finding, HealthCheck};
+use crate::pg::boolean;
 use crate::server::cluster::Cluster;
 
 /// The name of its finding.
@@ -116,8 +117,9 @@ impl HealthCheck for SettingsCheck {
     }
 }
 
+/// The server tells its own settings as `off`, but those of roles and databases as somebody wrote them.
 fn is_off(value: &str) -> bool {
-    matches!(value, "off" | "false" | "no" | "0")
+    boolean::parse(value) == Some(false)
 }
 
 fn judge(seen: &Seen) -> Finding {
@@ -230,14 +232,17 @@ mod tests {
         let lines = vec![
             line("", "importer", "synchronous_commit=off"),
             line("logs", "", "synchronous_commit=off"),
+            line("", "hasty", "synchronous_commit=OFF"),
+            line("", "careless", "synchronous_commit=False"),
             line("", "good", "synchronous_commit=on"),
+            line("", "fine", "synchronous_commit=local"),
         ];
         let finding = judge(&Seen { overrides: lines, ..seen(&[("synchronous_commit", "off", "user")]) });
         assert_eq!(finding.status, Status::Warn);
-        assert!(
-            finding.summary.contains("role importer") && finding.summary.contains("database logs") && !finding.summary.contains("good"),
-            "{finding:?}"
-        );
+        for told in ["role importer", "database logs", "role hasty", "role careless"] {
+            assert!(finding.summary.contains(told), "{finding:?}");
+        }
+        assert!(!finding.summary.contains("good") && !finding.summary.contains("fine"), "{finding:?}");
     }
 
     #[test]

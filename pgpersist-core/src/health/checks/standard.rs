@@ -98,7 +98,11 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
     let (of_databases, of_probes) = (Asking::new(cluster.clone(), deadline, SESSIONS), Asking::new(cluster.clone(), deadline, SESSIONS));
     let mut checks: Vec<Arc<dyn HealthCheck>> = vec![
         Arc::new(DataDirectoryCheck::new(cluster.directory().clone(), deadline)),
-        Arc::new(PlacementCheck::new(cluster.path(), folders.clone(), log, deadline)),
+        Arc::new(PlacementCheck::new(cluster.path(), folders.clone(), log, deadline).remembering(
+            cluster.clone(),
+            &options.cluster_name,
+            options.stores.clone(),
+        )),
         Arc::new(ServerCheck::new(cluster.clone(), clock.clone(), deadline)),
         Arc::new(ConnectionCheck::new(cluster.clone(), deadline)),
     ];

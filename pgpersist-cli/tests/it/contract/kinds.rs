@@ -1,0 +1,49 @@
+//! What the value of each promised field looks like.
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Fails unless the value fits the last word of its place in a document. A word that is not known here is a mistake of the
+/// line: each promised field has a type.
+#[track_caller]
+pub(super) fn assert_kind(pointer: &str, value: &Value) {
+    let word = pointer.split('/').rfind(|part| part.parse::<usize>().is_err()).unwrap_or_default();
+    let text = value.as_str().unwrap_or_default();
+    let fits = match word {
+        "pid" | "port" | "rounds" | "files" => value.as_u64().is_some_and(|number| number > 0),
+        "size_bytes" | "bytes" | "freed_bytes" | "objects" | "seed" | "acknowledged" | "in_flight" | "lost" | "torn"
+        | "uncompressed_bytes" | "rows" => value.is_u64(),
+        "duration_s" | "downtime_s" | "min" | "median" | "max" => value.as_f64().is_some_and(|seconds| seconds >= 0.0),
+        "verified" | "valid" | "changed" | "resumed" | "immediate" => value.is_boolean(),
+        "started_at" | "taken_at" | "time" => OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.offset().is_utc()),
+        "sha256" => text.len() == 64 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')),
+        // Text, since a number of 64 bits is rounded by many readers of JSON.
+        "system_identifier" => text.parse::<u64>().is_ok(),
+        "version" | "server_version" | "program_version" => text.starts_with(|digit: char| digit.is_ascii_digit()),
+        "data_directory" | "socket_directory" | "log_file" | "from" | "to" | "file" | "path" => text.starts_with('/'),
+        "status" if !value.is_null() => matches!(text, "pass" | "warn" | "unknown" | "fail"),
+        "state" => matches!(
+            text,
+            "running"
+                | "recovering"
+                | "starting"
+                | "stopping"
+                | "stopped"
+                | "absent"
+                | "empty"
+                | "half_made"
+                | "foreign"
+                | "damaged"
+                | "complete"
+        ),
+        "verdict" => matches!(text, "pass" | "fail"),
+        "observed" | "tables" | "side_file" => value.is_object(),
+        "value" => !value.is_null(),
+        "action" | "name" | "database" | "reason" | "remedy" | "summary" | "key" | "source" | "plan" | "steps" | "dumps" | "warnings"
+        | "undo" | "kept_aside" | "kind" | "host" | "user" | "url" | "shell" | "script" | "example" | "detail" | "causes" | "error"
+        | "proves" | "proves_not" | "reasons" => !text.is_empty(),
+        other => panic!("no type is promised for `{other}` ({pointer})"),
+    };
+    assert!(fits, "{pointer} is {value}");
+}
