@@ -115,6 +115,9 @@ fn expect(what: &str, found: String, expected: &str) -> Result<(), String> {
 
 /// No marker and nothing half-made is left.
 fn nothing_half_made(yard: &Yard) -> Result<(), String> {
+    if !yard.data.exists() {
+        return Err("the data directory is gone".to_owned());
+    }
     let own = yard.data.parent().unwrap();
     for end in ["half-made.json", ".pgpersist-tmp"] {
         if let Some(left) = [own, &yard.data].iter().flat_map(|folder| judge::names_ending(folder, end)).next() {
