@@ -26,7 +26,7 @@ use crate::server::stop;
 use crate::temporary::clone::{Copying, fresh_system_identifier};
 use crate::temporary::installed;
 use crate::temporary::scratch::{self, Afterwards, Scratch};
-use crate::temporary::server::{kill_servers, start_ephemeral};
+use crate::temporary::server::{kill_servers, release_shared_memory, start_ephemeral};
 use crate::temporary::sweeper;
 use crate::temporary::template::{self, SUPERUSER, Template};
 use crate::workers;
@@ -258,6 +258,12 @@ impl TemporaryCluster {
     /// As [`stop::stop`] and [`start::start`].
     pub async fn restart(&self) -> Result<()> {
         stop::stop(&self.cluster, self.timeout).await?;
+        let data = self.cluster.path().to_owned();
+        workers::run(move || {
+            release_shared_memory(&data);
+            Ok(())
+        })
+        .await?;
         // Nobody else can use this folder, so a pid file without a server is a dead one's.
         start::start(&self.cluster, &StartOptions { timeout: self.timeout, trust_stale_pid: true }).await?;
         Ok(())

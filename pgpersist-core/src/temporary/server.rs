@@ -99,6 +99,24 @@ pub(crate) fn kill_servers(data: &Path) -> Result<()> {
     }
 }
 
+/// Removes the few bytes of System V shared memory that a killed server left, as `undertaker.sh` does: `postmaster.pid` names
+/// them, and the kernel says that its process made them and that nobody uses them. The next server would take them over, but
+/// it removes that file first, and if we are killed in between nobody knows any more whose they are. Blocking.
+pub(crate) fn release_shared_memory(data: &Path) {
+    let file = fs::read(data.join(POSTMASTER_PID)).ok().and_then(|bytes| PostmasterPid::parse(&bytes).ok());
+    let Some((pid, (_, id))) = file.and_then(|file| Some((file.pid, file.shared_memory?))) else { return };
+    // See `sysvipc_shm_proc_show` in ipc/shm.c: key, shmid, perms, size, cpid, lpid, nattch.
+    let is_free = |line: &str| {
+        let fields: Vec<i64> = line.split_whitespace().map(|field| field.parse().unwrap_or(-1)).collect();
+        matches!(fields[..], [_, segment, _, _, maker, _, 0, ..] if segment == id as i64 && maker == i64::from(pid))
+    };
+    if fs::read_to_string("/proc/sysvipc/shm").is_ok_and(|table| table.lines().skip(1).any(is_free)) {
+        // Where this fails, the next server takes them over as ever.
+        let _ =
+            Command::new("ipcrm").args(["-m", &id.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
+
 /// PostgreSQL's processes that work in a data directory, the postmaster first: it changes into it at once, and its
 /// children inherit that.
 fn servers_in(data: &Path) -> Result<Vec<i32>> {

@@ -169,7 +169,7 @@ pub(crate) fn sweep_children(story: &mut dyn Story, variant: usize) {
 }
 
 /// Each takes as long as a whole run of the command with all of its programs, and most are alike.
-const MOST_OF_PROGRAMS: usize = 30;
+const MOST_OF_PROGRAMS: usize = 15;
 
 /// PostgreSQL's programs, by the names that the kernel knows them by.
 const PROGRAMS: [&str; 6] = ["initdb", "postgres", "pg_dump", "pg_dumpall", "pg_ctl", "psql"];

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::kill::dump::{DumpJudge, orders};
-use crate::power_loss::{FILE_SYSTEMS, cuts, yard};
+use crate::power_loss::{FILE_SYSTEMS, assert_midway, cuts, yard};
 use crate::support::moments::Moments;
 use crate::support::proof::proven;
 use crate::support::volume::must;
@@ -22,7 +22,7 @@ fn a_power_failure_during_a_dump_leaves_no_half_file_and_takes_no_finished_one()
         yard.sql("shop", &orders(100_000));
         let mut promised: BTreeMap<PathBuf, String> = BTreeMap::new();
         let mut judge = DumpJudge::default();
-        let mut early = 0;
+        let (mut early, mut aimed) = (0, 0);
         for cut in 0..cuts() {
             let started = Instant::now();
             let report = yard.run(&["dump", "--json"]).json();
@@ -32,6 +32,7 @@ fn a_power_failure_during_a_dump_leaves_no_half_file_and_takes_no_finished_one()
             if cut % 3 != 0 {
                 let mut dump = yard.victim(&["dump"]).spawn().unwrap();
                 std::thread::sleep(moments.within(length));
+                aimed += 1;
                 early += usize::from(dump.try_wait().unwrap().is_none());
                 yard.cut_the_power();
                 let _ = dump.kill();
@@ -52,7 +53,8 @@ fn a_power_failure_during_a_dump_leaves_no_half_file_and_takes_no_finished_one()
             yard.judge_no_leftovers();
         }
         yard.judge_untouched();
-        let counts = format!("{} cuts, {early} midway", cuts());
+        assert_midway(early, aimed);
+        let counts = format!("{} cuts, {early} of {aimed} midway", cuts());
         proven(format!("power loss dump, {}", file_system.name()), counts, Some(moments.seed()), began);
     }
 }

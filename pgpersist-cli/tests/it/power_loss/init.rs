@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::kill::yard::{Place, Yard};
-use crate::power_loss::{FILE_SYSTEMS, cuts};
+use crate::power_loss::{FILE_SYSTEMS, assert_midway, cuts};
 use crate::support::judge;
 use crate::support::moments::Moments;
 use crate::support::proof::proven;
@@ -14,7 +14,7 @@ fn a_power_failure_during_init_leaves_what_the_next_init_finishes() {
     for file_system in FILE_SYSTEMS {
         let began = Instant::now();
         let mut length = Duration::from_secs(1);
-        let mut early = 0;
+        let (mut early, mut aimed) = (0, 0);
         for cut in 0..cuts() + 1 {
             let place = if cut % 2 == 0 { Place::OnVolume(file_system) } else { Place::IsVolume(file_system) };
             let Some(mut yard) = Yard::new(place) else { return };
@@ -28,6 +28,7 @@ fn a_power_failure_during_init_leaves_what_the_next_init_finishes() {
                 Some(judge::controldata(&yard.data, "Database system identifier"))
             } else {
                 std::thread::sleep(moments.within(length));
+                aimed += 1;
                 early += usize::from(init.try_wait().unwrap().is_none());
                 None
             };
@@ -49,7 +50,8 @@ fn a_power_failure_during_init_leaves_what_the_next_init_finishes() {
             yard.run(&["init", "--allow-ephemeral"]);
             yard.judge_cluster();
         }
-        let counts = format!("{} cuts, {early} midway", cuts() + 1);
+        assert_midway(early, aimed);
+        let counts = format!("{} cuts, {early} of {aimed} midway", cuts() + 1);
         proven(format!("power loss init, {}", file_system.name()), counts, Some(moments.seed()), began);
     }
 }

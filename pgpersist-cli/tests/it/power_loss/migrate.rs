@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use crate::kill::dump::ALL_ORDERS;
 use crate::kill::migrate::{Original, judge_moved};
 use crate::kill::yard::{Place, Yard};
-use crate::power_loss::{FILE_SYSTEMS, cuts};
+use crate::power_loss::{FILE_SYSTEMS, assert_midway, cuts};
 use crate::support::moments::Moments;
 use crate::support::proof::proven;
 
@@ -15,7 +16,7 @@ fn a_power_failure_during_a_migration_leaves_the_source_and_what_the_next_one_fi
     for file_system in FILE_SYSTEMS {
         let began = Instant::now();
         let mut length = None;
-        let mut early = 0;
+        let (mut early, mut aimed) = (0, 0);
         for cut in 0..cuts() + 1 {
             // In turns: from another disk, from the volume itself, and into the volume's root.
             let place = if cut % 3 == 2 { Place::IsVolume(file_system) } else { Place::OnVolume(file_system) };
@@ -33,6 +34,7 @@ fn a_power_failure_during_a_migration_leaves_the_source_and_what_the_next_one_fi
                 length = Some(started.elapsed());
             } else {
                 std::thread::sleep(moments.within(length.unwrap()));
+                aimed += 1;
                 early += usize::from(migration.try_wait().unwrap().is_none());
             }
             yard.cut_the_power();
@@ -42,12 +44,19 @@ fn a_power_failure_during_a_migration_leaves_the_source_and_what_the_next_one_fi
             println!("power loss, migrate, {}, {place:?}: cut {cut}, {}", file_system.name(), if done { "at the end" } else { "midway" });
             source.judge_intact();
             yard.age_leftovers();
+            if done {
+                // What was reported done boots without help.
+                yard.run(&["start"]);
+                assert_eq!(yard.sql("shop", ALL_ORDERS), original.wanted);
+                yard.run(&["stop"]);
+            }
             let report = yard.run(&["migrate", "--from", from, "--yes", "--json"]).json();
             assert!(!done || report["changed"] == false, "what was reported done was not: {report}");
             source.judge_intact();
             judge_moved(&yard, &original);
         }
-        let counts = format!("{} cuts, {early} midway", cuts() + 1);
+        assert_midway(early, aimed);
+        let counts = format!("{} cuts, {early} of {aimed} midway", cuts() + 1);
         proven(format!("power loss migrate, {}", file_system.name()), counts, Some(moments.seed()), began);
     }
 }
