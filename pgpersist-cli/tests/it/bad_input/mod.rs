@@ -9,5 +9,6 @@ mod configuration;
 mod databases;
 mod dumps;
 mod lost_store;
+mod moves;
 mod places;
 mod servers;
