@@ -13,7 +13,8 @@ use pgpersist_core::server::cluster::{ServerState, ServerStatus};
 /// Tell what stands in the data directory and what its server is doing
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist status -D /app/pgdata")]
-#[command(after_help = "Exit codes: 0 running, 6 stopped, starting, stopping or recovering, 4 absent or empty, 5 foreign, 7 damaged")]
+#[command(after_help = "Exit codes: 0 running, 6 stopped, starting, stopping, recovering or half-made, 4 absent or empty, 5 foreign, \
+    7 damaged or migrated away")]
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {

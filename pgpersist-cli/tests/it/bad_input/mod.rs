@@ -12,6 +12,7 @@ mod dumps;
 mod environment;
 mod lost_store;
 mod mounts;
+mod moves;
 mod occupied;
 mod other_directory;
 mod outliving;
