@@ -11,11 +11,12 @@ use crate::data_directory::local::LocalDataDirectory;
 use crate::drill::Plant;
 use crate::drill::copy::{Copied, calm, copy_files, forget_preloads, quiet, refuse_links};
 use crate::error::{Error, ErrorKind, Result, Said};
+use crate::fs::durable;
 use crate::fs::space::Space;
 use crate::fs::walk;
-use crate::fs::{durable, lock_file};
 use crate::server::cluster::{Cluster, ClusterOptions};
 use crate::server::installation::InstallationSearch;
+use crate::server::lock;
 use crate::server::os_user::OsUser;
 use crate::server::settings::Profile;
 use crate::server::spawn::run_as;
@@ -163,9 +164,9 @@ async fn live(cluster: &Cluster) -> Result<Ground> {
     if cluster.presence().await?.running().is_none() {
         return Err(Error::unavailable(format!("no server runs in {path}"), "start it with `pgpersist start`"));
     }
-    let (cluster, lock) = (cluster.clone(), cluster.directory().own_folder().server_lock());
+    let cluster = cluster.clone();
     workers::run(move || {
-        if lock_file::is_free(&lock)? {
+        if !lock::is_held(cluster.directory().as_ref())? {
             return Err(Error::conflict(
                 format!("a server that pgpersist did not start runs in {}", cluster.path().display()),
                 "stop it with `pgpersist stop`, then `pgpersist start`: else nobody could safely start it again after the kill",

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::fs::lock_file;
 use crate::health::checks::judgement::not_known;
 use crate::health::{Finding, HealthCheck, wording};
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
+use crate::server::lock;
 use crate::server::process::Presence;
 use crate::workers;
 
@@ -36,11 +36,11 @@ impl ServerCheck {
         // The server may have ended since: then there is simply no uptime to tell.
         let presence = self.cluster.presence().await?;
         let started_at = presence.running().map(|pid_file| pid_file.started_at);
-        let lock = self.cluster.directory().own_folder().server_lock();
-        let claim = workers::run(move || Ok(lock_file::is_free(&lock))).await?;
+        let directory = self.cluster.directory().clone();
+        let held = workers::run(move || Ok(lock::is_held(directory.as_ref()))).await?;
         let uptime = started_at.map(|at| Duration::from_secs((self.clock.now().unix_timestamp() - at).max(0).unsigned_abs()));
         // Where the lock may not be opened, nothing is known about it.
-        Ok(Seen { uptime, holds_lock: claim.ok().map(|free| !free), is_stale: matches!(presence, Presence::Stale(_)), status })
+        Ok(Seen { uptime, holds_lock: held.ok(), is_stale: matches!(presence, Presence::Stale(_)), status })
     }
 }
 
