@@ -72,7 +72,7 @@ pub(super) fn journey() -> Vec<Case> {
         promise("a count of nothing is told with what helps", &["prune", "--keep-days", "0", "--json"])
             .code(2)
             .error("invalid")
-            .value("/remedy", "`pgpersist config example` shows every key and what it takes"),
+            .value("/remedy", "give --keep-days another value; `--help` tells what it takes"),
         promise("the newest of each day is kept", &["prune", "--keep-days", "1", "--keep-daily", "4", "--dry-run", "--json"])
             .value("/plan/dropped", serde_json::json!([])),
         // These three days are of one week, and of one month.

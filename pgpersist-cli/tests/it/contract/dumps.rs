@@ -159,15 +159,14 @@ pub(super) fn journey() -> Vec<Case> {
             .stdout("belongs to `by_input_owner`")
             .value("/verified", serde_json::Value::Null)
             .then(|cluster| assert_eq!(cluster.sql("by_input", "SELECT sum(amount) FROM orders"), "36")),
-        promise("a trusted dump is as it was, whoever made it", &["load", "{dir}/dump.sql.gz", "-d", "trusted", "--trust", "--json"]).then(
-            |cluster| {
+        promise("a trusted dump is as it was, whoever made it", &["load", "{dir}/dump.sql.gz", "-d", "by_trust", "--trust", "--json"])
+            .then(|cluster| {
                 assert_eq!(
                     cluster
-                        .sql("trusted", "SELECT rolsuper FROM pg_roles r JOIN pg_class c ON c.relowner = r.oid WHERE relname = 'orders'"),
+                        .sql("by_trust", "SELECT rolsuper FROM pg_roles r JOIN pg_class c ON c.relowner = r.oid WHERE relname = 'orders'"),
                     "t"
                 )
-            },
-        ),
+            }),
         promise("standard input tells no database", &["load", "-", "--json"]).stdin("{dir}/dump.sql.gz").code(2).error("invalid"),
         promise("the latest is loaded under its own name", &["load", "latest", "--json"])
             .before(|cluster| {
