@@ -114,6 +114,8 @@ fn is_server(pid: i32, directory: &Path, file_started_at: i64) -> bool {
     }
     let same_directory = match (fs::metadata(format!("/proc/{pid}/cwd")), fs::metadata(directory)) {
         (Ok(theirs), Ok(ours)) => Some((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino())),
+        // It has let go of its directory, after its memory and its files: it is about to be gone, and writes no more.
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Some(false),
         _ => None,
     };
     let called_postgres = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| is_called_postgres(name.trim()));

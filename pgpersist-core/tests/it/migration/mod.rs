@@ -187,7 +187,9 @@ fn hashes(directory: &Path) -> BTreeMap<PathBuf, String> {
         .map(|line| line.split_once("  ./").expect("a sum and a name"))
         .map(|(sum, name)| (PathBuf::from(name), sum.to_owned()))
         .collect();
-    assert!(sums.len() > 500, "{} has only {} files", directory.display(), sums.len());
+    // A judge that sees nothing finds everything equal.
+    assert!(!sums.is_empty(), "{} has no files", directory.display());
+    assert!(sums.len() > 500 || !directory.join("base").exists(), "{} has only {} files", directory.display(), sums.len());
     sums
 }
 
