@@ -122,7 +122,7 @@ async fn a_strangers_side_file_sets_nothing_that_only_a_superuser_may() {
     let bytes = store.get(&key("shop.sql.gz")).await.unwrap();
     let mut told = expected(&dumped);
     let state = told.state.as_mut().unwrap();
-    for (name, value) in [("session_preload_libraries", "evil"), ("Dynamic_Library_Path", "/tmp"), ("work_mem", "7MB")] {
+    for (name, value) in [("session_preload_libraries", "evil"), ("Dynamic_Library_Path", "/srv/evil"), ("work_mem", "7MB")] {
         state.settings.push(Setting { role: None, name: name.to_owned(), value: value.to_owned() });
     }
     let report = load_bytes(&options(&server, "copy"), "shop.sql.gz", &bytes, Some(told)).await.unwrap();
