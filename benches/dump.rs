@@ -76,7 +76,7 @@ fn variant(name: &str, target: &Path, program: &Path) -> Command {
         PARALLEL => shell("exec pg_dump -Fd -j 2 -f \"$0\"/dump bench"),
         _ => {
             let mut dump = command(program);
-            dump.args(["dump", "--quiet", "-d", "bench", "--store"]).arg(target).stdout(std::process::Stdio::null());
+            dump.args(["dump", "--yes", "--quiet", "-d", "bench", "--store"]).arg(target).stdout(std::process::Stdio::null());
             dump
         }
     }
