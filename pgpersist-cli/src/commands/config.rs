@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::output::printable;
 use pgpersist_core::config::file::EXAMPLE;
 use pgpersist_core::error::Result;
+use pgpersist_core::server::settings::Settings;
 
 /// Show, check or begin a configuration
 #[derive(Debug, clap::Args)]
@@ -67,6 +68,8 @@ fn show(context: &Context) -> Result<Exit> {
 
 fn check(context: &Context) -> Result<Exit> {
     let config = context.config()?;
+    // By the code that writes them for the server at each start.
+    Settings { port: config.cluster.port, others: config.cluster.settings.clone() }.render()?;
     for warning in &config.warnings {
         context.progress.warn(warning);
     }

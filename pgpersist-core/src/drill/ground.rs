@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::data_directory::local::LocalDataDirectory;
 use crate::drill::Plant;
@@ -18,11 +19,16 @@ use crate::server::cluster::{Cluster, ClusterOptions};
 use crate::server::installation::InstallationSearch;
 use crate::server::lock;
 use crate::server::os_user::OsUser;
+use crate::server::same_cluster;
+use crate::server::session::Session;
 use crate::server::settings::Profile;
 use crate::server::spawn::run_as;
 use crate::temporary::cluster::{TemporaryCluster, TemporaryOptions};
 use crate::temporary::scratch::{Afterwards, Scratch};
 use crate::workers;
+
+/// How long the server of a live drill may take to answer.
+const CONNECT: Duration = Duration::from_secs(30);
 
 /// What a drill is made on.
 #[derive(Debug, Clone)]
@@ -164,6 +170,10 @@ async fn live(cluster: &Cluster) -> Result<Ground> {
     if cluster.presence().await?.running().is_none() {
         return Err(Error::unavailable(format!("no server runs in {path}"), "start it with `pgpersist start`"));
     }
+    // Else the kills would meet one server, and the writers another.
+    let session = Session::connect(&cluster.connection("postgres").await?, CONNECT).await?;
+    same_cluster::check(cluster, &session).await?;
+    drop(session);
     let cluster = cluster.clone();
     workers::run(move || {
         if !lock::is_held(cluster.directory().as_ref())? {

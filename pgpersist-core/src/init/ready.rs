@@ -27,6 +27,7 @@ use crate::server::cluster::Cluster;
 use crate::server::create::{self, CreateOptions};
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::ServerLock;
+use crate::server::same_cluster;
 use crate::server::session::Session;
 use crate::server::single_user::SingleUser;
 use crate::server::stop::stop;
@@ -323,6 +324,7 @@ async fn write_card(cluster: &Cluster, files: &ClusterFiles, options: &InitOptio
 
 async fn create_by_session(cluster: &Cluster, databases: &[String]) -> Result<Vec<String>> {
     let session = Session::connect(&cluster.connection("postgres").await?, Duration::from_secs(30)).await?;
+    same_cluster::check(cluster, &session).await?;
     let mut created = Vec::new();
     for name in databases {
         if session.create_database(name).await? {

@@ -220,6 +220,16 @@ fn a_server_of_another_cluster_is_not_taken_for_the_directorys() {
         let run = ours.scratch.run(&[words, &["--quiet"]].concat(), &elsewhere);
         run.refused(5, &[&both[0], &both[1], "  remedy: check PGHOST"]);
     }
+    // A server that runs tells its port itself, so the other one is to be found at that one.
+    ours.start();
+    let other_host = ours.scratch.folder("elsewhere");
+    let name = |port: &str| format!(".s.PGSQL.{port}");
+    std::os::unix::fs::symlink(socket.join(name(&port)), other_host.join(name(&ours.scratch.port().to_string()))).unwrap();
+    let elsewhere = [("PGHOST", other_host.to_str().unwrap()), ("PGPERSIST_CLUSTER_DATABASES", "wanted")];
+    for words in [&["init", "--allow-ephemeral"][..], &["drill", "crash", "--live", "--yes", "--rounds", "1"]] {
+        let run = ours.scratch.run(&[words, &["--quiet"]].concat(), &elsewhere);
+        run.refused(5, &[&both[0], &both[1], "  remedy: check PGHOST"]);
+    }
     assert_eq!(theirs.databases(), ["orders"]);
     assert!(!ours.store().exists() || ours.store_tree().paths().all(|path| !path.to_string_lossy().contains("backup_")));
 }

@@ -3,65 +3,17 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::support::cluster::TestCluster;
+use crate::support::container::{APART, Container, can_isolate, contained};
 use crate::support::scratch::Run;
 
-/// A container: namespaces of its own in which a script mounts something and then becomes pgpersist.
-fn contained(cluster: &TestCluster, namespaces: &[&str], script: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new("unshare");
-    command.args(namespaces).args(["--", "sh", "-c", &cluster.scratch.fill(script), "sh", env!("CARGO_BIN_EXE_pgpersist")]);
-    cluster.scratch.prepare(&mut command);
-    command.args(arguments.iter().map(|word| cluster.scratch.fill(word)));
-    command
-}
-
-/// Whether namespaces can be made and something mounted in them; a test that needs them says that it skips.
-fn can_mount() -> bool {
-    let probe =
-        Command::new("unshare").args(["--fork", "--pid", "--ipc", "--mount", "--mount-proc", "mount", "--bind", "/", "/mnt"]).output();
-    let can = probe.as_ref().is_ok_and(|output| output.status.success());
-    if !can {
-        eprintln!("skipped: no namespaces can be made here: {probe:?}");
-    }
-    can
-}
-
-const APART: &[&str] = &["--fork", "--kill-child", "--pid", "--ipc", "--mount", "--mount-proc"];
 const DIRECTORY_ITSELF: &str = "mount --bind {dir}/volume/data {dir}/other && exec \"$@\"";
-
-/// A container that started a server and lives on; all in it ends with it.
-struct Container(Child);
-
-impl Container {
-    fn start(cluster: &TestCluster, port: &str) -> Self {
-        let script = "mount --bind {dir}/volume/data {dir}/other && \"$@\" >started 2>&1; echo done >>started; exec sleep 600";
-        let mut command = contained(cluster, APART, script, &["start", "-D", "{dir}/other"]);
-        let container = Self(command.env("PGPERSIST_CLUSTER_PORT", port).stdout(Stdio::null()).spawn().unwrap());
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let started = || fs::read_to_string(cluster.scratch.join("started")).unwrap_or_default();
-        while !started().ends_with("done\n") {
-            assert!(Instant::now() < deadline, "the container did not start: {}", started());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        assert!(started().contains("Started in "), "{}", started());
-        container
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn two_mounts_of_one_directory_are_one_directory() {
     let cluster = TestCluster::stopped("");
-    if !can_mount() {
+    if !can_isolate() {
         return;
     }
     cluster.scratch.folder("other");
@@ -83,7 +35,12 @@ fn two_mounts_of_one_directory_are_one_directory() {
     cluster.run(&["stop"]).done();
 
     // The same the other way round.
-    let container = Container::start(&cluster, &port);
+    let container = Container::start(
+        &cluster,
+        "mount --bind {dir}/volume/data {dir}/other",
+        &["-D", "{dir}/other"],
+        &[("PGPERSIST_CLUSTER_PORT", &port)],
+    );
     let before = files();
     for words in [&["start", "--timeout", "1"][..], &["start", "--timeout", "1", "--yes"], &["stop", "--timeout", "1"], &["dump"]] {
         cluster.run(words).refused(5, &["still run and hold its lock"]);
@@ -97,7 +54,7 @@ fn two_mounts_of_one_directory_are_one_directory() {
 #[test]
 fn a_claim_is_seen_through_another_mount() {
     let cluster = TestCluster::stopped("");
-    if !can_mount() {
+    if !can_isolate() {
         return;
     }
     cluster.scratch.folder("other");
@@ -133,7 +90,7 @@ fn a_parent_that_became_read_only_hides_no_running_server() {
 #[test]
 fn a_postgresql_conf_that_is_mounted_by_itself_is_left_to_its_owner() {
     let cluster = TestCluster::stopped("");
-    if !can_mount() {
+    if !can_isolate() {
         return;
     }
     let file = cluster.data().join("postgresql.conf");

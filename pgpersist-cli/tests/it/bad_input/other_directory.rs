@@ -28,10 +28,10 @@ fn a_setting_that_names_another_cluster_is_invalid() {
     let before = cluster.volume_tree();
     for name in ["DATA_DIRECTORY", "CONFIG_FILE"] {
         let variable = format!("PGPERSIST_CLUSTER_SETTINGS_{name}");
-        for command in ["start", "restart"] {
+        for command in [&["start"][..], &["restart"], &["config", "check"]] {
             cluster
                 .scratch
-                .run(&[command], &[(&variable, "/elsewhere")])
+                .run(command, &[(&variable, "/elsewhere")])
                 .refused(2, &[&format!("[cluster.settings] {}", name.to_lowercase()), "would name another cluster", "  remedy: "]);
             before.assert_same(&cluster.volume_tree());
         }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 
 use crate::support::cluster::{CONFIGURATION, TestCluster};
+use crate::support::container::{APART, Container, can_isolate, contained};
 use crate::support::scratch::Run;
-use crate::support::skip::skip;
 use crate::support::tree::Tree;
 use crate::support::user;
 
@@ -119,24 +119,16 @@ fn a_server_that_was_started_by_hand_is_read_from_and_else_refused() {
 #[test]
 fn a_server_in_another_pid_and_ipc_namespace_is_seen() {
     let cluster = TestCluster::stopped("");
-    // Each of the two starts in a namespace of its own where neither sees the other's processes.
-    let apart = |arguments: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["--fork", "--pid", "--ipc", "--mount-proc", "--"]).arg(env!("CARGO_BIN_EXE_pgpersist"));
-        cluster.scratch.prepare(&mut command);
-        command.args(arguments);
-        command
-    };
-    let probe = Command::new("unshare").args(["--fork", "--pid", "--ipc", "--mount-proc", "true"]).output();
-    if !probe.as_ref().is_ok_and(|output| output.status.success()) {
-        return skip("namespaces", format_args!("none can be made here: {probe:?}"));
+    if !can_isolate() {
+        return;
     }
     cluster.run(&["start"]).done();
     cluster.sql("postgres", "CREATE TABLE t AS SELECT 1 AS a");
     let files = || ["postmaster.pid", "postgresql.conf", "pgpersist.conf"].map(|name| fs::read(cluster.data().join(name)).unwrap());
     let before = files();
     for words in [&["start", "--timeout", "1"][..], &["start", "--timeout", "1", "--yes"]] {
-        let run = Run::from(apart(words).output().unwrap());
+        // Each of the two starts in a namespace of its own where neither sees the other's processes.
+        let run = Run::from(contained(&cluster, APART, "exec \"$@\"", words).output().unwrap());
         run.refused(
             5,
             &[
@@ -149,8 +141,7 @@ fn a_server_in_another_pid_and_ipc_namespace_is_seen() {
     assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
     // The same when it is the server that is in the namespace: what it started there ends with the namespace.
     cluster.run(&["stop"]).done();
-    let mut other = apart(&["start"]);
-    let container = Container::run(&cluster, &mut other);
+    let container = Container::start(&cluster, "true", &[], &[]);
     let before = files();
     cluster.run(&["start", "--timeout", "1"]).refused(5, &["still run and hold its lock"]);
     assert!(before == files());
@@ -164,47 +155,6 @@ fn a_server_in_another_pid_and_ipc_namespace_is_seen() {
     drop(container);
     cluster.run(&["start"]).done();
     assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
-}
-
-/// A namespace whose first process starts a server and waits; all in it die with it.
-struct Container(Child);
-
-impl Container {
-    fn run(cluster: &TestCluster, start: &mut Command) -> Self {
-        let words: Vec<_> = start.get_args().map(std::ffi::OsStr::to_owned).collect();
-        let mut command = Command::new("unshare");
-        cluster.scratch.prepare(&mut command);
-        // The shell is the namespace's first process: when it is killed, the kernel ends all others.
-        command.args([
-            "--fork",
-            "--kill-child",
-            "--pid",
-            "--ipc",
-            "--mount-proc",
-            "--",
-            "sh",
-            "-c",
-            "\"$@\" >started 2>&1; echo done >>started; exec sleep 600",
-            "sh",
-        ]);
-        command.args(&words[words.iter().position(|word| word == "--").unwrap() + 1..]);
-        let container = Self(command.spawn().unwrap());
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let started = || fs::read_to_string(cluster.scratch.join("started")).unwrap_or_default();
-        while !started().ends_with("done\n") {
-            assert!(Instant::now() < deadline, "the container did not start: {}", started());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        assert!(started().contains("Started in "), "{}", started());
-        container
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

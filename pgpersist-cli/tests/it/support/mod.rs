@@ -2,6 +2,7 @@
 //! judge, who shares nothing with us.
 
 pub(crate) mod cluster;
+pub(crate) mod container;
 pub(crate) mod judge;
 pub(crate) mod moments;
 pub(crate) mod mount;
