@@ -1,5 +1,6 @@
 //! The cluster that the configuration names, as the library's value.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::context::Context;
@@ -11,6 +12,11 @@ use pgpersist_core::server::installation::InstallationSearch;
 
 /// Opens the configured cluster; touches nothing.
 pub(crate) fn open(context: &Context) -> Result<Cluster> {
+    open_with(context, BTreeMap::new())
+}
+
+/// The same, with settings for the command line of its server.
+pub(crate) fn open_with(context: &Context, command_line: BTreeMap<String, String>) -> Result<Cluster> {
     let config = context.config()?;
     let directory = LocalDataDirectory::open(config.data_directory()?)?;
     let user = match &config.connection.user {
@@ -27,6 +33,7 @@ pub(crate) fn open(context: &Context) -> Result<Cluster> {
         user,
         password,
         host,
+        command_line,
         ..ClusterOptions::default()
     };
     Ok(Cluster::new(Arc::new(directory), search(context)?, options))

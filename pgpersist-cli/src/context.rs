@@ -1,11 +1,13 @@
 //! What commands share: options, configuration, output, progress, consent.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::args::{Common, Format};
 use crate::output::Output;
 use crate::progress::Progress;
+use pgpersist_core::config::environment;
 use pgpersist_core::config::load::Config;
 use pgpersist_core::config::sources::{Flag, Sources};
 use pgpersist_core::error::{Error, Result};
@@ -42,6 +44,14 @@ impl Context {
         Ok(&self.loaded()?.1)
     }
 
+    /// The same options with the configuration of now. A file that root read and handed over is read by who we are now.
+    pub(crate) fn reloaded(&self) -> Result<Self> {
+        let variables = std::env::vars_os().filter(|(name, _)| name != environment::CONFIG_TEXT);
+        let loaded = OnceLock::from(self.load(variables)?);
+        let output = Output::new(self.output.format(), self.progress.clone());
+        Ok(Self { common: self.common.clone(), output, progress: self.progress.clone(), flags: self.flags.clone(), loaded })
+    }
+
     /// What the configuration was made of, for handing it over.
     pub(crate) fn sources(&self) -> Result<&Sources> {
         Ok(&self.loaded()?.0)
@@ -56,10 +66,15 @@ impl Context {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);
         }
+        let loaded = self.load(std::env::vars_os())?;
+        Ok(self.loaded.get_or_init(|| loaded))
+    }
+
+    fn load(&self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(Sources, Config)> {
         let here = std::env::current_dir().map_err(|e| Error::file("find", Path::new("the current directory"), e))?;
-        let sources = Sources::gather(self.common.config.as_deref(), std::env::vars_os(), &here, self.flags.clone())?;
+        let sources = Sources::gather(self.common.config.as_deref(), variables, &here, self.flags.clone())?;
         let config = Config::load(&sources)?;
-        Ok(self.loaded.get_or_init(|| (sources, config)))
+        Ok((sources, config))
     }
 }
 

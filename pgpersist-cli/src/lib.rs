@@ -9,6 +9,8 @@ mod commands;
 mod context;
 mod database;
 mod exit;
+mod first_process;
+mod log_lines;
 mod output;
 mod privileges;
 mod progress;
@@ -57,5 +59,8 @@ fn execute(command: &commands::Command, context: &Context, arguments: &[OsString
         return context.output.write(|| json!({ "plan": [plan] }), || format!("{plan}\n")).map(|()| Exit::DONE);
     }
     privileges::settle(command.as_root(), context, arguments)?;
+    if command.is_a_containers() && !context.common.dry_run && first_process::is_it() {
+        return first_process::run(arguments).map(Exit);
+    }
     command.run(context)
 }

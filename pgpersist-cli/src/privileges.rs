@@ -151,7 +151,8 @@ fn any_to_be_made(places: &[Place], config: &Config) -> Result<bool> {
 /// consent that is not there. What it says against it, the command itself says again.
 fn plan_holds(arguments: &[OsString], consent: bool) -> Result<bool> {
     let mut command = Command::new(continue_as::THIS_PROGRAM);
-    command.arg0("pgpersist").args(without_format(&arguments[1..])).args(["--dry-run", "--json"]);
+    // In front, since what comes after `--` is somebody else's.
+    command.arg0("pgpersist").args(["--dry-run", "--json"]).args(without_format(&arguments[1..]));
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
     let output = output.map_err(|e| Error::file("run", continue_as::THIS_PROGRAM, e))?;
     let needs_consent = serde_json::from_slice::<serde_json::Value>(&output.stdout)
@@ -165,6 +166,10 @@ fn without_format(arguments: &[OsString]) -> Vec<OsString> {
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.to_str() {
+            Some("--") => {
+                kept.push(word.clone());
+                kept.extend(words.by_ref().cloned());
+            }
             Some("--format") => drop(words.next()),
             Some("--json") => {}
             Some(text) if text.starts_with("--format=") => {}

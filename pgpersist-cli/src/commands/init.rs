@@ -31,30 +31,37 @@ pub(crate) struct Args {
     restore_latest: bool,
 }
 
-pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+/// How a data directory is made ready, from the configuration.
+pub(super) fn options(context: &Context, allow_ephemeral: bool) -> Result<InitOptions> {
     let config = context.config()?;
-    let cluster = cluster::open(context)?;
     let wishes = InitWishes {
-        allow_ephemeral: args.allow_ephemeral,
-        new: args.new,
-        restore_latest: args.restore_latest,
+        allow_ephemeral,
         when_missing: match config.cluster.when_missing {
             Configured::Restore => WhenMissing::Restore,
             Configured::Refuse => WhenMissing::Refuse,
         },
+        ..InitWishes::default()
     };
-    let options = InitOptions {
+    Ok(InitOptions {
         cluster_name: config.cluster.name.clone(),
         databases: config.cluster.databases.clone(),
         superuser: cluster::own_name(context)?,
         wishes,
-    };
+    })
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let config = context.config()?;
+    let cluster = cluster::open(context)?;
+    let mut options = options(context, args.allow_ephemeral)?;
+    options.wishes.new = args.new;
+    options.wishes.restore_latest = args.restore_latest;
     // Without a store there is nobody to ask what is known of this cluster, apart from the card on the volume.
     let shelf = if config.stores.is_empty() { None } else { Some(store::shelf(context)?) };
     if context.common.dry_run {
-        let plan = runtime::block_on("`init --dry-run`", async { ready::plan(&cluster, shelf.as_ref(), wishes).await })?;
-        context.output.write(|| json!({ "plan": document(&plan) }), || plan_text(&plan, &cluster.path().display().to_string()))?;
-        return Ok(Exit::DONE);
+        let plan = runtime::block_on("`init --dry-run`", async { ready::plan(&cluster, shelf.as_ref(), options.wishes).await })?;
+        let text = || format!("Would {}.\n", step(&plan, &cluster.path().display().to_string()));
+        return context.output.write(|| json!({ "plan": document(&plan) }), text).map(|()| Exit::DONE);
     }
     let progress: Arc<dyn ProgressSink> = context.progress.clone();
     let report = runtime::block_on("`init`", async { ready::make_ready(&cluster, shelf.as_ref(), &options, &progress).await })?;
@@ -81,14 +88,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     Ok(Exit::DONE)
 }
 
-fn plan_text(plan: &InitPlan, directory: &str) -> String {
+/// What would be done first, after "would".
+pub(super) fn step(plan: &InitPlan, directory: &str) -> String {
     let directory = printable(directory);
     match plan {
-        InitPlan::Adopt { system_identifier } => format!("Would adopt the cluster {system_identifier} in {directory}.\n"),
-        InitPlan::Create => format!("Would create a cluster in {directory}.\n"),
-        InitPlan::Restore { dumps } => format!(
-            "Would create a cluster in {directory} and load {}.\n",
-            dumps.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ")
-        ),
+        InitPlan::Adopt { system_identifier } => format!("adopt the cluster {system_identifier} in {directory}"),
+        InitPlan::Create => format!("create a cluster in {directory}"),
+        InitPlan::Restore { dumps } => {
+            format!("create a cluster in {directory} and load {}", dumps.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", "))
+        }
     }
 }

@@ -12,6 +12,7 @@ mod load;
 mod migrate;
 mod prune;
 mod restart;
+mod run;
 mod start;
 mod status;
 mod stop;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Stop(stop::Args),
     Restart(restart::Args),
     Status(status::Args),
+    Run(run::Args),
     Health(health::Args),
     Migrate(migrate::Args),
     Dump(dump::Args),
@@ -66,6 +68,7 @@ impl Command {
             Self::Stop(args) => stop::run(args, context),
             Self::Restart(args) => restart::run(args, context),
             Self::Status(args) => status::run(args, context),
+            Self::Run(args) => run::run(args, context),
             Self::Health(args) => health::run(args, context),
             Self::Migrate(args) => migrate::run(args, context),
             Self::Dump(args) => dump::run(args, context),
@@ -79,6 +82,11 @@ impl Command {
             Self::Config(args) => config::run(args, context),
             Self::Completions(args) => completions::run(args, context),
         }
+    }
+
+    /// Whether it is made to be the first process of a container.
+    pub(crate) fn is_a_containers(&self) -> bool {
+        matches!(self, Self::Run(_))
     }
 
     /// The command's own options that set a key of the configuration, such as `prune --keep-days`.
@@ -113,6 +121,8 @@ impl Command {
         match self {
             // The command that `temp` runs is the caller's own; only the server becomes another user.
             Self::Config(_) | Self::Completions(_) | Self::Temp(_) => AsRoot::Stay,
+            Self::Run(args) if args.allow_ephemeral => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::DataAnywhere]),
+            Self::Run(_) => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::Data]),
             Self::Init(args) if args.allow_ephemeral => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::DataAnywhere]),
             Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::Data]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),

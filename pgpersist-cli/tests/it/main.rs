@@ -10,5 +10,6 @@ mod cron;
 mod kill;
 mod places;
 mod power_loss;
+mod run;
 mod support;
 mod temp;

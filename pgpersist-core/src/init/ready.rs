@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
+use crate::data_directory::Claim;
 use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::local::LocalDataDirectory;
 use crate::data_directory::placement::{self, Placement};
@@ -103,6 +104,19 @@ pub async fn make_ready(
     options: &InitOptions,
     progress: &Arc<dyn ProgressSink>,
 ) -> Result<InitReport> {
+    make_ready_and_keep(cluster, shelf, options, progress).await.map(|(report, _)| report)
+}
+
+/// The same, and the claim stays with the caller.
+///
+/// # Errors
+/// As [`make_ready`].
+pub(crate) async fn make_ready_and_keep(
+    cluster: &Cluster,
+    shelf: Option<&Shelf>,
+    options: &InitOptions,
+    progress: &Arc<dyn ProgressSink>,
+) -> Result<(InitReport, Claim)> {
     let first = cluster.directory().state().await?;
     // What needs no claim is refused before anything, even a lock file, is made.
     if let State::Foreign { .. } | State::Damaged { .. } = first {
@@ -144,7 +158,7 @@ pub async fn make_ready(
     let reading = workers::run(move || placement::sentinel(own.path(), &boot::boot_id()?, SystemClock.now())).await?;
     let evidence = placement.evidence.into_iter().chain(reading.evidence());
     progress.event(Event::Step(format!("the place: {}", evidence.collect::<Vec<_>>().join("; "))));
-    Ok(report)
+    Ok((report, claim))
 }
 
 /// Whether the store is to be told something that it does not know.

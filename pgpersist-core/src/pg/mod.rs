@@ -3,6 +3,7 @@
 pub mod boolean;
 pub mod control_file;
 pub mod database_name;
+pub mod log_line;
 pub mod lsn;
 pub mod page;
 pub mod postmaster_pid;

@@ -1,5 +1,6 @@
 //! A PostgreSQL server: its programs, its process, a session with it. Never speaks to a store.
 
+pub mod arguments;
 pub mod cluster;
 pub mod connection;
 pub mod continue_as;
@@ -11,6 +12,7 @@ pub mod os_user;
 pub(crate) mod postmaster;
 pub mod process;
 pub mod program;
+pub mod recovery;
 pub mod restart;
 pub mod same_cluster;
 pub mod session;

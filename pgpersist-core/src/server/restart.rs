@@ -43,7 +43,7 @@ pub async fn restart(cluster: &Cluster, timeout: Duration, options: &StartOption
 
 /// Has `postgres` read the configuration as it would be started with. What it refuses does not stay: the server that runs
 /// would stumble over it at its next reload.
-fn check_settings(cluster: &Cluster, installation: &PostgresInstallation) -> Result<()> {
+pub(crate) fn check_settings(cluster: &Cluster, installation: &PostgresInstallation) -> Result<()> {
     let file = cluster.path().join(FILE_NAME);
     let before = fs::read(&file).ok();
     let checked = cluster.settings().install(cluster.path()).and_then(|()| Sockets::choose(cluster, installation).map(drop));

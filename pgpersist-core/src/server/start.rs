@@ -79,15 +79,53 @@ pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartRep
 /// The same under a claim that the caller holds, when no server runs.
 pub(crate) async fn start_claimed(
     cluster: &Cluster,
-    _claim: &Claim,
+    claim: &Claim,
     installation: &PostgresInstallation,
     options: &StartOptions,
     began: Instant,
 ) -> Result<StartReport> {
+    let lock = clear_the_way(cluster, options).await?;
+    let launched = launch(cluster, claim, installation, lock).await?;
+    // What went before, such as watching a directory for signs of life, is no time that the server had.
+    wait_until_ready(cluster, Some(&launched), launched.log_offset, options.timeout, Instant::now()).await?;
+    let status = cluster.status().await?;
+    Ok(StartReport { status, changed: true, duration_s: began.elapsed().as_secs_f64() })
+}
+
+/// A server that we started, ready or not. Dropping it changes nothing.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) pid: u32,
+    /// Where in the log its lines begin.
+    pub(crate) log_offset: u64,
+    /// Ends with the server.
+    reaper: JoinHandle<io::Result<ExitStatus>>,
+}
+
+impl Launched {
+    /// Whether it is gone, and reaped.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.reaper.is_finished()
+    }
+
+    /// How it ended; waits for it.
+    pub(crate) fn into_status(self) -> Option<ExitStatus> {
+        self.reaper.join().ok()?.ok()
+    }
+}
+
+/// Takes the lock for a server about to be started, and removes a `postmaster.pid` that is proven to be a leftover. Starts
+/// nothing: it may be dropped at any moment.
+pub(crate) async fn clear_the_way(cluster: &Cluster, options: &StartOptions) -> Result<ServerLock> {
     let lock = ServerLock::take(cluster, options.timeout.min(ORPHANS_GRACE)).await?;
     if let Presence::Stale(pid_file) = cluster.presence().await? {
         stale::remove_pid_file(cluster, &pid_file, options.timeout, options.trust_stale_pid).await?;
     }
+    Ok(lock)
+}
+
+/// Starts the process and does not wait until it is ready.
+pub(crate) async fn launch(cluster: &Cluster, _claim: &Claim, installation: &PostgresInstallation, lock: ServerLock) -> Result<Launched> {
     let (child, log_offset) = {
         let (cluster, installation) = (cluster.clone(), installation.clone());
         workers::run(move || spawn(&cluster, &installation, lock)).await?
@@ -100,10 +138,7 @@ pub(crate) async fn start_claimed(
         child.wait()
     });
     let reaper = reaper.map_err(|e| Error::file("watch the server of", cluster.path(), e))?;
-    // What went before, such as watching a directory for signs of life, is no time that the server had.
-    wait_until_ready(cluster, Some(&Started { pid, reaper }), log_offset, options.timeout, Instant::now()).await?;
-    let status = cluster.status().await?;
-    Ok(StartReport { status, changed: true, duration_s: began.elapsed().as_secs_f64() })
+    Ok(Launched { pid, log_offset, reaper })
 }
 
 async fn already_running(cluster: &Cluster, pid_file: &PostmasterPid, options: &StartOptions, began: Instant) -> Result<StartReport> {
@@ -182,15 +217,9 @@ pub(crate) fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> V
     arguments
 }
 
-/// The server that we started, and the thread that ends with it.
-struct Started {
-    pid: u32,
-    reaper: JoinHandle<io::Result<ExitStatus>>,
-}
-
 /// Waits until the directory's `postmaster.pid` says ready, and it is that of the server we started, if we started one; or
 /// until the process has ended.
-async fn wait_until_ready(cluster: &Cluster, started: Option<&Started>, log_offset: u64, timeout: Duration, began: Instant) -> Result<()> {
+async fn wait_until_ready(cluster: &Cluster, started: Option<&Launched>, log_offset: u64, timeout: Duration, began: Instant) -> Result<()> {
     let deadline = began + timeout;
     loop {
         let presence = cluster.presence().await?;
@@ -200,7 +229,7 @@ async fn wait_until_ready(cluster: &Cluster, started: Option<&Started>, log_offs
             return Ok(());
         }
         let ended = match started {
-            Some(started) => started.reaper.is_finished(),
+            Some(started) => started.has_ended(),
             None => presence.running().is_none_or(|pid_file| !process::is_alive(pid_file.pid)),
         };
         if ended {

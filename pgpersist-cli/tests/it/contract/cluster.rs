@@ -25,6 +25,15 @@ pub(super) fn table() -> Vec<Case> {
         promise("nothing to start is not found", &["start", "--json"]).file(PLACE).code(4).error("not_found"),
         promise("nothing to stop is not found", &["stop", "--json"]).file(PLACE).code(4).error("not_found"),
         promise("nothing to restart is not found", &["restart", "--json"]).file(PLACE).code(4).error("not_found"),
+        promise("run needs a data directory", &["run", "--json"]).code(2).error("invalid"),
+        promise("the server's arguments are settings", &["run", "--allow-ephemeral", "--json", "--", "--single"])
+            .file(PLACE)
+            .code(2)
+            .error("invalid"),
+        promise("a dry run of run tells the plan", &["run", "--allow-ephemeral", "--dry-run", "--json"])
+            .file(PLACE)
+            .value("/plan/0", "create a cluster in {dir}/volume/data")
+            .fields(&["/plan/1"]),
         promise("a deadline is at least a second", &["start", "--timeout", "0"])
             .file(PLACE)
             .code(2)

@@ -74,6 +74,22 @@ pub(crate) fn children_of(parent: i32) -> Vec<i32> {
     all().filter(|id| Process::ancestry(*id).is_some_and(|(above, zombie)| above == parent && !zombie)).collect()
 }
 
+/// The descendants of a process that have ended and that nobody has reaped.
+pub(crate) fn zombies_below(root: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    let mut waiting = vec![root];
+    while let Some(parent) = waiting.pop() {
+        let children = all().filter_map(|id| Some((id, Process::ancestry(id)?))).filter(|(_, (above, _))| *above == parent);
+        for (id, (_, zombie)) in children {
+            if zombie {
+                found.push(id);
+            }
+            waiting.push(id);
+        }
+    }
+    found
+}
+
 /// Kills the process that a thread belongs to, if it descends from `root`.
 pub(crate) fn kill_owner_of_thread(thread: i32, root: i32) {
     let Ok(status) = fs::read_to_string(format!("/proc/{thread}/status")) else { return };

@@ -68,6 +68,11 @@ impl Volume {
         &self.mount_point
     }
 
+    /// The device that it lies on, such as `/dev/loop3`.
+    pub(crate) fn device(&self) -> &str {
+        &self.device
+    }
+
     /// The power fails: what was not synced is lost at this moment, and every access fails from now on. Without the flush of
     /// the journal, which the program does only when told `-f`; see `xfs_io(8)`.
     pub(crate) fn cut_the_power(&self) {

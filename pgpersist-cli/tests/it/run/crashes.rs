@@ -1,0 +1,123 @@
+//! Something is killed: the postmaster, a backend, the agent, both.
+
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+
+use crate::run::{Agent, eventually, kill, state_of};
+use crate::support::cluster::TestCluster;
+
+fn rows(cluster: &TestCluster) -> String {
+    cluster.sql("postgres", "SELECT count(*) FROM t")
+}
+
+#[test]
+fn a_killed_postmaster_comes_back() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_until_ready();
+    cluster.sql("postgres", "CREATE TABLE t AS SELECT generate_series(1, 100) AS a");
+    for times in 2..=3 {
+        let killed = cluster.postmaster().unwrap();
+        kill(killed, Signal::KILL);
+        agent.wait_for(" is ready after ", times);
+        assert_ne!(cluster.postmaster(), Some(killed));
+        assert_eq!(rows(&cluster), "100");
+        assert!(agent.said().contains(&format!("(process {killed}) was killed: signal: 9 (SIGKILL)")), "{}", agent.said());
+    }
+    // The second time in a row it waits a moment.
+    assert!(agent.said().contains("the server is started again in 1 s"), "{}", agent.said());
+    agent.stopped();
+    assert_eq!(state_of(&cluster), "shut down");
+}
+
+#[test]
+fn a_killed_backend_is_the_servers_own_affair() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_until_ready();
+    let postmaster = cluster.postmaster();
+    cluster.sql_in_background("postgres", "SELECT pg_sleep(1000)");
+    let sleeper =
+        || cluster.sql("postgres", "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)' AND pid <> pg_backend_pid()");
+    eventually("a backend sleeps", || !sleeper().is_empty());
+    kill(sleeper().parse().unwrap(), Signal::KILL);
+    agent.wait_for("all server processes terminated; reinitializing", 1);
+    // PostgreSQL 15 does not end on a fast shutdown before that, only on an immediate one.
+    agent.wait_for("database system is ready to accept connections", 2);
+    assert_eq!(cluster.postmaster(), postmaster);
+    agent.stopped();
+}
+
+#[test]
+fn a_server_whose_agent_was_killed_is_adopted_by_the_next_one() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_until_ready();
+    cluster.sql("postgres", "CREATE TABLE t AS SELECT generate_series(1, 100) AS a");
+    let postmaster = cluster.postmaster().unwrap();
+    agent.signal(Signal::KILL);
+    assert_eq!(agent.ended(), None);
+    assert_eq!(rows(&cluster), "100");
+
+    let mut next = Agent::start(&cluster, &[]);
+    next.wait_for(&format!("the server, process {postmaster}, runs already and is adopted"), 1);
+    assert_eq!((cluster.postmaster(), rows(&cluster).as_str()), (Some(postmaster), "100"));
+    cluster.sql("postgres", "DO $$ BEGIN RAISE WARNING 'heard by the next one'; END $$");
+    next.wait_for("heard by the next one", 1);
+    // It is no child of this agent, whose end must be seen all the same.
+    kill(postmaster, Signal::KILL);
+    next.wait_for(" is ready after ", 2);
+    assert_eq!(rows(&cluster), "100");
+
+    // Both at once.
+    let postmaster = cluster.postmaster().unwrap();
+    next.signal(Signal::KILL);
+    kill(postmaster, Signal::KILL);
+    next.ended();
+    let mut last = Agent::start(&cluster, &[]);
+    last.wait_for(" is ready after ", 3);
+    assert_eq!(rows(&cluster), "100");
+    last.stopped();
+}
+
+#[test]
+fn two_agents_never_share_a_directory() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_until_ready();
+    cluster.run(&["run", "--allow-ephemeral"]).refused(5, &["is in use by another pgpersist: process", "  remedy: "]);
+    assert_eq!(cluster.sql("postgres", "SELECT 1"), "1");
+    // Nor does an agent take a server that nobody of us started.
+    agent.stopped();
+    cluster.start();
+    let mut second = Agent::start(&cluster, &[]);
+    second.wait_for("is adopted", 1);
+    second.stopped();
+}
+
+#[test]
+fn a_port_that_stays_taken_is_given_up_with_6() {
+    let cluster = TestCluster::stopped("");
+    let taken = TcpListener::bind(("127.0.0.1", cluster.scratch.port())).unwrap();
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_for("the server is started again in 1 s", 1);
+    // It becomes free in time.
+    drop(taken);
+    agent.wait_until_ready();
+    agent.stopped();
+}
+
+#[test]
+fn what_no_restart_can_help_is_said_at_once() {
+    let cluster = TestCluster::stopped("");
+    let configuration = cluster.data().join("postgresql.auto.conf");
+    cluster.scratch.write("volume/data/postgresql.auto.conf", "shared_buffers = 'much'\n");
+    let run = cluster.run(&["run", "--allow-ephemeral"]);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.stderr.contains("invalid value for parameter \"shared_buffers\"") && run.stderr.contains("  remedy: "), "{run:?}");
+    std::fs::remove_file(configuration).unwrap();
+    cluster.scratch.write_bytes("volume/data/global/pg_control", &[0; 8192]);
+    let run = cluster.run(&["run", "--allow-ephemeral"]);
+    assert_eq!(run.code, Some(7), "{run:?}");
+}

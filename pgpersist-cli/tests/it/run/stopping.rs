@@ -1,0 +1,110 @@
+//! Told to stop, at any moment.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::run::{Agent, eventually, kill, state_of};
+use crate::support::cluster::TestCluster;
+use crate::support::processes;
+
+#[test]
+fn it_creates_starts_and_stops_on_request() {
+    let cluster = TestCluster::planned("databases = [\"orders\"]\n");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut agent = Agent::start(&cluster, &["--", "-c", "work_mem=9MB"]);
+        eventually("it runs", || cluster.run(&["status"]).code == Some(0));
+        assert_eq!(cluster.databases(), ["orders"]);
+        assert_eq!(cluster.sql("postgres", "SHOW work_mem"), "9MB");
+        cluster.sql_in_background("postgres", "SELECT pg_sleep(1000)");
+        agent.signal(signal);
+        assert_eq!(agent.ended(), Some(0), "{}", agent.said());
+        assert_eq!(state_of(&cluster), "shut down");
+        assert_eq!(cluster.run(&["status"]).code, Some(6));
+    }
+}
+
+#[test]
+fn the_servers_log_is_passed_on_with_its_levels() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &["--json"]);
+    agent.wait_until_ready();
+    cluster.sql("postgres", "DO $$ BEGIN RAISE WARNING 'line one' USING DETAIL = 'more'; END $$");
+    agent.wait_for("line one", 1);
+    agent.stopped();
+    let lines: Vec<serde_json::Value> = agent.said().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |text: &str| lines.iter().find(|line| line["message"].as_str().unwrap().contains(text)).unwrap();
+    assert_eq!((&of("line one")["level"], &of("line one")["source"]), (&"WARNING".into(), &"server".into()));
+    assert_eq!(of("DETAIL:  more")["level"], "WARNING");
+    assert_eq!(of("the server has ended")["source"], "pgpersist");
+    assert!(of("database system is shut down")["time"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn a_log_directory_keeps_the_servers_log_to_itself() {
+    let cluster = TestCluster::stopped("[log]\ndirectory = \"{dir}/volume/logs\"\n");
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_until_ready();
+    agent.stopped();
+    assert!(!agent.said().contains("database system is ready"), "{}", agent.said());
+    let log = std::fs::read_to_string(cluster.scratch.join("volume/logs/postgresql.log")).unwrap();
+    assert!(log.contains("database system is ready"));
+}
+
+#[test]
+fn a_server_that_somebody_stops_stays_stopped() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_until_ready();
+    cluster.run(&["stop"]).done();
+    assert_eq!(agent.ended(), Some(0), "{}", agent.said());
+    assert!(agent.said().contains("shut down by somebody else"), "{}", agent.said());
+    // The same with one that it did not start itself.
+    cluster.start();
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_for("is adopted", 1);
+    cluster.run(&["stop"]).done();
+    assert_eq!(agent.ended(), Some(0), "{}", agent.said());
+    assert_eq!(cluster.run(&["status"]).code, Some(6));
+}
+
+#[test]
+fn a_second_request_hurries_a_shutdown_that_hangs() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_until_ready();
+    cluster.sql("postgres", "CREATE TABLE t AS SELECT 1 AS a");
+    let checkpointer: i32 =
+        cluster.sql("postgres", "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'").parse().unwrap();
+    kill(checkpointer, Signal::STOP);
+    agent.signal(Signal::TERM);
+    agent.wait_for("shutting the server down", 1);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!agent.said().contains("is cut short"));
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.ended(), Some(0), "{}", agent.said());
+    assert!(agent.said().contains("the clean shutdown is cut short"));
+    assert_eq!(state_of(&cluster), "in production");
+    cluster.start();
+    assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
+}
+
+#[test]
+fn a_request_during_the_way_up_leaves_no_server() {
+    let cluster = TestCluster::planned("");
+    // From before the directory is made until after the server is ready.
+    for milliseconds in [0, 30, 100, 300, 600, 900, 1200] {
+        let mut agent = Agent::start(&cluster, &[]);
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        // Before its handlers stand, a signal ends it like any program.
+        agent.signal(Signal::TERM);
+        let code = agent.ended();
+        assert!(matches!(code, None | Some(0 | 130)), "{code:?}: {}", agent.said());
+        let left = processes::wait_until_gone(cluster.scratch.path(), Duration::from_secs(5));
+        assert!(left.is_empty(), "after {milliseconds} ms: {left:?}");
+    }
+    let mut agent = Agent::start(&cluster, &[]);
+    let before = agent.said().matches(" is ready after ").count();
+    agent.wait_for(" is ready after ", before + 1);
+    agent.stopped();
+}

@@ -1,0 +1,15 @@
+//! The long-running whole: gets a data directory ready, runs its server, and stays with it until it is told to stop.
+//!
+//! [`run::Agent`] is the loop. It listens to [`command::Command`]s, which a program makes of signals, and tells what
+//! happens to an [`log::AgentLog`]; [`status::AgentStatus`] is what it knows at any moment. `life` is one server from its
+//! start to its end, `restart_policy` decides whether there is another one after it, `volume` looks whether the place is
+//! still there, `log_relay` passes the server's log on.
+
+pub mod command;
+pub(crate) mod life;
+pub mod log;
+pub(crate) mod log_relay;
+pub mod restart_policy;
+pub mod run;
+pub mod status;
+pub(crate) mod volume;

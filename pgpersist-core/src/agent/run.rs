@@ -1,0 +1,400 @@
+//! The agent's loop: ready, start, watch, start again, stop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::sync::{mpsc, watch};
+
+use crate::agent::command::Command;
+use crate::agent::life::{Life, Look};
+use crate::agent::log::{AgentLog, Told};
+use crate::agent::log_relay;
+use crate::agent::restart_policy::{RestartPolicy, Restarts};
+use crate::agent::status::{AgentStatus, Phase};
+use crate::data_directory::Claim;
+use crate::error::{Error, ErrorKind, Result};
+use crate::init::ready::{self, InitOptions};
+use crate::logical::shelf::Shelf;
+use crate::pg::log_line::Severity;
+use crate::progress::ProgressSink;
+use crate::server::cluster::Cluster;
+use crate::server::lock::{self, Held};
+use crate::server::restart;
+use crate::server::start::{self, StartOptions};
+use crate::workers;
+
+/// How often a server on its way up is looked at: a look reads a few small files.
+const EAGER: Duration = Duration::from_millis(5);
+/// How long that goes on; what is not up by then is recovering, or waits for something.
+const EAGER_FOR: Duration = Duration::from_secs(5);
+/// How often a server is looked at otherwise, and its volume.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How often a recovery tells how far it is.
+const RECOVERY_TOLD: Duration = Duration::from_secs(10);
+/// How long a look at the volume may take before it counts as a warning: a network file system may hang for minutes.
+const VOLUME_LOOK: Duration = Duration::from_secs(10);
+/// How long an immediate shutdown may take.
+const IMMEDIATE: Duration = Duration::from_secs(15);
+/// How long a clean shutdown is tried where nothing can be written any more.
+const WITHOUT_VOLUME: Duration = Duration::from_secs(5);
+
+/// How an agent goes about it.
+#[derive(Debug, Clone)]
+pub struct AgentOptions {
+    /// How the data directory is made ready.
+    pub init: InitOptions,
+    /// Where the cluster's dumps are.
+    pub shelf: Option<Shelf>,
+    /// Whether somebody has said that a left `postmaster.pid` is stale although nothing proves it.
+    pub trust_stale_pid: bool,
+    /// How long a clean shutdown may take before an immediate one follows.
+    pub stop_timeout: Duration,
+    /// Whether a server that ends by itself is started again.
+    pub restarts: RestartPolicy,
+    /// Whether the server's log is passed on.
+    pub relay_log: bool,
+}
+
+impl Default for AgentOptions {
+    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on.
+    fn default() -> Self {
+        Self {
+            init: InitOptions::default(),
+            shelf: None,
+            trust_stale_pid: false,
+            stop_timeout: Duration::from_secs(60),
+            restarts: RestartPolicy::default(),
+            relay_log: true,
+        }
+    }
+}
+
+/// Supervises one cluster until it is told to stop.
+///
+/// Dropping its future ends the supervision and nothing else: the server goes on, and the next agent adopts it.
+#[derive(Debug)]
+pub struct Agent {
+    cluster: Cluster,
+    options: AgentOptions,
+    told: Told,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<AgentStatus>,
+    restarts: Restarts,
+}
+
+/// What ended a wait.
+enum Turn {
+    Stop { immediate: bool },
+    Ended,
+    VolumeGone(Error),
+}
+
+impl Agent {
+    /// An agent that has not begun. Commands come from the receiver; see [`crate::agent::command::channel`].
+    pub fn new(cluster: Cluster, options: AgentOptions, log: Arc<dyn AgentLog>, commands: mpsc::Receiver<Command>) -> Self {
+        let restarts = Restarts::new(options.restarts);
+        let (status, _) = watch::channel(AgentStatus::new());
+        Self { cluster, options, told: Told(log), commands, status, restarts }
+    }
+
+    /// What it knows, now and later.
+    pub fn status(&self) -> watch::Receiver<AgentStatus> {
+        self.status.subscribe()
+    }
+
+    /// Makes the data directory ready, starts the server or adopts the one that an agent before left running, and stays with
+    /// it. Returns when it was told to stop and the server has ended, or when somebody else has shut the server down.
+    ///
+    /// # Errors
+    /// As [`ready::make_ready`] and [`crate::server::start::start`]; `Unavailable` when the server ended by itself too often,
+    /// when the volume is gone, and when the server does not end: in the last case alone it still runs.
+    pub async fn run(mut self) -> Result<()> {
+        let Some(claim) = self.prepare().await? else { return Ok(()) };
+        loop {
+            let Some(life) = self.begin(&claim).await? else { return Ok(()) };
+            let Some(failure) = self.stay_with(life).await? else { return Ok(()) };
+            if !self.may_start_again(failure).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// None when it was told to stop before it came to anything.
+    async fn prepare(&mut self) -> Result<Option<Claim>> {
+        let progress: Arc<dyn ProgressSink> = Arc::new(self.told.clone());
+        let (cluster, options) = (self.cluster.clone(), self.options.clone());
+        let preparing = ready::make_ready_and_keep(&cluster, options.shelf.as_ref(), &options.init, &progress);
+        tokio::pin!(preparing);
+        loop {
+            tokio::select! {
+                made = &mut preparing => {
+                    let (report, claim) = made?;
+                    self.told.say(Severity::Log, &format!("{} the cluster in {}: PostgreSQL {}, system identifier {}",
+                        report.action, report.data_directory.display(), report.version, report.system_identifier));
+                    return Ok(Some(claim));
+                }
+                command = self.commands.recv() => match command {
+                    Some(Command::Reload(_)) => self.told.say(Severity::Warning, "the configuration is not reloaded before the data directory is ready"),
+                    // Making ready publishes last: what was begun is finished or undone by the next run.
+                    Some(Command::Stop | Command::StopNow) | None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    /// Adopts or starts a server. None when it was told to stop before there was one.
+    async fn begin(&mut self, claim: &Claim) -> Result<Option<Life>> {
+        self.set_phase(Phase::Starting, None);
+        loop {
+            match self.try_begin(claim).await {
+                Ok(life) => return Ok(life),
+                // What is left of our own crashed server may hold the lock for a while.
+                Err(error) if is_hopeless(&error) && !(self.restarts.count > 0 && error.kind() == ErrorKind::Conflict) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    if !self.may_start_again(error).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn try_begin(&mut self, claim: &Claim) -> Result<Option<Life>> {
+        if let Some(life) = Life::adopt(&self.cluster).await? {
+            self.told.say(Severity::Log, &format!("the server, process {}, runs already and is adopted", life.pid()));
+            return Ok(Some(life));
+        }
+        let cluster = self.cluster.clone();
+        let installation = cluster.installation().await?;
+        let options = StartOptions { trust_stale_pid: self.options.trust_stale_pid, ..StartOptions::default() };
+        let way = start::clear_the_way(&cluster, &options);
+        tokio::pin!(way);
+        let lock = loop {
+            tokio::select! {
+                lock = &mut way => break lock?,
+                command = self.commands.recv() => match command {
+                    Some(Command::Reload(new)) => self.reload(*new, None).await,
+                    Some(Command::Stop | Command::StopNow) | None => return Ok(None),
+                },
+            }
+        };
+        // A stop that comes now waits for the process, which is there at once, and then ends it.
+        Life::begin(&self.cluster, claim, &installation, lock).await.map(Some)
+    }
+
+    /// Stays with a server to its end. None when it was told to stop it; else why the server ended.
+    async fn stay_with(&mut self, mut life: Life) -> Result<Option<Error>> {
+        let to = self.options.relay_log.then(|| self.told.0.clone());
+        let relay = log_relay::start(self.cluster.log_file(), life.log_offset, to);
+        self.status.send_modify(|status| status.pid = Some(life.pid()));
+        let turn = self.watch(&mut life).await;
+        let told_to_stop = matches!(turn, Turn::Stop { .. });
+        let outcome = match turn {
+            Turn::Ended => Ok(()),
+            Turn::Stop { immediate } => self.shut_down(&life, self.options.stop_timeout, immediate).await,
+            Turn::VolumeGone(error) => {
+                self.told.say(Severity::Panic, &format!("{error}: the server is shut down"));
+                let stopped = self.shut_down(&life, WITHOUT_VOLUME, false).await;
+                stopped.and(Err(error))
+            }
+        };
+        relay.finish().await;
+        self.status.send_modify(|status| status.pid = None);
+        outcome?;
+        if told_to_stop {
+            return Ok(None);
+        }
+        // A server that cannot write any more may be faster to end than we are to look.
+        if let Ok(Err(error)) = tokio::time::timeout(VOLUME_LOOK, life.check_volume()).await {
+            return Err(error);
+        }
+        let cluster = self.cluster.clone();
+        let state = cluster.directory().state().await?.into_cluster(cluster.path()).ok().map(|files| files.control.state);
+        match workers::run(move || Ok(life.why(&cluster, state))).await? {
+            None => {
+                self.told.say(Severity::Log, "the server was shut down by somebody else, and so this ends");
+                Ok(None)
+            }
+            Some(why) if is_hopeless(&why) => Err(why),
+            why => Ok(why),
+        }
+    }
+
+    /// Watches until something has to be done.
+    async fn watch(&mut self, life: &mut Life) -> Turn {
+        let began = Instant::now();
+        let (mut told, mut volume_checked) = (Instant::now(), Instant::now());
+        let mut phase = None;
+        loop {
+            let eager = phase != Some(Phase::Ready) && began.elapsed() < EAGER_FOR;
+            tokio::select! {
+                () = life.ended() => return Turn::Ended,
+                command = self.commands.recv() => match command {
+                    Some(Command::Reload(new)) => self.reload(*new, Some(life)).await,
+                    Some(Command::Stop) | None => return Turn::Stop { immediate: false },
+                    Some(Command::StopNow) => return Turn::Stop { immediate: true },
+                },
+                () = tokio::time::sleep(if eager { EAGER } else { PERIOD }) => {}
+            }
+            match life.look(&self.cluster).await {
+                Ok(look) => self.note(look, &mut phase, &mut told, life, began),
+                // A directory that cannot be read is what the look at its volume is for.
+                Err(error) if phase.is_some() => self.told.say(Severity::Warning, &format!("could not look at the server: {error}")),
+                Err(_) => {}
+            }
+            if volume_checked.elapsed() >= PERIOD {
+                match tokio::time::timeout(VOLUME_LOOK, life.check_volume()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return Turn::VolumeGone(error),
+                    Err(_) => self.told.say(Severity::Warning, "the volume of the data directory does not answer"),
+                }
+                volume_checked = Instant::now();
+            }
+        }
+    }
+
+    /// Says and keeps what is new.
+    fn note(&mut self, look: Look, phase: &mut Option<Phase>, told: &mut Instant, life: &Life, began: Instant) {
+        let is_new = *phase != Some(look.phase);
+        *phase = Some(look.phase);
+        if is_new || look.recovery.is_some() {
+            self.set_phase(look.phase, look.recovery);
+        }
+        match look.phase {
+            Phase::Ready if is_new && !life.is_adopted() => {
+                self.told.say(
+                    Severity::Log,
+                    &format!("the server, process {}, is ready after {:.2} s", life.pid(), began.elapsed().as_secs_f64()),
+                );
+            }
+            Phase::Recovering if is_new => self.told.say(Severity::Log, "the server recovers"),
+            Phase::Recovering if told.elapsed() >= RECOVERY_TOLD => {
+                *told = Instant::now();
+                let how_far = look.recovery.map_or_else(|| "the server still recovers".to_owned(), |recovery| recovery.describe());
+                self.told.say(Severity::Log, &how_far);
+            }
+            _ => {}
+        }
+    }
+
+    /// Shuts the server down: fast, then immediately. A second command to stop hurries.
+    async fn shut_down(&mut self, life: &Life, timeout: Duration, immediate: bool) -> Result<()> {
+        self.set_phase(Phase::Stopping, None);
+        let cluster = self.cluster.clone();
+        if !immediate {
+            self.told.say(Severity::Log, "shutting the server down");
+            life.signal(Signal::INT)?;
+            let fast = life.all_ended(&cluster, Instant::now() + timeout);
+            tokio::pin!(fast);
+            let ended = loop {
+                tokio::select! {
+                    ended = &mut fast => break ended?,
+                    command = self.commands.recv() => match command {
+                        Some(Command::Stop | Command::StopNow) => break false,
+                        Some(Command::Reload(_)) => {}
+                        None => break (&mut fast).await?,
+                    },
+                }
+            };
+            if ended {
+                return self.say_ended(&cluster).await;
+            }
+        }
+        self.told.say(Severity::Warning, "the clean shutdown is cut short: the next start recovers, nothing is lost");
+        life.signal(Signal::QUIT)?;
+        if life.all_ended(&cluster, Instant::now() + IMMEDIATE).await? {
+            return self.say_ended(&cluster).await;
+        }
+        Err(Error::Deadline {
+            what: format!("the server (process {}) did not end", life.pid()),
+            after: timeout + IMMEDIATE,
+            remedy: Some(format!("look at {} and at the processes below {}", cluster.log_file().path().display(), life.pid())),
+        })
+    }
+
+    async fn say_ended(&self, cluster: &Cluster) -> Result<()> {
+        match lock::look(cluster).await {
+            Ok(Held::ByLeftover(holders)) => {
+                let what = format!("the server has ended, but {}, which it started, still holds its lock", lock::named(&holders));
+                self.told.say(Severity::Warning, &what);
+            }
+            _ => self.told.say(Severity::Log, "the server has ended"),
+        }
+        Ok(())
+    }
+
+    /// Waits as long as the policy says; false when it was told to stop meanwhile.
+    async fn may_start_again(&mut self, failure: Error) -> Result<bool> {
+        self.told.say(Severity::Error, &with_causes(&failure));
+        self.status.send_modify(|status| status.last_failure = Some(with_causes(&failure)));
+        let Some(wait) = self.restarts.next(Instant::now()) else {
+            let said = format!("the server was started again {} and does not stay: this is given up", self.restarts.describe());
+            self.told.say(Severity::Panic, &said);
+            return Err(failure);
+        };
+        self.status.send_modify(|status| status.restarts = self.restarts.count);
+        self.set_phase(Phase::Waiting, None);
+        if !wait.is_zero() {
+            self.told.say(Severity::Log, &format!("the server is started again in {} s", wait.as_secs()));
+        }
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => break,
+                command = self.commands.recv() => match command {
+                    Some(Command::Reload(new)) => self.reload(*new, None).await,
+                    Some(Command::Stop | Command::StopNow) | None => return Ok(false),
+                },
+            }
+        }
+        self.set_phase(Phase::Starting, None);
+        Ok(true)
+    }
+
+    /// Goes on with another configuration, unless the server would refuse it.
+    async fn reload(&mut self, (cluster, options): (Cluster, AgentOptions), life: Option<&Life>) {
+        if cluster.path() != self.cluster.path() {
+            return self.told.say(Severity::Error, "the configuration names another data directory; the old configuration stays");
+        }
+        let checked = async {
+            let installation = cluster.installation().await?;
+            let new = cluster.clone();
+            workers::run(move || restart::check_settings(&new, &installation)).await
+        };
+        if let Err(error) = checked.await {
+            return self.told.say(Severity::Error, &format!("{}; the old configuration stays", with_causes(&error)));
+        }
+        if cluster.options().port != self.cluster.options().port {
+            self.told.say(Severity::Warning, "the new port counts from the server's next start on");
+        }
+        self.cluster = cluster;
+        self.options = options;
+        let signalled = life.map_or(Ok(()), |life| life.signal(Signal::HUP));
+        match signalled {
+            Ok(()) => self.told.say(Severity::Log, "the configuration was reloaded"),
+            Err(error) => self.told.say(Severity::Error, &with_causes(&error)),
+        }
+    }
+
+    fn set_phase(&self, phase: Phase, recovery: Option<crate::server::recovery::RecoveryProgress>) {
+        self.status.send_modify(|status| {
+            if status.phase != phase {
+                (status.phase, status.since) = (phase, Instant::now());
+            }
+            status.recovery = recovery;
+        });
+    }
+}
+
+/// Whether another start would end the same way, as far as anybody can tell.
+fn is_hopeless(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Damaged | ErrorKind::Conflict | ErrorKind::Unsafe | ErrorKind::NotFound)
+}
+
+fn with_causes(error: &Error) -> String {
+    let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+    format!("{error}{causes}")
+}

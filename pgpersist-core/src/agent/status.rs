@@ -1,0 +1,49 @@
+//! What an agent knows at any moment, for whoever asks.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::server::recovery::RecoveryProgress;
+
+/// What the agent is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Makes the data directory ready.
+    Preparing,
+    /// The server is on its way up.
+    Starting,
+    /// The server replays its log.
+    Recovering,
+    /// The server accepts connections.
+    Ready,
+    /// The server has ended by itself and is to be started again.
+    Waiting,
+    /// The server is being shut down.
+    Stopping,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AgentStatus {
+    /// What the agent is doing.
+    pub phase: Phase,
+    /// Since when.
+    #[serde(skip)]
+    pub since: Instant,
+    /// The postmaster's process id, while there is one.
+    pub pid: Option<i32>,
+    /// How often the server was started again after it had ended by itself.
+    pub restarts: u64,
+    /// How far a recovery is.
+    pub recovery: Option<RecoveryProgress>,
+    /// Why the server ended last, when it did so by itself.
+    pub last_failure: Option<String>,
+}
+
+impl AgentStatus {
+    pub(crate) fn new() -> Self {
+        Self { phase: Phase::Preparing, since: Instant::now(), pid: None, restarts: 0, recovery: None, last_failure: None }
+    }
+}
