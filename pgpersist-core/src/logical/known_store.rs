@@ -104,6 +104,8 @@ impl KnownStores {
         let (own, path) = (self.own.clone(), self.path.clone());
         workers::run(move || {
             own.create()?;
+            // A dump that was killed here left its temporary file, and a server that runs for years sweeps only when it starts.
+            durable::sweep(own.path())?;
             durable::write(&path, &bytes, 0o600)
         })
         .await
