@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench's result is what it prints")]
 
+mod agent;
 mod dump;
 mod load;
 mod support;
@@ -17,9 +18,10 @@ use crate::support::arguments::Arguments;
 fn main() {
     let arguments = Arguments::read();
     match arguments.bench.as_str() {
+        "agent" => agent::compare(&arguments),
         "dump" => dump::compare(&arguments),
         "load" => load::compare(&arguments),
         "temporary_cluster" => temporary_cluster::compare(&arguments),
-        other => panic!("unknown bench `{other}`: dump, load or temporary_cluster"),
+        other => panic!("unknown bench `{other}`: agent, dump, load or temporary_cluster"),
     }
 }

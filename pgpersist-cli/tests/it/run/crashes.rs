@@ -6,6 +6,8 @@ use rustix::process::Signal;
 
 use crate::run::{Agent, eventually, kill, state_of};
 use crate::support::cluster::TestCluster;
+use crate::support::container::{APART, can_isolate, contained};
+use crate::support::scratch::Run;
 
 fn rows(cluster: &TestCluster) -> String {
     cluster.sql("postgres", "SELECT count(*) FROM t")
@@ -88,6 +90,10 @@ fn two_agents_never_share_a_directory() {
     agent.wait_until_ready();
     cluster.run(&["run", "--allow-ephemeral"]).refused(5, &["is in use by another pgpersist: process", "  remedy: "]);
     assert_eq!(cluster.sql("postgres", "SELECT 1"), "1");
+    if can_isolate() {
+        let apart = contained(&cluster, APART, "exec \"$@\"", &["run", "--allow-ephemeral"]);
+        Run::from({ apart }.output().unwrap()).refused(5, &["in use by another pgpersist", "  remedy: "]);
+    }
     // Nor does an agent take a server that nobody of us started.
     agent.stopped();
     cluster.start();

@@ -52,3 +52,29 @@ fn a_volume_that_is_unmounted_stops_the_server_loudly() {
     let run = cluster.run(&["run"]);
     assert_eq!(run.code, Some(5), "{run:?}");
 }
+
+#[test]
+fn a_full_volume_is_waited_for_and_nothing_is_lost() {
+    let cluster = TestCluster::planned("");
+    let Some((volume, mut agent)) = on_a_volume(&cluster) else { return };
+    let fill = volume.path().join("fill");
+    let fill_up =
+        || drop(Command::new("dd").args(["if=/dev/zero", "bs=64k", "status=none"]).arg(format!("of={}", fill.display())).output());
+    cluster.sql("postgres", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS a");
+    // While it runs: PostgreSQL gives up when it cannot write its log.
+    fill_up();
+    cluster.sql_in_background("postgres", "INSERT INTO t SELECT generate_series(1, 2000000)");
+    agent.wait_for("the server is started again in 1 s", 1);
+    std::fs::remove_file(&fill).unwrap();
+    agent.wait_for(" is ready after ", 2);
+    assert_eq!(cluster.sql("postgres", "SELECT count(*) FROM t"), "1000");
+    agent.stopped();
+    // And at the start.
+    fill_up();
+    let mut next = Agent::start(&cluster, &[]);
+    next.wait_for("No space left on device", 1);
+    std::fs::remove_file(&fill).unwrap();
+    next.wait_for(" is ready after ", 3);
+    assert_eq!(cluster.sql("postgres", "SELECT count(*) FROM t"), "1000");
+    next.stopped();
+}
