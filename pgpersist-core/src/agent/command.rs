@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use crate::agent::run::AgentOptions;
+use crate::agent::options::AgentOptions;
 use crate::server::cluster::Cluster;
 
 /// How many commands may wait: people and signals are slow.

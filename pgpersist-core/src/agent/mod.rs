@@ -9,6 +9,7 @@ pub mod command;
 pub(crate) mod life;
 pub mod log;
 pub(crate) mod log_relay;
+pub mod options;
 pub mod restart_policy;
 pub mod run;
 pub mod status;

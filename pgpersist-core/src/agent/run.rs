@@ -10,12 +10,12 @@ use crate::agent::command::Command;
 use crate::agent::life::{Life, Look};
 use crate::agent::log::{AgentLog, Told};
 use crate::agent::log_relay;
-use crate::agent::restart_policy::{RestartPolicy, Restarts};
+use crate::agent::options::AgentOptions;
+use crate::agent::restart_policy::Restarts;
 use crate::agent::status::{AgentStatus, Phase};
 use crate::data_directory::Claim;
 use crate::error::{Error, ErrorKind, Result};
-use crate::init::ready::{self, InitOptions};
-use crate::logical::shelf::Shelf;
+use crate::init::ready;
 use crate::pg::log_line::Severity;
 use crate::progress::ProgressSink;
 use crate::server::cluster::Cluster;
@@ -38,37 +38,6 @@ const VOLUME_LOOK: Duration = Duration::from_secs(10);
 const IMMEDIATE: Duration = Duration::from_secs(15);
 /// How long a clean shutdown is tried where nothing can be written any more.
 const WITHOUT_VOLUME: Duration = Duration::from_secs(5);
-
-/// How an agent goes about it.
-#[derive(Debug, Clone)]
-pub struct AgentOptions {
-    /// How the data directory is made ready.
-    pub init: InitOptions,
-    /// Where the cluster's dumps are.
-    pub shelf: Option<Shelf>,
-    /// Whether somebody has said that a left `postmaster.pid` is stale although nothing proves it.
-    pub trust_stale_pid: bool,
-    /// How long a clean shutdown may take before an immediate one follows.
-    pub stop_timeout: Duration,
-    /// Whether a server that ends by itself is started again.
-    pub restarts: RestartPolicy,
-    /// Whether the server's log is passed on.
-    pub relay_log: bool,
-}
-
-impl Default for AgentOptions {
-    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on.
-    fn default() -> Self {
-        Self {
-            init: InitOptions::default(),
-            shelf: None,
-            trust_stale_pid: false,
-            stop_timeout: Duration::from_secs(60),
-            restarts: RestartPolicy::default(),
-            relay_log: true,
-        }
-    }
-}
 
 /// Supervises one cluster until it is told to stop.
 ///

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::placement::Placement;
 use crate::error::{Error, ErrorKind, Result};
-use crate::init::plan::Knowledge;
 use crate::logical::cluster_card::{ClusterCard, FOLDER};
 use crate::logical::name::folder_of;
 use crate::logical::shelf::{DumpState, Shelf};
@@ -18,6 +18,34 @@ use crate::store::ObjectKey;
 const PLACE: &str = "place.json";
 /// More than what the store is told takes together.
 const PROBE_BYTES: usize = 4096;
+
+/// What is known about the cluster apart from its directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Knowledge {
+    /// The card on the volume.
+    pub card: Option<IdentityCard>,
+    /// The system identifier of the card in the store.
+    pub store_identifier: Option<u64>,
+    /// The newest dump of each database, by name.
+    pub newest_dumps: Vec<String>,
+    /// Those of them that are known to be damaged, with the reason.
+    pub damaged_dumps: Vec<(String, String)>,
+    /// On which volume it lived, as the store knows it.
+    pub lived_on: Option<KnownPlace>,
+}
+
+impl Knowledge {
+    /// What speaks for an earlier cluster, for people; `None` when nothing does.
+    pub fn evidence(&self) -> Option<String> {
+        if let Some(card) = &self.card {
+            return Some(format!("the volume's card names system identifier {}", card.system_identifier));
+        }
+        if let Some(identifier) = self.store_identifier {
+            return Some(format!("the store's card names system identifier {identifier}"));
+        }
+        self.newest_dumps.first().map(|name| format!("the store holds dumps of it, such as {name}"))
+    }
+}
 
 /// Asks the store for the cluster's card and the newest dump of each database, good or not: an older one is never taken in its
 /// place unseen.

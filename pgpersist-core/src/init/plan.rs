@@ -4,11 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::placement::{Placement, Verdict};
 use crate::data_directory::state::{State, foreign};
 use crate::error::{Error, Result};
-use crate::init::known::KnownPlace;
+use crate::init::known::Knowledge;
 
 /// What to do when a cluster is known and its directory is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,34 +30,6 @@ pub struct InitWishes {
     pub restore_latest: bool,
     /// What to do, unasked, when a known cluster's directory is empty.
     pub when_missing: WhenMissing,
-}
-
-/// What is known about the cluster apart from its directory.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Knowledge {
-    /// The card on the volume.
-    pub card: Option<IdentityCard>,
-    /// The system identifier of the card in the store.
-    pub store_identifier: Option<u64>,
-    /// The newest dump of each database, by name.
-    pub newest_dumps: Vec<String>,
-    /// Those of them that are known to be damaged, with the reason.
-    pub damaged_dumps: Vec<(String, String)>,
-    /// On which volume it lived, as the store knows it.
-    pub lived_on: Option<KnownPlace>,
-}
-
-impl Knowledge {
-    /// What speaks for an earlier cluster, for people; `None` when nothing does.
-    pub fn evidence(&self) -> Option<String> {
-        if let Some(card) = &self.card {
-            return Some(format!("the volume's card names system identifier {}", card.system_identifier));
-        }
-        if let Some(identifier) = self.store_identifier {
-            return Some(format!("the store's card names system identifier {identifier}"));
-        }
-        self.newest_dumps.first().map(|name| format!("the store holds dumps of it, such as {name}"))
-    }
 }
 
 /// What `init` will do.
@@ -174,6 +145,7 @@ pub(crate) fn without_damaged(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::init::known::KnownPlace;
     use crate::error::ErrorKind;
 
     fn placement(verdict: Verdict) -> Placement {

@@ -11,14 +11,12 @@ use tokio_postgres::error::SqlState;
 use crate::error::{Error, Result};
 use crate::logical::database_state::texts;
 use crate::logical::steward::Heir;
+use crate::pg::database_name::with_suffix;
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
 use crate::secret::Secret;
 use crate::server::connection::{ConnectionOptions, Host};
 use crate::server::session::Session;
-
-/// PostgreSQL cuts longer names off (`NAMEDATALEN`).
-const LONGEST_NAME: usize = 63;
 
 /// How a scratch database says what it is, in its comment.
 const MARK: &str = "pgpersist load";
@@ -278,15 +276,6 @@ async fn drop_scratch(admin: &Session, database: Option<&str>, role: Option<&str
     Ok(())
 }
 
-/// `name` with `suffix`, cut so that both fit into a name of PostgreSQL.
-pub(super) fn with_suffix(name: &str, suffix: &str) -> String {
-    let mut length = name.len().min(LONGEST_NAME - suffix.len());
-    while !name.is_char_boundary(length) {
-        length -= 1;
-    }
-    format!("{}{suffix}", &name[..length])
-}
-
 /// The sessions in a database, but for our own: `pid, user, application`.
 ///
 /// # Errors
@@ -333,16 +322,4 @@ fn session_name_of(name: &str) -> String {
 
 fn like_prefix(prefix: &str) -> String {
     prefix.replace('_', "\\_")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_fit_and_stay_whole_characters() {
-        assert_eq!(with_suffix("shop", "_load_0123abcd"), "shop_load_0123abcd");
-        let long = with_suffix(&"ü".repeat(31), "_load_0123abcd");
-        assert!(long.len() <= LONGEST_NAME && long.ends_with("ü_load_0123abcd"), "{long}");
-    }
 }

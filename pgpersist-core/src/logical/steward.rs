@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
 use crate::logical::database_state::texts;
-use crate::logical::scratch_database::with_suffix;
+use crate::pg::database_name::with_suffix;
 use crate::pg::quote;
 use crate::server::session::Session;
 

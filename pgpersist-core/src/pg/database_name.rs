@@ -1,4 +1,4 @@
-//! What can be the name of a database; see *Identifiers and Key Words*, PostgreSQL 17.
+//! What can be the name of a database or a role; see *Identifiers and Key Words*, PostgreSQL 17.
 
 /// `NAMEDATALEN - 1`: the server cuts a longer name off without a word, and then works on another database than the one that
 /// was named.
@@ -34,9 +34,25 @@ pub fn check(name: &str) -> Result<(), DatabaseNameError> {
     }
 }
 
+/// `name` with `suffix`, which is shorter than [`LONGEST`], cut so that both fit into one name.
+pub fn with_suffix(name: &str, suffix: &str) -> String {
+    let mut length = name.len().min(LONGEST.saturating_sub(suffix.len()));
+    while !name.is_char_boundary(length) {
+        length -= 1;
+    }
+    format!("{}{suffix}", &name[..length])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_fit_and_stay_whole_characters() {
+        assert_eq!(with_suffix("shop", "_load_0123abcd"), "shop_load_0123abcd");
+        let long = with_suffix(&"ü".repeat(31), "_load_0123abcd");
+        assert!(long.len() <= LONGEST && long.ends_with("ü_load_0123abcd"), "{long}");
+    }
 
     #[test]
     fn bytes_count_and_not_letters() {
