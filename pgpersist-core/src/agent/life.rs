@@ -19,6 +19,9 @@ use crate::server::recovery::{RecoveryProgress, RecoveryWatch};
 use crate::server::start::{self, Launched};
 use crate::workers;
 
+/// A server that is not ready by then is looked at more closely.
+const SLOW_START: Duration = Duration::from_secs(1);
+
 /// What a look at a server found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Look {
@@ -31,6 +34,7 @@ pub(crate) struct Look {
 pub(crate) struct Life {
     postmaster: Postmaster,
     end: watch::Receiver<bool>,
+    began: Instant,
     launched: Option<Launched>,
     /// Where its lines in the log begin.
     pub(crate) log_offset: u64,
@@ -62,7 +66,7 @@ impl Life {
 
     fn of(postmaster: Postmaster, launched: Option<Launched>, log_offset: u64, volume: Volume) -> Result<Self> {
         let end = postmaster.end()?;
-        Ok(Self { postmaster, end, launched, log_offset, volume, recovery: RecoveryWatch::default() })
+        Ok(Self { postmaster, end, began: Instant::now(), launched, log_offset, volume, recovery: RecoveryWatch::default() })
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -102,7 +106,8 @@ impl Life {
             _ => {}
         }
         let control = cluster.directory().state().await?.into_cluster(cluster.path())?.control;
-        if !matches!(control.state, ClusterState::InCrashRecovery | ClusterState::InArchiveRecovery) {
+        let recovers = matches!(control.state, ClusterState::InCrashRecovery | ClusterState::InArchiveRecovery);
+        if !recovers && self.began.elapsed() < SLOW_START {
             return Ok(Look { phase: Phase::Starting, recovery: None });
         }
         let (path, pid, mut watch) = (cluster.path().to_owned(), self.pid(), std::mem::take(&mut self.recovery));
@@ -112,7 +117,9 @@ impl Life {
         })
         .await?;
         self.recovery = watch;
-        Ok(Look { phase: Phase::Recovering, recovery })
+        // It waits for its archive before it has read the checkpoint, and says in pg_control that it recovers only after that.
+        let phase = if recovers || recovery.is_some() { Phase::Recovering } else { Phase::Starting };
+        Ok(Look { phase, recovery })
     }
 
     /// Whether the place of its data is still there and takes writes.

@@ -145,8 +145,8 @@ pub(crate) fn without_damaged(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::init::known::KnownPlace;
     use crate::error::ErrorKind;
+    use crate::init::known::KnownPlace;
 
     fn placement(verdict: Verdict) -> Placement {
         Placement { verdict, mount_point: "/volume".into(), fs_type: "test".into(), source: "test".into(), evidence: vec!["test".into()] }

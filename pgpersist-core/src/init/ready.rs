@@ -15,7 +15,7 @@ use crate::data_directory::staging;
 use crate::data_directory::state::{ClusterFiles, State};
 use crate::error::{Error, Result};
 use crate::fs::boot;
-use crate::init::known::{self, KnownPlace, Knowledge};
+use crate::init::known::{self, Knowledge, KnownPlace};
 use crate::init::outside;
 use crate::init::plan::{InitPlan, InitWishes};
 use crate::init::restore::restore;
