@@ -64,8 +64,8 @@ impl LogLines {
     }
 
     fn rendered(&self, speaker: Speaker, severity: Severity, text: &str) -> String {
-        let now =
-            SystemClock.now().replace_nanosecond(SystemClock.now().millisecond() as u32 * 1_000_000).unwrap_or_else(|_| SystemClock.now());
+        let now = SystemClock.now();
+        let now = now.replace_nanosecond(u32::from(now.millisecond()) * 1_000_000).unwrap_or(now);
         let time = now.format(&Rfc3339).unwrap_or_default();
         match (self.look, speaker) {
             (Look::Json, _) => {
