@@ -61,6 +61,7 @@ pub mod migrate;
 pub mod pg;
 pub mod progress;
 pub mod retention;
+pub mod schedule;
 pub mod secret;
 pub mod server;
 pub mod store;

@@ -1,7 +1,6 @@
 //! `dump`: logical backups of databases.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,16 +11,10 @@ use crate::output::printable;
 use crate::progress::{bytes, count};
 use crate::{cluster, database, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
-use pgpersist_core::error::{Error, ErrorKind, Result};
-use pgpersist_core::logical::dump::{DumpOptions, RolePasswords};
-use pgpersist_core::logical::dump_cluster::{DumpReport, dump_cluster};
-use pgpersist_core::logical::known_store::KnownStores;
-use pgpersist_core::logical::shelf::Shelf;
-use pgpersist_core::server::cluster::Cluster;
-use pgpersist_core::server::connection::ConnectionOptions;
-use pgpersist_core::server::same_cluster;
-use pgpersist_core::server::session::Session;
-use pgpersist_core::workers;
+use pgpersist_core::error::Result;
+use pgpersist_core::logical::dump::RolePasswords;
+use pgpersist_core::logical::dump_cluster::DumpReport;
+use pgpersist_core::logical::dump_request::DumpRequest;
 
 /// Dump databases to backup_YYYYMMDD_HHMMSS.sql.gz in the store
 #[derive(Debug, clap::Args)]
@@ -36,95 +29,36 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
-    let cluster = cluster::open(context)?;
-    let shelf = store::shelf(context)?;
-    let progress = context.progress.clone();
+    let role_passwords = if args.role_passwords { RolePasswords::Keep } else { RolePasswords::LeaveOut };
+    let request = DumpRequest { role_passwords, ..request(args.database.clone(), context)? };
     if context.common.dry_run {
-        let databases = runtime::block_on("`dump --dry-run`", async {
-            same_store(&cluster, &shelf, context).await?;
-            let connection = cluster.connection("postgres").await?;
-            databases(args, context, &connection).await
-        })?;
-        let steps: Vec<String> = databases.iter().map(|name| format!("dump the database {name} to {}", shelf.store())).collect();
+        let databases = runtime::block_on("`dump --dry-run`", request.resolve())?;
+        let steps: Vec<String> = databases.iter().map(|name| format!("dump the database {name} to {}", request.shelf.store())).collect();
         context.output.write(
             || serde_json::json!({ "plan": steps }),
             || steps.iter().map(|step| format!("Would {}.\n", printable(step))).collect(),
         )?;
         return Ok(Exit::DONE);
     }
-    let report = runtime::block_on("`dump`", async {
-        let known = same_store(&cluster, &shelf, context).await?;
-        let connection = cluster.connection("postgres").await?;
-        let programs = client_directory(&cluster, &connection, "pg_dump").await?;
-        let databases = databases(args, context, &connection).await?;
-        let role_passwords = if args.role_passwords { RolePasswords::Keep } else { RolePasswords::LeaveOut };
-        let options = DumpOptions { role_passwords, ..DumpOptions::new(connection, &programs) };
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let log = cluster.log_file();
-        workers::run(move || log.rotate_under_server()).await?;
-        let report = dump_cluster(&shelf, &options, &databases, &clock, progress.as_ref()).await?;
-        if let Some(known) = known {
-            match known.remember(shelf.store().as_ref()).await {
-                // Whoever may dump a cluster need not be able to write beside its data.
-                Err(error) if error.kind() != ErrorKind::Denied => {
-                    progress.warn(&format!("a store that is not mounted will not be noticed: {error}"));
-                }
-                _ => {}
-            }
-        }
-        Ok(report)
-    })
-    .inspect_err(|error| cluster::explain_denial(error, context))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let report = runtime::block_on("`dump`", request.carry_out(&clock, context.progress.as_ref()))
+        .inspect_err(|error| cluster::explain_denial(error, context))?;
     context.output.write(|| json(&report), || text(&report))?;
     Ok(Exit::DONE)
 }
 
-/// Refuses, without `--yes`, a store that took dumps of this cluster and has no trace of them: its volume is most likely not
-/// mounted. Returns where the store is remembered, if the cluster's files are at hand.
-async fn same_store(cluster: &Cluster, shelf: &Shelf, context: &Context) -> Result<Option<KnownStores>> {
-    let known = KnownStores::of(cluster, shelf.cluster()).await?;
-    if let (Some(known), false) = (&known, context.common.yes) {
-        known.check(shelf.store().as_ref()).await?;
-    }
-    Ok(known)
-}
-
-/// The folder of the client programs that fit the server, once it is known to be the one of the data directory.
-pub(crate) async fn client_directory(
-    cluster: &Cluster,
-    connection: &ConnectionOptions,
-    program: &'static str,
-) -> Result<std::path::PathBuf> {
-    let session = Session::connect(connection, Duration::from_secs(30)).await?;
-    same_cluster::check(cluster, &session).await?;
-    let version = session.version().await?;
-    let search = cluster.search().clone();
-    let (path, _) = workers::run(move || search.client(program, version)).await?;
-    path.parent().map(std::path::Path::to_owned).ok_or_else(|| Error::Bug(format!("{} lies nowhere", path.display())))
-}
-
-/// Which databases: named, else configured, else PGDATABASE, else all that hold something of the user's.
-async fn databases(args: &Args, context: &Context, connection: &ConnectionOptions) -> Result<Vec<String>> {
+/// A dump of these databases; where none is named, of the configured ones, else of PGDATABASE, else of all.
+pub(crate) fn request(named: Vec<String>, context: &Context) -> Result<DumpRequest> {
     let config = context.config()?;
-    if !args.database.is_empty() {
-        return Ok(args.database.clone());
+    let mut databases = named;
+    if databases.is_empty() {
+        databases.clone_from(&config.cluster.databases);
     }
-    if !config.cluster.databases.is_empty() {
-        return Ok(config.cluster.databases.clone());
+    if databases.is_empty() {
+        databases.extend(config.connection.database.as_ref().map(|database| database.value.clone()));
     }
-    if let Some(database) = &config.connection.database {
-        return Ok(vec![database.value.clone()]);
-    }
-    let session = Session::connect(connection, Duration::from_secs(30)).await?;
-    let mut all = session.databases().await?;
-    all.retain(|name| name != "postgres");
-    if all.is_empty() {
-        return Err(Error::not_found(
-            "there is no database to dump",
-            "name one with `-d`, or create one; `postgres` is dumped only when it is named",
-        ));
-    }
-    Ok(all)
+    let request = DumpRequest::new(cluster::open(context)?, store::shelf(context)?);
+    Ok(DumpRequest { databases, begin_anew: context.common.yes, ..request })
 }
 
 /// The promised document: all dumps, and the first one's fields at the top.

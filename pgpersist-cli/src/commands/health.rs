@@ -57,6 +57,7 @@ fn options(args: &Args, context: &Context) -> Result<HealthOptions> {
     // A probe of the same name has its finding already.
     options.tables = args.table.iter().filter(|table| !options.probes.iter().any(|probe| probe.name == **table)).cloned().collect();
     options.tables.dedup();
+    options.schedules = config.schedule.named();
     options.dump_max_age = config.health.dump_max_age;
     options.disk = DiskLimits { warn_percent: config.health.disk_warn_percent, fail_percent: config.health.disk_fail_percent };
     Ok(options)

@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::commands::dump::client_directory;
 use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -22,6 +21,7 @@ use pgpersist_core::logical::shelf::{DumpEntry, Shelf};
 use pgpersist_core::logical::side_file::SideFile;
 use pgpersist_core::pg::quote;
 use pgpersist_core::progress::ProgressSink;
+use pgpersist_core::server::clients;
 use pgpersist_core::store::ObjectKey;
 use pgpersist_core::workers;
 
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             context.consent("`load --clean`", plan)?;
         }
         let connection = cluster.connection("postgres").await?;
-        let psql = client_directory(&cluster, &connection, "psql").await?.join("psql");
+        let psql = clients::directory(&cluster, &connection, "psql").await?.join("psql");
         let options = LoadOptions {
             existing: if args.clean { Existing::KeepAside } else { Existing::Refuse },
             other_sessions: if args.disconnect { OtherSessions::Disconnect } else { OtherSessions::Refuse },

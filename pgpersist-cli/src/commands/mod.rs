@@ -4,6 +4,7 @@ mod completions;
 mod config;
 mod drill;
 mod dump;
+mod fence;
 mod health;
 mod init;
 mod lifecycle;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Restart(restart::Args),
     Status(status::Args),
     Run(run::Args),
+    Fence(fence::FenceArgs),
+    Unfence(fence::UnfenceArgs),
     Health(health::Args),
     Migrate(migrate::Args),
     Dump(dump::Args),
@@ -69,6 +72,8 @@ impl Command {
             Self::Restart(args) => restart::run(args, context),
             Self::Status(args) => status::run(args, context),
             Self::Run(args) => run::run(args, context),
+            Self::Fence(args) => fence::fence(args, context),
+            Self::Unfence(args) => fence::unfence(args, context),
             Self::Health(args) => health::run(args, context),
             Self::Migrate(args) => migrate::run(args, context),
             Self::Dump(args) => dump::run(args, context),

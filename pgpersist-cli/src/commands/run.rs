@@ -10,18 +10,23 @@ use tokio::sync::mpsc;
 
 use crate::args::Format;
 use crate::cluster;
-use crate::commands::init;
+use crate::commands::{dump, init};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::log_lines::{LogLines, Look};
 use crate::{runtime, store};
 use pgpersist_core::agent::command::{self, Command};
+use pgpersist_core::agent::jobs::ScheduledJob;
+use pgpersist_core::agent::jobs::dump::DumpJob;
+use pgpersist_core::agent::jobs::prune::PruneJob;
 use pgpersist_core::agent::log::{AgentLog, Speaker};
 use pgpersist_core::agent::options::AgentOptions;
 use pgpersist_core::agent::run::Agent;
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::init::ready;
+use pgpersist_core::logical::dump_request::DumpRequest;
 use pgpersist_core::pg::log_line::Severity;
+use pgpersist_core::schedule;
 use pgpersist_core::server::arguments;
 use pgpersist_core::server::cluster::Cluster;
 
@@ -50,10 +55,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     if context.common.dry_run {
         let plan =
             runtime::block_on("`run --dry-run`", async { ready::plan(&cluster, options.shelf.as_ref(), options.init.wishes).await })?;
-        let plan = [
+        let mut plan = vec![
             init::step(&plan, &cluster.path().display().to_string()),
             format!("start its server on port {}, and stay with it until SIGTERM or SIGINT", cluster.options().port),
         ];
+        plan.extend(options.jobs.iter().map(ScheduledJob::describe));
         let text = || plan.iter().enumerate().map(|(number, step)| format!("{}. {step}\n", number + 1)).collect();
         return context.output.write(|| json!({ "plan": plan }), text).map(|()| Exit::DONE);
     }
@@ -88,9 +94,28 @@ fn what_to_run(args: &Args, context: &Context) -> Result<(Cluster, AgentOptions)
         trust_stale_pid: context.common.yes,
         stop_timeout: Duration::from_secs(args.stop_timeout),
         relay_log: config.log_directory.is_none(),
+        jobs: jobs(context)?,
         ..AgentOptions::default()
     };
     Ok((cluster, options))
+}
+
+/// What the configuration wants done at its times.
+fn jobs(context: &Context) -> Result<Vec<ScheduledJob>> {
+    let config = context.config()?;
+    let mut jobs = Vec::new();
+    if let Some(timetable) = &config.schedule.dump {
+        // `--yes` is about the server's past, not about every dump to come.
+        let request = DumpRequest { begin_anew: false, ..dump::request(Vec::new(), context)? };
+        let prune = PruneJob { shelf: request.shelf.clone(), retention: config.retention };
+        let dump = ScheduledJob::new(Arc::new(DumpJob(request)), timetable.clone());
+        jobs.push(ScheduledJob { deadline: config.schedule.dump_deadline, ..dump });
+        if let Some(timetable) = &config.schedule.prune {
+            let follows = Some(schedule::DUMP.to_owned());
+            jobs.push(ScheduledJob { follows, ..ScheduledJob::new(Arc::new(prune), timetable.clone()) });
+        }
+    }
+    Ok(jobs)
 }
 
 /// Makes commands of signals, for ever.

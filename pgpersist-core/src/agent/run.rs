@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::command::Command;
+use crate::agent::jobs::runner::Runner;
 use crate::agent::life::{Life, Look};
 use crate::agent::log::{AgentLog, Told};
 use crate::agent::log_relay;
@@ -14,10 +15,11 @@ use crate::agent::options::AgentOptions;
 use crate::agent::restart_policy::Restarts;
 use crate::agent::status::{AgentStatus, Phase};
 use crate::data_directory::Claim;
+use crate::data_directory::fence::{self, Fence};
 use crate::error::{Error, ErrorKind, Result};
-use crate::init::ready;
+use crate::init::ready::{self, InitReport};
 use crate::pg::log_line::Severity;
-use crate::progress::ProgressSink;
+use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::Cluster;
 use crate::server::lock::{self, Held};
 use crate::server::restart;
@@ -50,13 +52,27 @@ pub struct Agent {
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<AgentStatus>,
     restarts: Restarts,
+    jobs: Runner,
+    /// Whether it was told to stop while it shut the server down for another reason.
+    stop_asked: bool,
 }
 
 /// What ended a wait.
 enum Turn {
     Stop { immediate: bool },
+    Fenced(Fence),
     Ended,
     VolumeGone(Error),
+}
+
+/// What follows the end of a server.
+enum After {
+    /// Nothing: it was told to stop, or somebody else has shut the server down.
+    Finish,
+    /// The directory is fenced.
+    Fenced,
+    /// It ended by itself.
+    Failure(Error),
 }
 
 impl Agent {
@@ -64,7 +80,9 @@ impl Agent {
     pub fn new(cluster: Cluster, options: AgentOptions, log: Arc<dyn AgentLog>, commands: mpsc::Receiver<Command>) -> Self {
         let restarts = Restarts::new(options.restarts);
         let (status, _) = watch::channel(AgentStatus::new());
-        Self { cluster, options, told: Told(log), commands, status, restarts }
+        let told = Told(log);
+        let jobs = Runner::new(cluster.directory().own_folder().path().to_owned(), told.clone(), status.clone());
+        Self { cluster, options, told, commands, status, restarts, jobs, stop_asked: false }
     }
 
     /// What it knows, now and later.
@@ -79,21 +97,72 @@ impl Agent {
     /// As [`ready::make_ready`] and [`crate::server::start::start`]; `Unavailable` when the server ended by itself too often,
     /// when the volume is gone, and when the server does not end: in the last case alone it still runs.
     pub async fn run(mut self) -> Result<()> {
+        // What is fenced is not even made ready: somebody wants to see it as it is.
+        if !self.wait_for_fence(None).await? {
+            return Ok(());
+        }
         let Some(claim) = self.prepare().await? else { return Ok(()) };
+        self.jobs.replace(&self.options.jobs);
+        let outcome = self.supervise(&claim).await;
+        self.jobs.finish().await;
+        outcome
+    }
+
+    async fn supervise(&mut self, claim: &Claim) -> Result<()> {
         loop {
-            let Some(life) = self.begin(&claim).await? else { return Ok(()) };
-            let Some(failure) = self.stay_with(life).await? else { return Ok(()) };
-            if !self.may_start_again(failure).await? {
+            if !self.wait_for_fence(Some(claim)).await? {
                 return Ok(());
             }
+            let Some(life) = self.begin(claim).await? else { return Ok(()) };
+            match self.stay_with(life).await? {
+                After::Finish => return Ok(()),
+                After::Fenced => self.jobs.replace(&self.options.jobs),
+                After::Failure(failure) => {
+                    if !self.may_start_again(failure).await? {
+                        return Ok(());
+                    }
+                }
+            }
         }
+    }
+
+    /// Waits as long as there is a fence, without a server; false when it was told to stop meanwhile.
+    async fn wait_for_fence(&mut self, claim: Option<&Claim>) -> Result<bool> {
+        let Some(fence) = self.fence().await? else { return Ok(!self.stop_asked) };
+        // Nobody else comes in meanwhile.
+        let _claim = if claim.is_some() { None } else { Some(self.cluster.directory().claim().await?) };
+        // One whose agent was killed while it shut the server down.
+        if let Some(life) = Life::adopt(&self.cluster).await? {
+            self.shut_down(&life, self.options.stop_timeout, false).await?;
+        }
+        self.told.say(Severity::Warning, &format!("{}: no server is started until `pgpersist unfence`", fence.describe()));
+        self.set_phase(Phase::Fenced, None);
+        while !self.stop_asked {
+            if self.fence().await?.is_none() {
+                self.told.say(Severity::Log, "the fence is gone");
+                return Ok(true);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PERIOD) => {}
+                command = self.commands.recv() => match command {
+                    Some(Command::Reload(new)) => self.reload(*new, None).await,
+                    Some(Command::Stop | Command::StopNow) | None => return Ok(false),
+                },
+            }
+        }
+        Ok(false)
+    }
+
+    async fn fence(&self) -> Result<Option<Fence>> {
+        let own = self.cluster.directory().own_folder().clone();
+        workers::run(move || fence::read(&own)).await
     }
 
     /// None when it was told to stop before it came to anything.
     async fn prepare(&mut self) -> Result<Option<Claim>> {
         let progress: Arc<dyn ProgressSink> = Arc::new(self.told.clone());
         let (cluster, options) = (self.cluster.clone(), self.options.clone());
-        let preparing = ready::make_ready_and_keep(&cluster, options.shelf.as_ref(), &options.init, &progress);
+        let preparing = make_ready(&cluster, &options, &progress);
         tokio::pin!(preparing);
         loop {
             tokio::select! {
@@ -154,16 +223,21 @@ impl Agent {
         Life::begin(&self.cluster, claim, &installation, lock).await.map(Some)
     }
 
-    /// Stays with a server to its end. None when it was told to stop it; else why the server ended.
-    async fn stay_with(&mut self, mut life: Life) -> Result<Option<Error>> {
+    /// Stays with a server to its end.
+    async fn stay_with(&mut self, mut life: Life) -> Result<After> {
         let to = self.options.relay_log.then(|| self.told.0.clone());
         let relay = log_relay::start(self.cluster.log_file(), life.log_offset, to);
         self.status.send_modify(|status| status.pid = Some(life.pid()));
         let turn = self.watch(&mut life).await;
-        let told_to_stop = matches!(turn, Turn::Stop { .. });
+        let (told_to_stop, fenced) = (matches!(turn, Turn::Stop { .. }), matches!(turn, Turn::Fenced(_)));
+        self.stop_asked |= told_to_stop;
         let outcome = match turn {
             Turn::Ended => Ok(()),
             Turn::Stop { immediate } => self.shut_down(&life, self.options.stop_timeout, immediate).await,
+            Turn::Fenced(fence) => {
+                self.told.say(Severity::Warning, &fence.describe());
+                self.shut_down(&life, self.options.stop_timeout, false).await
+            }
             Turn::VolumeGone(error) => {
                 self.told.say(Severity::Panic, &format!("{error}: the server is shut down"));
                 let stopped = self.shut_down(&life, WITHOUT_VOLUME, false).await;
@@ -174,7 +248,10 @@ impl Agent {
         self.status.send_modify(|status| status.pid = None);
         outcome?;
         if told_to_stop {
-            return Ok(None);
+            return Ok(After::Finish);
+        }
+        if fenced {
+            return Ok(After::Fenced);
         }
         // A server that cannot write any more may be faster to end than we are to look.
         if let Ok(Err(error)) = tokio::time::timeout(VOLUME_LOOK, life.check_volume()).await {
@@ -185,10 +262,10 @@ impl Agent {
         match workers::run(move || Ok(life.why(&cluster, state))).await? {
             None => {
                 self.told.say(Severity::Log, "the server was shut down by somebody else, and so this ends");
-                Ok(None)
+                Ok(After::Finish)
             }
             Some(why) if is_hopeless(&why) => Err(why),
-            why => Ok(why),
+            Some(why) => Ok(After::Failure(why)),
         }
     }
 
@@ -219,6 +296,11 @@ impl Agent {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return Turn::VolumeGone(error),
                     Err(_) => self.told.say(Severity::Warning, "the volume of the data directory does not answer"),
+                }
+                match tokio::time::timeout(VOLUME_LOOK, self.fence()).await {
+                    Ok(Ok(Some(fence))) => return Turn::Fenced(fence),
+                    Ok(Err(error)) => self.told.say(Severity::Warning, &format!("whether there is a fence is not known: {error}")),
+                    Ok(Ok(None)) | Err(_) => {}
                 }
                 volume_checked = Instant::now();
             }
@@ -252,6 +334,7 @@ impl Agent {
     /// Shuts the server down: fast, then immediately. A second command to stop hurries.
     async fn shut_down(&mut self, life: &Life, timeout: Duration, immediate: bool) -> Result<()> {
         self.set_phase(Phase::Stopping, None);
+        self.jobs.dismiss();
         let cluster = self.cluster.clone();
         if !immediate {
             self.told.say(Severity::Log, "shutting the server down");
@@ -262,7 +345,12 @@ impl Agent {
                 tokio::select! {
                     ended = &mut fast => break ended?,
                     command = self.commands.recv() => match command {
-                        Some(Command::Stop | Command::StopNow) => break false,
+                        // It was shut down for another reason: this is the first word of stopping.
+                        Some(Command::Stop) if !self.stop_asked => self.stop_asked = true,
+                        Some(Command::Stop | Command::StopNow) => {
+                            self.stop_asked = true;
+                            break false;
+                        }
                         Some(Command::Reload(_)) => {}
                         None => break (&mut fast).await?,
                     },
@@ -341,6 +429,7 @@ impl Agent {
         }
         self.cluster = cluster;
         self.options = options;
+        self.jobs.replace(&self.options.jobs);
         let signalled = life.map_or(Ok(()), |life| life.signal(Signal::HUP));
         match signalled {
             Ok(()) => self.told.say(Severity::Log, "the configuration was reloaded"),
@@ -355,6 +444,26 @@ impl Agent {
             }
             status.recovery = recovery;
         });
+    }
+}
+
+/// Makes ready, also while the store is away where the volume itself knows its cluster: backups are made later, people wait now.
+async fn make_ready(cluster: &Cluster, options: &AgentOptions, progress: &Arc<dyn ProgressSink>) -> Result<(InitReport, Claim)> {
+    let error = match ready::make_ready_and_keep(cluster, options.shelf.as_ref(), &options.init, progress).await {
+        Err(error) if options.shelf.is_some() && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied) => error,
+        outcome => return outcome,
+    };
+    if !ready::is_known_by_card(cluster).await.unwrap_or(false) {
+        return Err(error);
+    }
+    match ready::make_ready_and_keep(cluster, None, &options.init, progress).await {
+        Ok(made) => {
+            let told = format!("the store is left out, and there are no backups while it stays so: {}", with_causes(&error));
+            progress.event(Event::Warning(told));
+            Ok(made)
+        }
+        // It was not the store.
+        Err(_) => Err(error),
     }
 }
 

@@ -1,9 +1,12 @@
 //! What an agent knows at any moment, for whoever asks.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Serialize;
+use time::OffsetDateTime;
 
+use crate::schedule::record::JobRecord;
 use crate::server::recovery::RecoveryProgress;
 
 /// What the agent is doing.
@@ -22,6 +25,8 @@ pub enum Phase {
     Waiting,
     /// The server is being shut down.
     Stopping,
+    /// The server is down until somebody takes the fence away.
+    Fenced,
 }
 
 /// A snapshot.
@@ -40,10 +45,30 @@ pub struct AgentStatus {
     pub recovery: Option<RecoveryProgress>,
     /// Why the server ended last, when it did so by itself.
     pub last_failure: Option<String>,
+    /// How it stands with each job.
+    pub jobs: BTreeMap<String, JobStatus>,
+}
+
+/// How it stands with a job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JobStatus {
+    /// What is remembered of it.
+    pub record: JobRecord,
+    /// When it begins next; none while it runs, and for one that only follows another one.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next_at: Option<OffsetDateTime>,
 }
 
 impl AgentStatus {
     pub(crate) fn new() -> Self {
-        Self { phase: Phase::Preparing, since: Instant::now(), pid: None, restarts: 0, recovery: None, last_failure: None }
+        Self {
+            phase: Phase::Preparing,
+            since: Instant::now(),
+            pid: None,
+            restarts: 0,
+            recovery: None,
+            last_failure: None,
+            jobs: BTreeMap::new(),
+        }
     }
 }

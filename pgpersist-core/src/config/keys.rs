@@ -1,5 +1,7 @@
 //! Every key of the configuration, in one table: what it holds, its default, and whether this version uses it.
 
+use crate::schedule::cron;
+
 /// What a key holds, and so what its value is checked against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,6 +24,10 @@ pub enum Kind {
     Duration,
     /// A size, such as `10GB`.
     Size,
+    /// A cron expression of five fields.
+    Schedule,
+    /// A time zone of the IANA database.
+    TimeZone,
     /// A list of database names.
     Databases,
     /// One of these words.
@@ -71,7 +77,12 @@ pub const KEYS: &[Key] = &[
     used("cluster.when_missing", Kind::OneOf(&["refuse", "restore"]), Some("refuse")),
     used("cluster.bin_directory", Kind::Path, None),
     used("log.directory", Kind::Path, None),
-    later("dump.schedule", Kind::Text),
+    used("schedule.time_zone", Kind::TimeZone, Some(cron::DEFAULT_TIME_ZONE)),
+    used("schedule.jitter", Kind::Duration, None),
+    used("schedule.attempts", Kind::Count, Some("4")),
+    used("schedule.retry_wait", Kind::Duration, Some("1m")),
+    used("dump.schedule", Kind::Schedule, None),
+    used("dump.deadline", Kind::Duration, Some("12h")),
     later("backup.schedule", Kind::Text),
     // No default: what nobody asked to drop is kept.
     used("retention.keep_days", Kind::Count, None),
@@ -81,7 +92,7 @@ pub const KEYS: &[Key] = &[
     used("retention.keep_monthly", Kind::Count, None),
     used("retention.max_bytes", Kind::Size, None),
     later("wal.ship_interval", Kind::Duration),
-    later("drill.restore", Kind::Text),
+    later("drill.restore", Kind::Schedule),
     later("health.listen", Kind::Text),
     used("health.dump_max_age", Kind::Duration, Some("26h")),
     used("health.disk_warn_percent", Kind::Percent, Some("85")),

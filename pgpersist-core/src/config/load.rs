@@ -12,6 +12,9 @@ use crate::config::value::{self, Raw, Source, Sourced, Value};
 use crate::config::{environment, file};
 use crate::error::{Error, Result};
 use crate::retention::Retention;
+use crate::schedule;
+use crate::schedule::cron::CronSchedule;
+use crate::schedule::timetable::Timetable;
 use crate::store::url::StoreUrl;
 
 /// What `init` does when the directory is empty and something is known about its cluster.
@@ -67,6 +70,26 @@ pub struct ProbeConfig {
     pub sql: String,
 }
 
+/// `[schedule]`, and when each job is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScheduleConfig {
+    /// `[dump] schedule`.
+    pub dump: Option<Timetable>,
+    /// How long a scheduled dump may take.
+    pub dump_deadline: Duration,
+    /// Retention after each scheduled dump, where there is a rule.
+    pub prune: Option<Timetable>,
+}
+
+impl ScheduleConfig {
+    /// What is done at its times, by the names of the jobs.
+    pub fn named(&self) -> Vec<(String, Timetable)> {
+        let named = [(schedule::DUMP, &self.dump), (schedule::PRUNE, &self.prune)];
+        named.into_iter().filter_map(|(name, timetable)| Some((name.to_owned(), timetable.clone()?))).collect()
+    }
+}
+
 /// `[health]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -105,6 +128,8 @@ pub struct Config {
     pub stores: Vec<StoreConfig>,
     /// `[log] directory`; without it, logs lie beside the data.
     pub log_directory: Option<PathBuf>,
+    /// What `run` does at its times.
+    pub schedule: ScheduleConfig,
     /// `[retention]`.
     pub retention: Retention,
     /// `[health]`.
@@ -225,6 +250,14 @@ impl Merged {
             let remedy = "set it below `disk_fail_percent`: a warning comes before the failure".to_owned();
             return Err(value::wrong(&found.source, key, &format!("{warn} is above `disk_fail_percent`, {fail}"), Some(remedy)));
         }
+        let retention = Retention {
+            keep_days: self.number("retention.keep_days")?,
+            keep_last: self.number("retention.keep_last")?,
+            keep_daily: self.number("retention.keep_daily")?,
+            keep_weekly: self.number("retention.keep_weekly")?,
+            keep_monthly: self.number("retention.keep_monthly")?,
+            max_bytes: self.integer("retention.max_bytes"),
+        };
         let os_user = self.values.get("cluster.os_user").map(|s| Sourced { value: s.value.to_string(), source: s.source.clone() });
         Ok(Config {
             file: None,
@@ -250,19 +283,10 @@ impl Merged {
                 .map(|s| Ok(StoreConfig { url: s.value.to_string().parse()?, source: s.source.clone() }))
                 .collect::<Result<_>>()?,
             log_directory: self.path("log.directory"),
-            retention: Retention {
-                keep_days: self.number("retention.keep_days")?,
-                keep_last: self.number("retention.keep_last")?,
-                keep_daily: self.number("retention.keep_daily")?,
-                keep_weekly: self.number("retention.keep_weekly")?,
-                keep_monthly: self.number("retention.keep_monthly")?,
-                max_bytes: self.integer("retention.max_bytes"),
-            },
+            schedule: self.schedule(&retention)?,
+            retention,
             health: HealthConfig {
-                dump_max_age: match self.values.get("health.dump_max_age").map(|s| &s.value) {
-                    Some(Value::Duration(duration, _)) => *duration,
-                    _ => return Err(no_default("health.dump_max_age")),
-                },
+                dump_max_age: self.duration("health.dump_max_age")?,
                 disk_warn_percent: self.number("health.disk_warn_percent")?.ok_or_else(|| no_default("health.disk_warn_percent"))?,
                 disk_fail_percent: self.number("health.disk_fail_percent")?.ok_or_else(|| no_default("health.disk_fail_percent"))?,
                 probes: self
@@ -298,6 +322,38 @@ impl Merged {
     fn number<T: TryFrom<u64>>(&self, key: &str) -> Result<Option<T>> {
         let convert = |number| T::try_from(number).map_err(|_| Error::Bug(format!("`{key}` is {number}, which its check let pass")));
         self.integer(key).map(convert).transpose()
+    }
+
+    fn optional_duration(&self, key: &str) -> Option<Duration> {
+        match self.values.get(key)?.value {
+            Value::Duration(duration, _) => Some(duration),
+            _ => None,
+        }
+    }
+
+    fn duration(&self, key: &str) -> Result<Duration> {
+        self.optional_duration(key).ok_or_else(|| no_default(key))
+    }
+
+    fn schedule(&self, retention: &Retention) -> Result<ScheduleConfig> {
+        let dump = self.timetable("dump.schedule")?;
+        // Where dumps fail, nothing is dropped.
+        let prune = dump.as_ref().filter(|_| *retention != Retention::default()).map(|dump| Timetable { schedule: None, ..dump.clone() });
+        Ok(ScheduleConfig { dump, dump_deadline: self.duration("dump.deadline")?, prune })
+    }
+
+    /// The times of the job that this key gives a schedule, with what `[schedule]` says of all jobs.
+    fn timetable(&self, key: &str) -> Result<Option<Timetable>> {
+        let Some(sourced) = self.values.get(key) else { return Ok(None) };
+        let zone = self.text("schedule.time_zone").ok_or_else(|| no_default("schedule.time_zone"))?;
+        let schedule =
+            CronSchedule::parse(&sourced.value.to_string(), &zone).map_err(|reason| value::wrong(&sourced.source, key, &reason, None))?;
+        Ok(Some(Timetable {
+            jitter: self.optional_duration("schedule.jitter").unwrap_or_default(),
+            attempts: self.number("schedule.attempts")?.ok_or_else(|| no_default("schedule.attempts"))?,
+            retry_wait: self.duration("schedule.retry_wait")?,
+            ..Timetable::new(schedule)
+        }))
     }
 
     fn unused(&self) -> Vec<String> {

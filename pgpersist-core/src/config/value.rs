@@ -8,6 +8,7 @@ use crate::config::keys::{Key, Kind, Support};
 use crate::config::quantity;
 use crate::error::{Error, Result};
 use crate::pg::database_name;
+use crate::schedule::cron::{self, CronSchedule};
 use crate::store::url::StoreUrl;
 
 /// Where a value came from. `Display` is what `config show` prints.
@@ -181,6 +182,14 @@ fn read(kind: Kind, raw: Raw, base: &Path) -> Result<Value, Refusal> {
 fn scalar(kind: Kind, raw: Raw, base: &Path) -> Result<Value, String> {
     match kind {
         Kind::Databases => databases(raw).map(Value::List),
+        Kind::Schedule => {
+            let text = text(raw, "a schedule such as `0 2 * * *`")?;
+            CronSchedule::parse(&text, cron::DEFAULT_TIME_ZONE).map(|_| Value::Text(text))
+        }
+        Kind::TimeZone => {
+            let name = text(raw, "a time zone such as `UTC`")?;
+            cron::check_time_zone(&name).map(|()| Value::Text(name))
+        }
         Kind::Port => number(raw, "a port, 1 to 65535", 1..=65_535),
         Kind::Percent => number(raw, "a percentage, 1 to 100", 1..=100),
         // Bounded so that a count of days is a time that a calendar knows.

@@ -14,6 +14,7 @@ use crate::error::Result;
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+pub mod fence;
 pub mod identity;
 pub mod local;
 pub mod own_folder;

@@ -161,6 +161,14 @@ pub(crate) async fn make_ready_and_keep(
     Ok((report, claim))
 }
 
+/// Whether the card on the volume names the very cluster that lies there.
+pub(crate) async fn is_known_by_card(cluster: &Cluster) -> Result<bool> {
+    let State::Cluster(files) = cluster.directory().state().await? else { return Ok(false) };
+    let own = cluster.directory().own_folder().clone();
+    let card = workers::run(move || IdentityCard::read(&own)).await?;
+    Ok(card.is_some_and(|card| card.system_identifier == files.control.system_identifier))
+}
+
 /// Whether the store is to be told something that it does not know.
 fn is_news(state: &State, placement: &Placement, knowledge: &Knowledge) -> bool {
     let knows_place = knowledge.lived_on.as_ref().is_some_and(|known| known.mount_point == placement.mount_point);

@@ -5,6 +5,7 @@ pub mod copy_scan;
 pub mod database_state;
 pub mod dump;
 pub mod dump_cluster;
+pub mod dump_request;
 pub mod globals;
 pub mod gzip;
 pub mod known_store;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::data_directory::DataDirectory;
 use crate::data_directory::state::State;
+use crate::data_directory::{DataDirectory, fence};
 use crate::error::{Error, Result};
 use crate::pg::control_file::ClusterState;
 use crate::pg::postmaster_pid::PostmasterPid;
@@ -238,6 +238,10 @@ impl Cluster {
                         "postmaster.pid is left of process {}: a crash, or a server on another machine; `pgpersist start` tells them apart",
                         pid_file.pid
                     ));
+                }
+                let own = self.directory.own_folder().clone();
+                if let (None, Some(fence)) = (&status.detail, workers::run(move || fence::read(&own)).await?) {
+                    status.detail = Some(fence.describe());
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! A PostgreSQL server: its programs, its process, a session with it. Never speaks to a store.
 
 pub mod arguments;
+pub mod clients;
 pub mod cluster;
 pub mod connection;
 pub mod continue_as;
@@ -23,3 +24,4 @@ pub mod spawn;
 pub mod stale;
 pub mod start;
 pub mod stop;
+pub mod supervisor;

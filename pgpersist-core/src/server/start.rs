@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, SystemClock};
-use crate::data_directory::Claim;
+use crate::data_directory::{Claim, fence};
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::boot;
 use crate::fs::durable::{self, PreparedFile};
@@ -68,6 +68,8 @@ pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartRep
     if let Some(pid_file) = cluster.presence().await?.running() {
         return already_running(cluster, pid_file, options, began).await;
     }
+    // Before the claim, which the agent that waits at the fence holds.
+    refuse_fenced(cluster).await?;
     let claim = cluster.directory().claim().await?;
     // Between the first look and the claim another pgpersist may have started it.
     if let Some(pid_file) = cluster.presence().await?.running() {
@@ -114,9 +116,15 @@ impl Launched {
     }
 }
 
+async fn refuse_fenced(cluster: &Cluster) -> Result<()> {
+    let own = cluster.directory().own_folder().clone();
+    workers::run(move || fence::check(&own)).await
+}
+
 /// Takes the lock for a server about to be started, and removes a `postmaster.pid` that is proven to be a leftover. Starts
 /// nothing: it may be dropped at any moment.
 pub(crate) async fn clear_the_way(cluster: &Cluster, options: &StartOptions) -> Result<ServerLock> {
+    refuse_fenced(cluster).await?;
     let lock = ServerLock::take(cluster, options.timeout.min(ORPHANS_GRACE)).await?;
     if let Presence::Stale(pid_file) = cluster.presence().await? {
         stale::remove_pid_file(cluster, &pid_file, options.timeout, options.trust_stale_pid).await?;

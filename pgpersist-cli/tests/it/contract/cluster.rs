@@ -34,6 +34,24 @@ pub(super) fn table() -> Vec<Case> {
             .file(PLACE)
             .value("/plan/0", "create a cluster in {dir}/volume/data")
             .fields(&["/plan/1"]),
+        promise("what is scheduled needs a store", &["run", "--allow-ephemeral", "--dry-run", "--json"])
+            .file("[cluster]\ndata_directory = \"{dir}/volume/data\"\n[dump]\nschedule = \"0 2 * * *\"\n")
+            .code(2)
+            .error("invalid"),
+        promise("a dry run of run tells what is done when", &["run", "--allow-ephemeral", "--dry-run", "--json", "--store", "{dir}/store"])
+            .file("[cluster]\ndata_directory = \"{dir}/volume/data\"\n[dump]\nschedule = \"0 2 * * *\"\n[retention]\nkeep_days = 7\n")
+            .value("/plan/2", "dump at 0 2 * * * UTC")
+            .value("/plan/3", "prune after each dump that succeeds"),
+        promise("a schedule of four fields is invalid", &["config", "check", "--json"])
+            .file("[dump]\nschedule = \"0 2 * *\"\n")
+            .code(2)
+            .error("invalid"),
+        promise("a zone that nobody knows is invalid", &["config", "check", "--json"])
+            .file("[schedule]\ntime_zone = \"Mars/Olympus\"\n")
+            .code(2)
+            .error("invalid"),
+        promise("nothing to fence is not found", &["fence", "--json"]).file(PLACE).code(4).error("not_found"),
+        promise("nothing to unfence is not found", &["unfence", "--json"]).file(PLACE).code(4).error("not_found"),
         promise("a deadline is at least a second", &["start", "--timeout", "0"])
             .file(PLACE)
             .code(2)
@@ -102,6 +120,23 @@ pub(super) fn journey() -> Vec<Case> {
             .fields(STOPPED)
             .missing(NO_SERVER),
         promise("stop of a stopped server says so in words", &["stop"]).stdout("It did not run.\n"),
+        promise("a dry run of a fence tells the plan", &["fence", "--dry-run", "--json"]).fields(&["/plan/0", "/plan/1"]),
+        promise("a fence is put up", &["fence", "--reason", "odd rows", "--json"])
+            .value("/changed", false)
+            .value("/state", "stopped")
+            .value("/fence/reason", "odd rows")
+            .fields(&["/fence/since"])
+            .fields(STOPPED)
+            .missing(NO_SERVER),
+        promise("no server is started behind a fence", &["start", "--json"]).code(5).error("unsafe"),
+        promise("a fence is told in words", &["status"]).code(6).stdout("odd rows"),
+        promise("a dry run of taking it away tells the plan", &["unfence", "--dry-run", "--json"]).fields(&["/plan/0"]),
+        promise("a fence is taken away", &["unfence", "--json"])
+            .value("/changed", true)
+            .value("/state", "stopped")
+            .fields(STOPPED)
+            .missing(NO_SERVER),
+        promise("taking away none says so in words", &["unfence"]).stdout("There was no fence.\n"),
         promise("start starts", &["start", "--json"])
             .value("/changed", true)
             .value("/state", "running")

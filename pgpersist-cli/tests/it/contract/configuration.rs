@@ -71,11 +71,11 @@ pub(super) fn table() -> Vec<Case> {
             .code(2)
             .stderr("did you mean PGPERSIST_CLUSTER_PORT?"),
         promise("config check warns about what has no effect yet", &["config", "check"])
-            .file("[dump]\nschedule = \"0 2 * * *\"\n")
+            .file("[backup]\nschedule = \"0 2 * * *\"\n")
             .code(3)
-            .stderr("warning: `dump.schedule` ({dir}/pgpersist.toml:2) is not used by this version"),
+            .stderr("warning: `backup.schedule` ({dir}/pgpersist.toml:2) is not used by this version"),
         promise("warnings are part of the document", &["config", "check", "--json"])
-            .file("[dump]\nschedule = \"0 2 * * *\"\n")
+            .file("[backup]\nschedule = \"0 2 * * *\"\n")
             .code(3)
             .fields(&["/warnings/0"]),
         promise("a named file that is missing is not found", &["config", "check", "--config", "absent.toml"])

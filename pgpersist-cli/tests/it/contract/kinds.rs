@@ -16,7 +16,7 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
         | "uncompressed_bytes" | "rows" => value.is_u64(),
         "duration_s" | "downtime_s" | "min" | "median" | "max" => value.as_f64().is_some_and(|seconds| seconds >= 0.0),
         "verified" | "valid" | "changed" | "resumed" | "immediate" => value.is_boolean(),
-        "started_at" | "taken_at" | "time" => OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.offset().is_utc()),
+        "started_at" | "taken_at" | "time" | "since" => OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.offset().is_utc()),
         "sha256" => text.len() == 64 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')),
         // Text, since a number of 64 bits is rounded by many readers of JSON.
         "system_identifier" => text.parse::<u64>().is_ok(),

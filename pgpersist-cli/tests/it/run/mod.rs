@@ -1,9 +1,12 @@
 //! `pgpersist run` as a real process: told to stop, killed, its server killed, its volume taken away.
 
+mod clock;
 mod crashes;
+mod fence;
 mod first_process;
 mod recovery;
 mod reload;
+mod schedules;
 mod stopping;
 mod volume;
 

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod dumps;
 pub mod placement;
 pub mod probe;
+pub mod schedule;
 pub mod server;
 pub mod settings;
 pub mod standard;

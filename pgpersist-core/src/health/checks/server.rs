@@ -6,12 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::Clock;
+use crate::data_directory::fence;
 use crate::error::Result;
 use crate::health::checks::judgement::not_known;
 use crate::health::{Finding, HealthCheck, wording};
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::lock;
-use crate::server::process::Presence;
 use crate::workers;
 
 /// The name of its finding.
@@ -37,10 +37,11 @@ impl ServerCheck {
         let presence = self.cluster.presence().await?;
         let started_at = presence.running().map(|pid_file| pid_file.started_at);
         let directory = self.cluster.directory().clone();
-        let held = workers::run(move || Ok(lock::is_held(directory.as_ref()))).await?;
+        let (held, is_fenced) =
+            workers::run(move || Ok((lock::is_held(directory.as_ref()), fence::read(directory.own_folder())?.is_some()))).await?;
         let uptime = started_at.map(|at| Duration::from_secs((self.clock.now().unix_timestamp() - at).max(0).unsigned_abs()));
         // Where the lock may not be opened, nothing is known about it.
-        Ok(Seen { uptime, holds_lock: held.ok(), is_stale: matches!(presence, Presence::Stale(_)), status })
+        Ok(Seen { uptime, holds_lock: held.ok(), is_fenced, status })
     }
 }
 
@@ -49,7 +50,7 @@ struct Seen {
     status: ServerStatus,
     uptime: Option<Duration>,
     holds_lock: Option<bool>,
-    is_stale: bool,
+    is_fenced: bool,
 }
 
 #[async_trait]
@@ -94,9 +95,10 @@ fn judge(seen: &Seen) -> Finding {
         }
         ServerState::Stopped => {
             let detail = status.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-            let remedy = match (seen.holds_lock, seen.is_stale) {
-                (Some(true), _) => "stop the container that runs it, or wait until its last process has ended".to_owned(),
-                _ => format!("start it with `pgpersist start`; {log} may say why it ended"),
+            let remedy = match (seen.holds_lock, seen.is_fenced) {
+                (_, true) => "look at what it was fenced for; when all is well, run `pgpersist unfence`".to_owned(),
+                (Some(true), false) => "stop the container that runs it, or wait until its last process has ended".to_owned(),
+                (_, false) => format!("start it with `pgpersist start`; {log} may say why it ended"),
             };
             Finding::fail(NAME, format!("not running{detail}"), remedy)
         }
@@ -134,7 +136,7 @@ mod tests {
             },
             uptime: running.then_some(Duration::from_secs(273_600)),
             holds_lock: Some(running),
-            is_stale: false,
+            is_fenced: false,
         }
     }
 

@@ -15,11 +15,13 @@ use crate::health::checks::dumps::{DEFAULT_MAX_AGE, DumpsCheck};
 use crate::health::checks::placement::PlacementCheck;
 use crate::health::checks::places;
 use crate::health::checks::probe::{Probe, ProbeCheck};
+use crate::health::checks::schedule::ScheduleCheck;
 use crate::health::checks::server::ServerCheck;
 use crate::health::checks::settings::SettingsCheck;
 use crate::health::checks::table::TableCheck;
 use crate::health::checks::transaction_ids::TransactionIdsCheck;
 use crate::health::{DEFAULT_DEADLINE, HealthCheck};
+use crate::schedule::timetable::Timetable;
 use crate::server::cluster::Cluster;
 use crate::store::url::StoreUrl;
 
@@ -44,6 +46,8 @@ pub struct HealthOptions {
     pub probes: Vec<Probe>,
     /// Tables whose rows are counted: `orders` or `schema.orders`, looked for in `databases`, or in all.
     pub tables: Vec<String>,
+    /// What an agent is to do at its times, by the names of the jobs.
+    pub schedules: Vec<(String, Timetable)>,
     /// How old the newest dump may be.
     pub dump_max_age: Duration,
     /// From when on a disk is too full.
@@ -64,6 +68,7 @@ impl HealthOptions {
             databases: Vec::new(),
             probes: Vec::new(),
             tables: Vec::new(),
+            schedules: Vec::new(),
             dump_max_age: DEFAULT_MAX_AGE,
             disk: DiskLimits::default(),
             deadline: DEFAULT_DEADLINE,
@@ -117,6 +122,10 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
     }
     let (store, databases) = (options.stores.first().cloned(), options.databases.clone());
     checks.push(Arc::new(DumpsCheck::new(store, options.cluster_name.clone(), databases, options.dump_max_age, clock.clone(), deadline)));
+    for (job, timetable) in &options.schedules {
+        let own = cluster.directory().own_folder().clone();
+        checks.push(Arc::new(ScheduleCheck::new(job, timetable.clone(), own, clock.clone(), deadline)));
+    }
     checks.push(Arc::new(DiskCheck::new(cluster.path(), folders, log, options.disk, deadline)));
     checks.push(Arc::new(SettingsCheck::new(cluster.clone(), deadline)));
     checks.push(Arc::new(TransactionIdsCheck::new(cluster.clone(), deadline)));

@@ -70,6 +70,7 @@ fn label(name: &str) -> String {
         _ => match name.split_once(':') {
             Some(("database", name)) => format!("Database {name}"),
             Some(("probe", name)) => format!("Probe {name}"),
+            Some(("schedule", job)) => format!("Schedule of {job}"),
             _ => name.to_owned(),
         },
     }

@@ -1,0 +1,202 @@
+//! What the agent does at its times: dumps, and retention after them.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::run::{Agent, eventually};
+use crate::support::cluster::TestCluster;
+use crate::support::processes;
+
+/// A dump each night, tried again soon after a failure.
+const NIGHTLY: &str = r#"
+databases = ["orders"]
+[dump]
+schedule = "0 2 * * *"
+[schedule]
+retry_wait = "1s"
+"#;
+
+fn record_file(cluster: &TestCluster, job: &str) -> PathBuf {
+    cluster.scratch.join(&format!("volume/.pgpersist/data/schedule/{job}.json"))
+}
+
+fn record(cluster: &TestCluster, job: &str) -> Value {
+    serde_json::from_slice(&fs::read(record_file(cluster, job)).unwrap()).unwrap()
+}
+
+/// Makes the record say that the job's moments were dealt with up to then.
+fn handled(cluster: &TestCluster, job: &str, until: &str) {
+    let mut record = record(cluster, job);
+    record["handled"] = until.into();
+    cluster.scratch.write_bytes(&format!("volume/.pgpersist/data/schedule/{job}.json"), record.to_string().as_bytes());
+}
+
+/// Whether somebody has locked the table, so that a dump waits.
+#[derive(PartialEq)]
+enum Lock {
+    Held,
+    Free,
+}
+
+/// A cluster with the database, whose agent was up once and has missed years since.
+fn behind(more: &str, lock: Lock) -> TestCluster {
+    let cluster = TestCluster::stopped(more);
+    let mut agent = start(&cluster);
+    agent.wait_until_ready();
+    cluster.fill("orders");
+    if lock == Lock::Held {
+        cluster.sql("orders", "BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'held'");
+    }
+    eventually("the job is remembered", || record_file(&cluster, "dump").exists());
+    agent.stopped();
+    assert_eq!(cluster.dumps(), 0);
+    handled(&cluster, "dump", "2024-02-08T02:00:00Z");
+    cluster
+}
+
+/// An agent whose server keeps a lock, once taken, also while it does not run.
+fn start(cluster: &TestCluster) -> Agent {
+    Agent::start(cluster, &["--", "-c", "max_prepared_transactions=1"])
+}
+
+impl TestCluster {
+    fn let_go(&self) {
+        self.sql("orders", "ROLLBACK PREPARED 'held'");
+    }
+
+    fn dumps(&self) -> usize {
+        let run = self.run(&["list", "--json"]).done();
+        run.json()["dumps"].as_array().unwrap().len()
+    }
+
+    fn finding(&self, name: &str) -> Value {
+        let report = self.run(&["health", "--json"]).json();
+        report["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == name).unwrap_or_else(|| panic!("{report}")).clone()
+    }
+
+    fn programs(&self, name: &str) -> usize {
+        processes::bearing(self.scratch.path()).iter().filter(|process| process.title().contains(&format!("bin/{name} "))).count()
+    }
+}
+
+#[test]
+fn what_was_missed_is_made_once_and_retention_follows() {
+    let cluster = behind(&format!("{NIGHTLY}[retention]\nkeep_last = 1\n"), Lock::Free);
+    cluster.start();
+    // Of two more, the older one goes; more than half would ask first.
+    for _ in 0..2 {
+        cluster.dump(&[]);
+    }
+    cluster.run(&["stop"]).done();
+    let mut agent = start(&cluster);
+    agent.wait_for("planned for 2024-02-09T02:00:00Z and missed then", 1);
+    agent.wait_for("dump: done in ", 1);
+    // Two of three are more than half, and that is asked for.
+    agent.wait_for("prune: failed: dropping more than half of the dumps at once", 1);
+    assert_eq!((cluster.dumps(), cluster.finding("schedule:prune")["status"].as_str()), (3, Some("fail")));
+    cluster.run(&["prune", "--yes"]).done();
+    agent.stopped();
+    handled(&cluster, "dump", "2024-02-08T02:00:00Z");
+    let mut agent = start(&cluster);
+    agent.wait_for("prune: done in ", 1);
+    assert_eq!(agent.said().matches("dump: begins").count(), 2, "{}", agent.said());
+    assert_eq!(cluster.dumps(), 1);
+    let dump = cluster.finding("schedule:dump");
+    assert_eq!((dump["status"].as_str(), dump["observed"]["last_outcome"].as_str()), (Some("pass"), Some("success")));
+    assert_eq!(cluster.finding("schedule:prune")["status"], "pass");
+    assert_eq!(cluster.finding("dumps")["status"], "pass");
+    cluster.run(&["verify"]).done();
+    agent.stopped();
+}
+
+#[test]
+fn a_failing_dump_is_tried_again_told_by_health_and_made_when_it_can_be() {
+    let cluster = behind(NIGHTLY, Lock::Free);
+    let closed = |mode| fs::set_permissions(cluster.store(), Permissions::from_mode(mode)).unwrap();
+    closed(0);
+    let mut agent = start(&cluster);
+    agent.wait_for("dump: failed: ", 2);
+    agent.wait_for("dump: begins, attempt 3 of", 1);
+    let finding = cluster.finding("schedule:dump");
+    assert_eq!(finding["status"], "warn", "{finding}");
+    agent.wait_for("dump: failed: ", 4);
+    let finding = cluster.finding("schedule:dump");
+    assert_eq!((finding["status"].as_str(), finding["observed"]["failures"].as_u64()), (Some("fail"), Some(4)), "{finding}");
+    closed(0o700);
+    agent.stopped();
+    handled(&cluster, "dump", "2024-02-08T02:00:00Z");
+    let mut agent = start(&cluster);
+    agent.wait_for("dump: done in ", 1);
+    assert_eq!((cluster.dumps(), cluster.finding("schedule:dump")["status"].as_str()), (1, Some("pass")));
+    agent.stopped();
+}
+
+#[test]
+fn a_dump_that_hangs_ends_at_its_deadline() {
+    let cluster = behind(&NIGHTLY.replace("[dump]", "[dump]\ndeadline = \"2s\""), Lock::Held);
+    let mut agent = start(&cluster);
+    agent.wait_for("dump: failed: it did not end within 2", 2);
+    cluster.let_go();
+    agent.wait_for("dump: done in ", 1);
+    eventually("nothing is left of the others", || cluster.programs("pg_dump") == 0);
+    assert_eq!(cluster.dumps(), 1);
+    agent.stopped();
+}
+
+#[test]
+fn a_stop_in_a_dump_leaves_nothing_and_the_next_agent_makes_it() {
+    let cluster = behind(NIGHTLY, Lock::Held);
+    let mut agent = start(&cluster);
+    eventually("pg_dump waits for the lock", || cluster.programs("pg_dump") == 1);
+    agent.stopped();
+    assert_eq!(cluster.programs("pg_dump"), 0);
+    assert_eq!(record(&cluster, "dump")["last"]["outcome"], "cancelled");
+    assert_eq!(cluster.dumps(), 0);
+    let mut agent = start(&cluster);
+    eventually("pg_dump waits for the lock", || cluster.programs("pg_dump") == 1);
+    cluster.let_go();
+    agent.wait_for("dump: done in ", 1);
+    assert_eq!(cluster.dumps(), 1);
+    agent.stopped();
+}
+
+#[test]
+fn a_dump_whose_agent_is_killed_is_made_by_the_next_one() {
+    let cluster = behind(NIGHTLY, Lock::Held);
+    let mut agent = start(&cluster);
+    eventually("pg_dump waits for the lock", || cluster.programs("pg_dump") == 1);
+    agent.signal(Signal::KILL);
+    agent.ended();
+    cluster.let_go();
+    let mut agent = start(&cluster);
+    agent.wait_for("runs already and is adopted", 1);
+    agent.wait_for("dump: begins, attempt 2 of", 1);
+    agent.wait_for("dump: done in ", 1);
+    eventually("the orphan has ended", || cluster.programs("pg_dump") == 0);
+    assert_eq!(cluster.dumps(), 1);
+    assert!(cluster.finding("schedule:dump")["status"] == "pass");
+    agent.stopped();
+}
+
+#[test]
+fn another_schedule_is_taken_up_by_a_reload_and_a_minute_is_a_minute() {
+    let cluster = TestCluster::stopped(NIGHTLY);
+    let mut agent = start(&cluster);
+    agent.wait_until_ready();
+    cluster.fill("orders");
+    cluster.configure(&NIGHTLY.replace("0 2 * * *", "* * * * *"));
+    agent.signal(Signal::HUP);
+    agent.wait_for("the configuration was reloaded", 1);
+    agent.wait_for("dump: begins, as planned for ", 1);
+    agent.wait_for("dump: done in ", 1);
+    let planned = record(&cluster, "dump")["last"]["planned"].as_str().unwrap().to_owned();
+    assert!(planned.ends_with(":00Z"), "{planned}");
+    cluster.configure("databases = [\"orders\"]\n");
+    agent.signal(Signal::HUP);
+    agent.wait_for("the configuration was reloaded", 2);
+    agent.stopped();
+}
