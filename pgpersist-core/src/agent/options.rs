@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::agent::http::options::HttpOptions;
 use crate::agent::restart_policy::RestartPolicy;
 use crate::init::ready::InitOptions;
 use crate::logical::shelf::Shelf;
@@ -21,10 +22,12 @@ pub struct AgentOptions {
     pub restarts: RestartPolicy,
     /// Whether the server's log is passed on.
     pub relay_log: bool,
+    /// Where probes, health and metrics are answered; nowhere without it.
+    pub http: Option<HttpOptions>,
 }
 
 impl Default for AgentOptions {
-    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on.
+    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on, no HTTP.
     fn default() -> Self {
         Self {
             init: InitOptions::default(),
@@ -33,6 +36,7 @@ impl Default for AgentOptions {
             stop_timeout: Duration::from_secs(60),
             restarts: RestartPolicy::default(),
             relay_log: true,
+            http: None,
         }
     }
 }

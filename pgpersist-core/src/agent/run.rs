@@ -1,5 +1,6 @@
 //! The agent's loop: ready, start, watch, start again, stop.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::command::Command;
+use crate::agent::http::listener::Http;
 use crate::agent::life::{Life, Look};
 use crate::agent::log::{AgentLog, Told};
 use crate::agent::log_relay;
@@ -36,6 +38,8 @@ const RECOVERY_TOLD: Duration = Duration::from_secs(10);
 const VOLUME_LOOK: Duration = Duration::from_secs(10);
 /// How long an immediate shutdown may take.
 const IMMEDIATE: Duration = Duration::from_secs(15);
+/// How often the loop says that it turns.
+const BEAT: Duration = Duration::from_secs(2);
 /// How long a clean shutdown is tried where nothing can be written any more.
 const WITHOUT_VOLUME: Duration = Duration::from_secs(5);
 
@@ -50,6 +54,7 @@ pub struct Agent {
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<AgentStatus>,
     restarts: Restarts,
+    http: Http,
 }
 
 /// What ended a wait.
@@ -64,7 +69,9 @@ impl Agent {
     pub fn new(cluster: Cluster, options: AgentOptions, log: Arc<dyn AgentLog>, commands: mpsc::Receiver<Command>) -> Self {
         let restarts = Restarts::new(options.restarts);
         let (status, _) = watch::channel(AgentStatus::new());
-        Self { cluster, options, told: Told(log), commands, status, restarts }
+        let told = Told(log);
+        let http = Http::new(status.clone(), told.clone());
+        Self { cluster, options, told, commands, status, restarts, http }
     }
 
     /// What it knows, now and later.
@@ -77,8 +84,20 @@ impl Agent {
     ///
     /// # Errors
     /// As [`ready::make_ready`] and [`crate::server::start::start`]; `Unavailable` when the server ended by itself too often,
-    /// when the volume is gone, and when the server does not end: in the last case alone it still runs.
+    /// when the volume is gone, when the address for HTTP is taken, and when the server does not end: in the last case alone it
+    /// still runs.
     pub async fn run(mut self) -> Result<()> {
+        // First of all: whoever watches a long way up asks here, and with the address taken there is nothing to begin.
+        self.http.follow(&self.cluster, self.options.http.as_ref()).await?;
+        let beating = beat(self.status.clone());
+        // In the same task, so that it turns as long as this one does, and for as long as that waits.
+        tokio::select! {
+            result = self.supervise() => result,
+            never = beating => match never {},
+        }
+    }
+
+    async fn supervise(&mut self) -> Result<()> {
         let Some(claim) = self.prepare().await? else { return Ok(()) };
         loop {
             let Some(life) = self.begin(&claim).await? else { return Ok(()) };
@@ -324,7 +343,7 @@ impl Agent {
     }
 
     /// Goes on with another configuration, unless the server would refuse it.
-    async fn reload(&mut self, (cluster, options): (Cluster, AgentOptions), life: Option<&Life>) {
+    async fn reload(&mut self, (cluster, mut options): (Cluster, AgentOptions), life: Option<&Life>) {
         if cluster.path() != self.cluster.path() {
             return self.told.say(Severity::Error, "the configuration names another data directory; the old configuration stays");
         }
@@ -338,6 +357,10 @@ impl Agent {
         }
         if cluster.options().port != self.cluster.options().port {
             self.told.say(Severity::Warning, "the new port counts from the server's next start on");
+        }
+        if let Err(error) = self.http.follow(&cluster, options.http.as_ref()).await {
+            self.told.say(Severity::Error, &format!("{}; {}", with_causes(&error), self.http.describe()));
+            options.http = self.options.http.take();
         }
         self.cluster = cluster;
         self.options = options;
@@ -354,7 +377,19 @@ impl Agent {
                 (status.phase, status.since) = (phase, Instant::now());
             }
             status.recovery = recovery;
+            status.has_started |= phase == Phase::Ready;
         });
+    }
+}
+
+/// Says every now and then that the loop turns, without waking those who wait for news.
+async fn beat(status: watch::Sender<AgentStatus>) -> Infallible {
+    loop {
+        status.send_if_modified(|status| {
+            status.beat = Instant::now();
+            false
+        });
+        tokio::time::sleep(BEAT).await;
     }
 }
 

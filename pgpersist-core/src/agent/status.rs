@@ -1,5 +1,6 @@
 //! What an agent knows at any moment, for whoever asks.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -24,6 +25,23 @@ pub enum Phase {
     Stopping,
 }
 
+impl Phase {
+    /// All there are, in the order in which they come.
+    pub const ALL: [Self; 6] = [Self::Preparing, Self::Starting, Self::Recovering, Self::Ready, Self::Waiting, Self::Stopping];
+
+    /// The word that JSON documents and metrics use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Starting => "starting",
+            Self::Recovering => "recovering",
+            Self::Ready => "ready",
+            Self::Waiting => "waiting",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AgentStatus {
@@ -40,10 +58,39 @@ pub struct AgentStatus {
     pub recovery: Option<RecoveryProgress>,
     /// Why the server ended last, when it did so by itself.
     pub last_failure: Option<String>,
+    /// Whether a server has been ready in this agent's life.
+    pub has_started: bool,
+    /// When the agent's loop has turned last. It turns every few seconds, also while it waits for something.
+    #[serde(skip)]
+    pub beat: Instant,
+    /// Where HTTP is answered.
+    pub http: Option<SocketAddr>,
 }
 
 impl AgentStatus {
     pub(crate) fn new() -> Self {
-        Self { phase: Phase::Preparing, since: Instant::now(), pid: None, restarts: 0, recovery: None, last_failure: None }
+        Self {
+            phase: Phase::Preparing,
+            since: Instant::now(),
+            pid: None,
+            restarts: 0,
+            recovery: None,
+            last_failure: None,
+            has_started: false,
+            beat: Instant::now(),
+            http: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_has_one_word_everywhere() {
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
+        }
     }
 }
