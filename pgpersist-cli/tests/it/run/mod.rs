@@ -2,6 +2,7 @@
 
 mod crashes;
 mod first_process;
+mod http;
 mod recovery;
 mod reload;
 mod stopping;
