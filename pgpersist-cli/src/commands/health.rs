@@ -29,7 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
-    let options = options(args, context)?;
+    let options = options(&args.table, context)?;
     let report = runtime::block_on("`health`", async {
         let options = options.with_databases_of_server().await;
         Ok(report::run(&checks(&options)?, &SystemClock).await)
@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     Ok(if context.output.format() == Format::Nagios { Exit(nagios::exit_code(&report)) } else { Exit(verdict(report.status, args.strict)) })
 }
 
-fn options(args: &Args, context: &Context) -> Result<HealthOptions> {
+/// What is to be looked at, and these tables.
+pub(super) fn options(tables: &[String], context: &Context) -> Result<HealthOptions> {
     let config = context.config()?;
     let mut options = HealthOptions::new(cluster::open(context)?);
     options.cluster_name.clone_from(&config.cluster.name);
@@ -55,7 +56,7 @@ fn options(args: &Args, context: &Context) -> Result<HealthOptions> {
         .map(|probe| Probe { name: probe.name.clone(), database: probe.database.clone(), sql: probe.sql.clone() })
         .collect();
     // A probe of the same name has its finding already.
-    options.tables = args.table.iter().filter(|table| !options.probes.iter().any(|probe| probe.name == **table)).cloned().collect();
+    options.tables = tables.iter().filter(|table| !options.probes.iter().any(|probe| probe.name == **table)).cloned().collect();
     options.tables.dedup();
     options.schedules = config.schedule.named();
     options.dump_max_age = config.health.dump_max_age;

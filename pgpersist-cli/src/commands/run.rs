@@ -10,12 +10,14 @@ use tokio::sync::mpsc;
 
 use crate::args::Format;
 use crate::cluster;
-use crate::commands::{dump, init};
+use crate::commands::{dump, health, init};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::log_lines::{LogLines, Look};
 use crate::{runtime, store};
 use pgpersist_core::agent::command::{self, Command};
+use pgpersist_core::agent::http::options::HttpOptions;
+use pgpersist_core::agent::http::token::Token;
 use pgpersist_core::agent::jobs::ScheduledJob;
 use pgpersist_core::agent::jobs::dump::DumpJob;
 use pgpersist_core::agent::jobs::prune::PruneJob;
@@ -34,7 +36,8 @@ use pgpersist_core::server::cluster::Cluster;
 ///
 /// A server that ends by itself is started again; one that another pgpersist left running is adopted. SIGTERM and SIGINT shut
 /// it down, a second one does so immediately, as does SIGQUIT; SIGHUP reloads the configuration of both. As PID 1 it reaps
-/// orphans. The server's log goes to stdout, unless `[log] directory` is set; --json writes each line as a document.
+/// orphans. The server's log goes to stdout, unless `[log] directory` is set; --json writes each line as a document. With
+/// `[health] listen` it answers /livez, /startupz, /readyz, /health and /metrics over HTTP.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist run -D /app/pgdata --store /app/backups/postgres -- -c shared_buffers=1GB")]
 #[command(after_help = "Exit codes: 0 stopped on request, 6 a restart can help, 2, 4, 5 and 7 it cannot; see `pgpersist --help`")]
@@ -60,6 +63,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             format!("start its server on port {}, and stay with it until SIGTERM or SIGINT", cluster.options().port),
         ];
         plan.extend(options.jobs.iter().map(ScheduledJob::describe));
+        plan.extend(options.http.map(|http| format!("answer HTTP on {} meanwhile", http.listen)));
         let text = || plan.iter().enumerate().map(|(number, step)| format!("{}. {step}\n", number + 1)).collect();
         return context.output.write(|| json!({ "plan": plan }), text).map(|()| Exit::DONE);
     }
@@ -95,6 +99,7 @@ fn what_to_run(args: &Args, context: &Context) -> Result<(Cluster, AgentOptions)
         stop_timeout: Duration::from_secs(args.stop_timeout),
         relay_log: config.log_directory.is_none(),
         jobs: jobs(context)?,
+        http: http(context, &cluster)?,
         ..AgentOptions::default()
     };
     Ok((cluster, options))
@@ -116,6 +121,17 @@ fn jobs(context: &Context) -> Result<Vec<ScheduledJob>> {
         }
     }
     Ok(jobs)
+}
+
+/// Where to answer HTTP, if anywhere.
+fn http(context: &Context, cluster: &Cluster) -> Result<Option<HttpOptions>> {
+    let config = context.config()?;
+    let Some(listen) = config.health.listen else { return Ok(None) };
+    let mut health = health::options(&[], context)?;
+    health.cluster = cluster.clone();
+    let mut options = HttpOptions::new(listen, health);
+    options.token = config.health.token_file.as_deref().map(Token::read).transpose()?;
+    Ok(Some(options))
 }
 
 /// Makes commands of signals, for ever.

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::pg::log_line::Severity;
 use crate::progress::{Event, ProgressSink};
 
@@ -47,4 +48,10 @@ impl ProgressSink for Told {
             Event::Bytes { .. } => {}
         }
     }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn with_causes(error: &Error) -> String {
+    let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+    format!("{error}{causes}")
 }

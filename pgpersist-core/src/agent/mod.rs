@@ -3,13 +3,16 @@
 //! [`run::Agent`] is the loop. It listens to [`command::Command`]s, which a program makes of signals, and tells what
 //! happens to an [`log::AgentLog`]; [`status::AgentStatus`] is what it knows at any moment. `life` is one server from its
 //! start to its end, `restart_policy` decides whether there is another one after it, `volume` looks whether the place is
-//! still there, `log_relay` passes the server's log on, and [`jobs`] are what is done at its times.
+//! still there, `log_relay` passes the server's log on, [`jobs`] are what is done at its times, and [`http`] answers probes, health
+//! and metrics.
 
 pub mod command;
+pub mod http;
 pub mod jobs;
 pub(crate) mod life;
 pub mod log;
 pub(crate) mod log_relay;
+pub(crate) mod making_ready;
 pub mod options;
 pub mod restart_policy;
 pub mod run;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::agent::http::options::HttpOptions;
 use crate::agent::jobs::ScheduledJob;
 use crate::agent::restart_policy::RestartPolicy;
 use crate::init::ready::InitOptions;
@@ -24,10 +25,12 @@ pub struct AgentOptions {
     pub relay_log: bool,
     /// What is done at its times.
     pub jobs: Vec<ScheduledJob>,
+    /// Where probes, health and metrics are answered; nowhere without it.
+    pub http: Option<HttpOptions>,
 }
 
 impl Default for AgentOptions {
-    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on, no jobs.
+    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on, no jobs, no HTTP.
     fn default() -> Self {
         Self {
             init: InitOptions::default(),
@@ -37,6 +40,7 @@ impl Default for AgentOptions {
             restarts: RestartPolicy::default(),
             relay_log: true,
             jobs: Vec::new(),
+            http: None,
         }
     }
 }

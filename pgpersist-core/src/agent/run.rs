@@ -7,19 +7,20 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::command::Command;
+use crate::agent::http::listener::Http;
 use crate::agent::jobs::runner::Runner;
 use crate::agent::life::{Life, Look};
-use crate::agent::log::{AgentLog, Told};
+use crate::agent::log::{AgentLog, Told, with_causes};
 use crate::agent::log_relay;
+use crate::agent::making_ready::make_ready;
 use crate::agent::options::AgentOptions;
 use crate::agent::restart_policy::Restarts;
-use crate::agent::status::{AgentStatus, Phase};
+use crate::agent::status::{AgentStatus, Phase, beat};
 use crate::data_directory::Claim;
 use crate::data_directory::fence::{self, Fence};
 use crate::error::{Error, ErrorKind, Result};
-use crate::init::ready::{self, InitReport};
 use crate::pg::log_line::Severity;
-use crate::progress::{Event, ProgressSink};
+use crate::progress::ProgressSink;
 use crate::server::cluster::Cluster;
 use crate::server::lock::{self, Held};
 use crate::server::restart;
@@ -53,6 +54,7 @@ pub struct Agent {
     status: watch::Sender<AgentStatus>,
     restarts: Restarts,
     jobs: Runner,
+    http: Http,
     /// Whether it was told to stop while it shut the server down for another reason.
     stop_asked: bool,
 }
@@ -82,7 +84,8 @@ impl Agent {
         let (status, _) = watch::channel(AgentStatus::new());
         let told = Told(log);
         let jobs = Runner::new(cluster.directory().own_folder().path().to_owned(), told.clone(), status.clone());
-        Self { cluster, options, told, commands, status, restarts, jobs, stop_asked: false }
+        let http = Http::new(status.clone(), told.clone());
+        Self { cluster, options, told, commands, status, restarts, jobs, http, stop_asked: false }
     }
 
     /// What it knows, now and later.
@@ -95,17 +98,29 @@ impl Agent {
     ///
     /// # Errors
     /// As [`ready::make_ready`] and [`crate::server::start::start`]; `Unavailable` when the server ended by itself too often,
-    /// when the volume is gone, and when the server does not end: in the last case alone it still runs.
+    /// when the volume is gone, when the address for HTTP is taken, and when the server does not end: in the last case alone it
+    /// still runs.
     pub async fn run(mut self) -> Result<()> {
+        // First of all: whoever watches a long way up asks here, and with the address taken there is nothing to begin.
+        self.http.follow(&self.cluster, self.options.http.as_ref()).await?;
+        let beating = beat(self.status.clone());
+        // In the same task, so that it turns as long as this one does, and for as long as that waits.
+        let outcome = tokio::select! {
+            outcome = self.live() => outcome,
+            never = beating => match never {},
+        };
+        self.jobs.finish().await;
+        outcome
+    }
+
+    async fn live(&mut self) -> Result<()> {
         // What is fenced is not even made ready: somebody wants to see it as it is.
         if !self.wait_for_fence(None).await? {
             return Ok(());
         }
         let Some(claim) = self.prepare().await? else { return Ok(()) };
         self.jobs.replace(&self.options.jobs);
-        let outcome = self.supervise(&claim).await;
-        self.jobs.finish().await;
-        outcome
+        self.supervise(&claim).await
     }
 
     async fn supervise(&mut self, claim: &Claim) -> Result<()> {
@@ -412,7 +427,7 @@ impl Agent {
     }
 
     /// Goes on with another configuration, unless the server would refuse it.
-    async fn reload(&mut self, (cluster, options): (Cluster, AgentOptions), life: Option<&Life>) {
+    async fn reload(&mut self, (cluster, mut options): (Cluster, AgentOptions), life: Option<&Life>) {
         if cluster.path() != self.cluster.path() {
             return self.told.say(Severity::Error, "the configuration names another data directory; the old configuration stays");
         }
@@ -426,6 +441,10 @@ impl Agent {
         }
         if cluster.options().port != self.cluster.options().port {
             self.told.say(Severity::Warning, "the new port counts from the server's next start on");
+        }
+        if let Err(error) = self.http.follow(&cluster, options.http.as_ref()).await {
+            self.told.say(Severity::Error, &format!("{}; {}", with_causes(&error), self.http.describe()));
+            options.http = self.options.http.take();
         }
         self.cluster = cluster;
         self.options = options;
@@ -443,36 +462,12 @@ impl Agent {
                 (status.phase, status.since) = (phase, Instant::now());
             }
             status.recovery = recovery;
+            status.has_started |= phase == Phase::Ready;
         });
-    }
-}
-
-/// Makes ready, also while the store is away where the volume itself knows its cluster: backups are made later, people wait now.
-async fn make_ready(cluster: &Cluster, options: &AgentOptions, progress: &Arc<dyn ProgressSink>) -> Result<(InitReport, Claim)> {
-    let error = match ready::make_ready_and_keep(cluster, options.shelf.as_ref(), &options.init, progress).await {
-        Err(error) if options.shelf.is_some() && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Denied) => error,
-        outcome => return outcome,
-    };
-    if !ready::is_known_by_card(cluster).await.unwrap_or(false) {
-        return Err(error);
-    }
-    match ready::make_ready_and_keep(cluster, None, &options.init, progress).await {
-        Ok(made) => {
-            let told = format!("the store is left out, and there are no backups while it stays so: {}", with_causes(&error));
-            progress.event(Event::Warning(told));
-            Ok(made)
-        }
-        // It was not the store.
-        Err(_) => Err(error),
     }
 }
 
 /// Whether another start would end the same way, as far as anybody can tell.
 fn is_hopeless(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Damaged | ErrorKind::Conflict | ErrorKind::Unsafe | ErrorKind::NotFound)
-}
-
-fn with_causes(error: &Error) -> String {
-    let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
-    format!("{error}{causes}")
 }

@@ -1,13 +1,19 @@
 //! What an agent knows at any moment, for whoever asks.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use crate::schedule::record::JobRecord;
 use crate::server::recovery::RecoveryProgress;
+
+/// How often the loop says that it turns.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// What the agent is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,6 +35,25 @@ pub enum Phase {
     Fenced,
 }
 
+impl Phase {
+    /// All there are, in the order in which they come.
+    pub const ALL: [Self; 7] =
+        [Self::Preparing, Self::Starting, Self::Recovering, Self::Ready, Self::Waiting, Self::Stopping, Self::Fenced];
+
+    /// The word that JSON documents and metrics use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Starting => "starting",
+            Self::Recovering => "recovering",
+            Self::Ready => "ready",
+            Self::Waiting => "waiting",
+            Self::Stopping => "stopping",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AgentStatus {
@@ -47,6 +72,13 @@ pub struct AgentStatus {
     pub last_failure: Option<String>,
     /// How it stands with each job.
     pub jobs: BTreeMap<String, JobStatus>,
+    /// Whether a server has been ready in this agent's life.
+    pub has_started: bool,
+    /// When the agent's loop has turned last. It turns every few seconds, also while it waits for something.
+    #[serde(skip)]
+    pub beat: Instant,
+    /// Where HTTP is answered.
+    pub http: Option<SocketAddr>,
 }
 
 /// How it stands with a job.
@@ -69,6 +101,32 @@ impl AgentStatus {
             recovery: None,
             last_failure: None,
             jobs: BTreeMap::new(),
+            has_started: false,
+            beat: Instant::now(),
+            http: None,
+        }
+    }
+}
+
+/// Says every now and then that the loop turns, without waking those who wait for news.
+pub(crate) async fn beat(status: watch::Sender<AgentStatus>) -> Infallible {
+    loop {
+        status.send_if_modified(|status| {
+            status.beat = Instant::now();
+            false
+        });
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_has_one_word_everywhere() {
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
         }
     }
 }

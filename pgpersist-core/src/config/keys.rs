@@ -16,6 +16,8 @@ pub enum Kind {
     Store,
     /// A TCP port, which also names the socket.
     Port,
+    /// An IP address and a TCP port to listen on, such as `127.0.0.1:9432`; port 0 takes any that is free.
+    Address,
     /// A whole number, at least 1.
     Count,
     /// Percent, 1 to 100.
@@ -93,7 +95,8 @@ pub const KEYS: &[Key] = &[
     used("retention.max_bytes", Kind::Size, None),
     later("wal.ship_interval", Kind::Duration),
     later("drill.restore", Kind::Schedule),
-    later("health.listen", Kind::Text),
+    used("health.listen", Kind::Address, None),
+    used("health.token_file", Kind::Path, None),
     used("health.dump_max_age", Kind::Duration, Some("26h")),
     used("health.disk_warn_percent", Kind::Percent, Some("85")),
     used("health.disk_fail_percent", Kind::Percent, Some("95")),

@@ -1,6 +1,7 @@
 //! [`Config`]: the settings as the rest of the program wants them, and the table of where each came from.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,6 +101,10 @@ pub struct HealthConfig {
     pub disk_warn_percent: u8,
     /// From this many percent in use on, the disk is a failure.
     pub disk_fail_percent: u8,
+    /// Where the agent answers HTTP; nowhere without it.
+    pub listen: Option<SocketAddr>,
+    /// The file with the token that opens the details of what is answered.
+    pub token_file: Option<PathBuf>,
     /// The probes, in their order.
     pub probes: Vec<ProbeConfig>,
 }
@@ -289,6 +294,8 @@ impl Merged {
                 dump_max_age: self.duration("health.dump_max_age")?,
                 disk_warn_percent: self.number("health.disk_warn_percent")?.ok_or_else(|| no_default("health.disk_warn_percent"))?,
                 disk_fail_percent: self.number("health.disk_fail_percent")?.ok_or_else(|| no_default("health.disk_fail_percent"))?,
+                listen: self.address("health.listen")?,
+                token_file: self.path("health.token_file"),
                 probes: self
                     .probes
                     .iter()
@@ -310,6 +317,11 @@ impl Merged {
 
     fn path(&self, key: &str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
+    }
+
+    fn address(&self, key: &str) -> Result<Option<SocketAddr>> {
+        let convert = |text: String| text.parse().map_err(|_| Error::Bug(format!("`{key}` is `{text}`, which its check let pass")));
+        self.text(key).map(convert).transpose()
     }
 
     fn integer(&self, key: &str) -> Option<u64> {
@@ -360,10 +372,13 @@ impl Merged {
         let copies = self.stores.iter().skip(1);
         let copies =
             copies.map(|store| format!("the store {} ({}) gets no copies yet: only the first one is used", store.value, store.source));
+        let token = self.values.get("health.token_file").filter(|_| !self.values.contains_key("health.listen"));
+        let token = token.map(|file| format!("`health.token_file` ({}) opens nothing without `health.listen`", file.source));
         let later = keys::KEYS.iter().filter(|key| key.support == Support::Later);
         later
             .filter_map(|key| self.values.get(key.name).map(|sourced| (key.name, &sourced.source)))
             .map(|(name, source)| format!("`{name}` ({source}) is not used by this version"))
+            .chain(token)
             .chain(copies)
             .collect()
     }

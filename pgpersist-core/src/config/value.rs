@@ -1,6 +1,7 @@
 //! A value with its origin, and the check of a value against its key.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -204,6 +205,12 @@ fn scalar(kind: Kind, raw: Raw, base: &Path) -> Result<Value, String> {
         Kind::Duration => {
             let text = text(raw, "a duration such as `26h`")?;
             quantity::duration(&text).map(|duration| Value::Duration(duration, text)).map_err(|e| e.to_string())
+        }
+        Kind::Address => {
+            let expected = "an IP address and a port such as `127.0.0.1:9432` or `[::]:9432`";
+            let text = text(raw, expected)?;
+            let address: SocketAddr = text.parse().map_err(|_| format!("expected {expected}, found `{text}`"))?;
+            Ok(Value::Text(address.to_string()))
         }
         Kind::Text | Kind::Store => text(raw, "text").map(Value::Text),
         Kind::Name => name(text(raw, "a name")?).map(Value::Text),

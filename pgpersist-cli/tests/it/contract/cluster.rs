@@ -33,7 +33,8 @@ pub(super) fn table() -> Vec<Case> {
         promise("a dry run of run tells the plan", &["run", "--allow-ephemeral", "--dry-run", "--json"])
             .file(PLACE)
             .value("/plan/0", "create a cluster in {dir}/volume/data")
-            .fields(&["/plan/1"]),
+            .fields(&["/plan/1"])
+            .missing_place("/plan/2"),
         promise("what is scheduled needs a store", &["run", "--allow-ephemeral", "--dry-run", "--json"])
             .file("[cluster]\ndata_directory = \"{dir}/volume/data\"\n[dump]\nschedule = \"0 2 * * *\"\n")
             .code(2)
@@ -52,6 +53,13 @@ pub(super) fn table() -> Vec<Case> {
             .error("invalid"),
         promise("nothing to fence is not found", &["fence", "--json"]).file(PLACE).code(4).error("not_found"),
         promise("nothing to unfence is not found", &["unfence", "--json"]).file(PLACE).code(4).error("not_found"),
+        promise("a dry run of run tells where it would answer HTTP", &["run", "--allow-ephemeral", "--dry-run"])
+            .file("[cluster]\ndata_directory = \"{dir}/volume/data\"\n[health]\nlisten = \"127.0.0.1:9432\"\n")
+            .stdout("3. answer HTTP on 127.0.0.1:9432 meanwhile\n"),
+        promise("a token that is not there is not found", &["run", "--allow-ephemeral", "--dry-run", "--json"])
+            .file("[cluster]\ndata_directory = \"{dir}/d\"\n[health]\nlisten = \"127.0.0.1:9432\"\ntoken_file = \"absent\"\n")
+            .code(4)
+            .error("not_found"),
         promise("a deadline is at least a second", &["start", "--timeout", "0"])
             .file(PLACE)
             .code(2)

@@ -74,6 +74,14 @@ pub(super) fn table() -> Vec<Case> {
             .file("[backup]\nschedule = \"0 2 * * *\"\n")
             .code(3)
             .stderr("warning: `backup.schedule` ({dir}/pgpersist.toml:2) is not used by this version"),
+        promise("config check knows what can be listened on", &["config", "check"])
+            .file("[health]\nlisten = \"localhost:9432\"\n")
+            .code(2)
+            .stderr("line 2, `health.listen`: expected an IP address and a port such as `127.0.0.1:9432`"),
+        promise("config check warns about a token that opens nothing", &["config", "check"])
+            .variable("PGPERSIST_HEALTH_TOKEN_FILE", "token")
+            .code(3)
+            .stderr("warning: `health.token_file` (PGPERSIST_HEALTH_TOKEN_FILE) opens nothing without `health.listen`"),
         promise("warnings are part of the document", &["config", "check", "--json"])
             .file("[backup]\nschedule = \"0 2 * * *\"\n")
             .code(3)

@@ -4,6 +4,7 @@ mod clock;
 mod crashes;
 mod fence;
 mod first_process;
+mod http;
 mod recovery;
 mod reload;
 mod schedules;

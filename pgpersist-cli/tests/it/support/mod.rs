@@ -3,6 +3,8 @@
 
 pub(crate) mod cluster;
 pub(crate) mod container;
+pub(crate) mod exposition;
+pub(crate) mod http;
 pub(crate) mod judge;
 pub(crate) mod moments;
 pub(crate) mod mount;

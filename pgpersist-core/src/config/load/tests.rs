@@ -81,7 +81,8 @@ fn the_file_of_the_contract_loads_and_names_what_is_not_used_yet() {
     assert_eq!(config.values().iter().find(|v| v.key == "store.0.url").unwrap().value, "file:///app/backups/postgres");
     assert_eq!(config.retention.keep_days, Some(7));
     assert_eq!(config.health.probes[0].sql, "select count(*) from orders");
-    assert_eq!(config.warnings.len(), 5);
+    assert_eq!(config.health.listen, Some("127.0.0.1:9432".parse().unwrap()));
+    assert_eq!(config.warnings.len(), 4);
     assert!(config.warnings[0].starts_with("`dump.schedule` (/etc/p.toml:16)"), "{}", config.warnings[0]);
 }
 
@@ -107,7 +108,8 @@ fn the_example_stays_valid_when_its_comments_are_taken_away() {
         .collect();
     let config = load(&uncommented).unwrap();
     assert_eq!(config.retention.max_bytes, Some(50 << 30));
-    assert_eq!(config.warnings.len(), 5);
+    assert_eq!(config.health.token_file.as_deref(), Some(Path::new("/etc/http.token")));
+    assert_eq!(config.warnings.len(), 4);
 }
 
 #[test]
@@ -183,6 +185,10 @@ fn a_wrong_value_says_what_was_expected() {
         ("health.dump_max_age = '26'", "is no duration"),
         ("health.dump_max_age = 26", "in quotes"),
         ("health.disk_warn_percent = 99", "is above `disk_fail_percent`"),
+        ("health.listen = 9432", "found a number"),
+        ("health.listen = '9432'", "expected an IP address and a port such as `127.0.0.1:9432`"),
+        ("health.listen = 'localhost:9432'", "expected an IP address and a port"),
+        ("health.listen = '127.0.0.1:94320'", "expected an IP address and a port"),
         ("retention.keep_days = 0", "expected a whole number, 1 to"),
         ("retention.keep_days = 1.5", "expected a whole number"),
         ("retention.max_bytes = 'many'", "is no size"),
@@ -194,6 +200,18 @@ fn a_wrong_value_says_what_was_expected() {
         assert!(message.contains(expected) && !message.contains("canary"), "{text}: {message}");
         assert!(message.starts_with("/etc/p.toml, line "), "{message}");
     }
+}
+
+#[test]
+fn any_address_can_be_listened_on_and_a_token_for_none_is_told() {
+    for (written, read) in [("[::1]:9432", "[::1]:9432"), ("0.0.0.0:0", "0.0.0.0:0")] {
+        let config = load(&format!("health.listen = '{written}'\nhealth.token_file = 'secrets/token'")).unwrap();
+        assert_eq!(config.health.listen.unwrap().to_string(), read);
+        assert_eq!(config.health.token_file.as_deref(), Some(Path::new("/etc/secrets/token")));
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+    let alone = load("health.token_file = 'token'").unwrap();
+    assert_eq!(alone.warnings, ["`health.token_file` (/etc/p.toml:1) opens nothing without `health.listen`"]);
 }
 
 #[test]

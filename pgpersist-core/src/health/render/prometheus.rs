@@ -69,15 +69,15 @@ const METRICS: &[Metric] = &[
 /// The whole text.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
-    head(&mut text, "pgpersist_health_status", "Result of each check: 0 pass, 1 warn, 2 fail, 3 unknown.");
+    gauge(&mut text, "pgpersist_health_status", "Result of each check: 0 pass, 1 warn, 2 fail, 3 unknown.");
     for finding in &report.findings {
         line(&mut text, "pgpersist_health_status", &[("name", &finding.name)], code(finding.status));
     }
-    head(&mut text, "pgpersist_health_overall_status", "The worst result: 0 pass, 1 warn, 2 fail, 3 unknown.");
+    gauge(&mut text, "pgpersist_health_overall_status", "The worst result: 0 pass, 1 warn, 2 fail, 3 unknown.");
     line(&mut text, "pgpersist_health_overall_status", &[], code(report.status));
-    head(&mut text, "pgpersist_health_time_seconds", "When the checks were made, in seconds since 1970.");
+    gauge(&mut text, "pgpersist_health_time_seconds", "When the checks were made, in seconds since 1970.");
     line(&mut text, "pgpersist_health_time_seconds", &[], report.time.unix_timestamp() as f64);
-    head(&mut text, "pgpersist_health_duration_seconds", "How long the checks took.");
+    gauge(&mut text, "pgpersist_health_duration_seconds", "How long the checks took.");
     line(&mut text, "pgpersist_health_duration_seconds", &[], report.duration_s);
     probes(&mut text, report);
     for metric in METRICS {
@@ -96,7 +96,7 @@ fn probes(text: &mut String, report: &Report) {
         })
         .collect();
     if !answers.is_empty() {
-        head(text, "pgpersist_probe_value", "The answer of a probe, where it is a number.");
+        gauge(text, "pgpersist_probe_value", "The answer of a probe, where it is a number.");
     }
     for (finding, value) in answers {
         let label = |key: &str| finding.observed.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -122,7 +122,7 @@ fn series(text: &mut String, metric: &Metric, report: &Report) {
         }
     }
     if !values.is_empty() {
-        head(text, metric.name, metric.help);
+        gauge(text, metric.name, metric.help);
     }
     for (labels, value) in values {
         line(text, metric.name, &labels, value);
@@ -142,12 +142,23 @@ fn code(status: Status) -> f64 {
     }
 }
 
-fn head(text: &mut String, name: &str, help: &str) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+/// Begins a metric that goes up and down.
+pub(crate) fn gauge(text: &mut String, name: &str, help: &str) {
+    head(text, name, "gauge", help);
 }
 
-fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
+/// Begins a metric that only goes up; its name ends in `_total`.
+pub(crate) fn counter(text: &mut String, name: &str, help: &str) {
+    head(text, name, "counter", help);
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// Adds a sample to the metric that was begun last.
+pub(crate) fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
     let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
     let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
     let _ = writeln!(text, "{name}{labels} {value}");

@@ -1,0 +1,73 @@
+//! What an answer looks like: a status, a body that is whole, and the headers that every answer has.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+/// The content type of a word.
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+/// The content type of a document.
+pub(crate) const JSON: &str = "application/json";
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    content_type: &'static str,
+    body: String,
+    more: Option<(HeaderName, &'static str)>,
+}
+
+impl Answer {
+    /// A body of this type.
+    pub(crate) fn new(status: StatusCode, content_type: &'static str, body: String) -> Self {
+        Self { status, content_type, body, more: None }
+    }
+
+    /// A word, or a sentence.
+    pub(crate) fn text(status: StatusCode, text: &str) -> Self {
+        Self::new(status, TEXT, format!("{text}\n"))
+    }
+
+    /// A document.
+    pub(crate) fn json(status: StatusCode, document: &impl Serialize) -> Self {
+        match serde_json::to_string_pretty(document) {
+            Ok(text) => Self::new(status, JSON, text + "\n"),
+            Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, &format!("this is no document: {error}")),
+        }
+    }
+
+    /// 401: who asks is to say who he is, or has said it wrongly.
+    pub(crate) fn unauthorized(was_mistaken: bool) -> Self {
+        let challenge = if was_mistaken { "Bearer realm=\"pgpersist\", error=\"invalid_token\"" } else { "Bearer realm=\"pgpersist\"" };
+        let answer = Self::text(StatusCode::UNAUTHORIZED, "this wants the token of `[health] token_file`: `Authorization: Bearer TOKEN`");
+        Self { more: Some((WWW_AUTHENTICATE, challenge)), ..answer }
+    }
+
+    /// 503: many others wait for the same.
+    pub(crate) fn crowded() -> Self {
+        let answer = Self::text(StatusCode::SERVICE_UNAVAILABLE, "too many wait for this already: ask again in a moment");
+        Self { more: Some((RETRY_AFTER, "5")), ..answer }
+    }
+
+    /// 405.
+    pub(crate) fn wrong_method() -> Self {
+        Self { more: Some((ALLOW, "GET, HEAD")), ..Self::text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET and HEAD here") }
+    }
+
+    /// What goes over the wire.
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Some((name, value)) = self.more {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}

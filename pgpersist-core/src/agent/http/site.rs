@@ -1,0 +1,45 @@
+//! What all pages know: the cluster, what its agent knows of it, who may see what, and the answers that are kept.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::agent::http::access::Rule;
+use crate::agent::http::counts::Counts;
+use crate::agent::http::kept::Kept;
+use crate::agent::http::options::HttpOptions;
+use crate::agent::http::{readiness, report};
+use crate::agent::status::AgentStatus;
+use crate::error::Result;
+use crate::health::checks::standard::HealthOptions;
+use crate::health::report::Report;
+use crate::server::cluster::Cluster;
+
+/// What one configuration of a listener answers from.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) cluster: Cluster,
+    pub(crate) status: watch::Receiver<AgentStatus>,
+    pub(crate) health: HealthOptions,
+    pub(crate) rule: Rule,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) report: Kept<Report>,
+    /// The right to wait for a report, which fewer have than may be connected: probes never wait behind them.
+    pub(crate) waiting: Semaphore,
+    pub(crate) readiness: Kept<Result<()>>,
+}
+
+impl Site {
+    pub(crate) fn new(cluster: Cluster, options: &HttpOptions, status: watch::Receiver<AgentStatus>, counts: Arc<Counts>) -> Self {
+        Self {
+            cluster,
+            status,
+            health: options.health.clone(),
+            rule: Rule::new(options.listen, options.token.clone()),
+            counts,
+            report: Kept::new(report::LASTS),
+            waiting: Semaphore::new((options.limits.connections / 4).max(1)),
+            readiness: Kept::new(readiness::LASTS),
+        }
+    }
+}
