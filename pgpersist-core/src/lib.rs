@@ -41,6 +41,9 @@
 //! them. [`drill::crash::run`] kills a server under load and looks for every commit that it had acknowledged. A
 //! [`TemporaryCluster`] is a real PostgreSQL for a test, there in the time of a function call and gone with its handle.
 //!
+//! An [`agent::run::Agent`] stays with a server as long as its process lives: it starts it again, and answers probes, health
+//! and metrics over HTTP where [`HttpOptions`](agent::http::options::HttpOptions) say.
+//!
 //! Operations take an options struct and a [`ProgressSink`], return a report that serialises, and fail with an [`Error`]:
 //! its [`ErrorKind`] says what the caller can do, its [`remedy`](Error::remedy) is the next step. Nothing here prints, and
 //! no handle destroys anything when it is dropped, except a [`TemporaryCluster`] what it made itself.

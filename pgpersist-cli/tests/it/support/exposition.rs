@@ -63,7 +63,9 @@ impl Page {
 #[track_caller]
 pub(crate) fn parse(text: &str) -> Page {
     assert!(text.ends_with('\n') && !text.contains('\r'), "lines end with a line feed, the last one too");
-    let (mut samples, mut seen, mut current): (Vec<Sample>, BTreeSet<String>, Option<(String, Option<&str>)>) = Default::default();
+    let (mut samples, mut seen) = (Vec::<Sample>::new(), BTreeSet::new());
+    // The metric that was begun last, and its type once that is told.
+    let mut current: Option<(String, Option<&str>)> = None;
     for line in text.split_terminator('\n') {
         match line.strip_prefix("# ") {
             Some(comment) => {

@@ -71,3 +71,60 @@ fn answer(is_well: bool, state: &str, reason: Option<String>, status: &AgentStat
     let AgentStatus { phase, pid, restarts, recovery, .. } = *status;
     Answer::json(code, &Document { state, reason, phase, phase_s, pid, restarts, recovery })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::agent::http::counts::Counts;
+    use crate::agent::http::options::HttpOptions;
+    use crate::data_directory::local::LocalDataDirectory;
+    use crate::health::checks::standard::HealthOptions;
+    use crate::pg::lsn::Lsn;
+    use crate::server::cluster::{Cluster, ClusterOptions};
+    use crate::server::installation::InstallationSearch;
+
+    fn site(status: AgentStatus) -> Site {
+        let directory = Arc::new(LocalDataDirectory::open("/nonexistent").unwrap());
+        let cluster = Cluster::new(directory, InstallationSearch::from_environment(None), ClusterOptions::default());
+        let options = HttpOptions::new("127.0.0.1:0".parse().unwrap(), HealthOptions::new(cluster.clone()));
+        Site::new(cluster, &options, watch::channel(status).1, Arc::new(Counts::default()))
+    }
+
+    #[test]
+    fn an_agent_is_stuck_when_its_loop_does_not_turn_and_never_for_its_phase() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        for phase in Phase::ALL {
+            let waits = AgentStatus { phase, since: ago(4000), ..AgentStatus::new() };
+            assert_eq!(live(&site(waits.clone()), Access::Bare), Answer::text(StatusCode::OK, "alive"));
+            let stuck = AgentStatus { beat: ago(31), ..waits };
+            assert_eq!(live(&site(stuck), Access::Bare), Answer::text(StatusCode::SERVICE_UNAVAILABLE, "stuck"));
+        }
+    }
+
+    #[test]
+    fn a_start_is_over_when_the_server_was_ready_once() {
+        let recovery = RecoveryProgress { from: Lsn(0), replayed: Lsn(1), end: None, bytes_per_s: None, eta_s: None, elapsed_s: 7.0 };
+        let status = AgentStatus { phase: Phase::Recovering, recovery: Some(recovery), ..AgentStatus::new() };
+        assert_eq!(started(&site(status.clone()), Access::Bare), Answer::text(StatusCode::SERVICE_UNAVAILABLE, "recovering"));
+        assert_eq!(started(&site(status.clone()), Access::Details).status, StatusCode::SERVICE_UNAVAILABLE);
+        // A recovery after a crash, later, is no start any more.
+        let later = AgentStatus { has_started: true, ..status };
+        assert_eq!(started(&site(later), Access::Mistaken), Answer::text(StatusCode::OK, "started"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_even_up_is_not_asked() {
+        for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Ready) {
+            let site = site(AgentStatus { phase, ..AgentStatus::new() });
+            assert_eq!(ready(&site, Access::Bare).await, Answer::text(StatusCode::SERVICE_UNAVAILABLE, phase.as_str()));
+        }
+        // One that is said to be up, and of which there is no trace.
+        let site = site(AgentStatus { phase: Phase::Ready, ..AgentStatus::new() });
+        assert_eq!(ready(&site, Access::Bare).await, Answer::text(StatusCode::SERVICE_UNAVAILABLE, "unready"));
+    }
+}
