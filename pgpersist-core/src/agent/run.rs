@@ -462,7 +462,8 @@ impl Agent {
                 (status.phase, status.since) = (phase, Instant::now());
             }
             status.recovery = recovery;
-            status.has_started |= phase == Phase::Ready;
+            // At a fence there is nothing that a kubelet should wait for, and end the pod over.
+            status.has_started |= matches!(phase, Phase::Ready | Phase::Fenced);
         });
     }
 }

@@ -72,7 +72,7 @@ pub struct AgentStatus {
     pub last_failure: Option<String>,
     /// How it stands with each job.
     pub jobs: BTreeMap<String, JobStatus>,
-    /// Whether a server has been ready in this agent's life.
+    /// Whether a server has been ready in this agent's life, or is kept down on purpose.
     pub has_started: bool,
     /// When the agent's loop has turned last. It turns every few seconds, also while it waits for something.
     #[serde(skip)]
