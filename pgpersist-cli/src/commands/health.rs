@@ -58,6 +58,7 @@ fn options(args: &Args, context: &Context) -> Result<HealthOptions> {
     options.tables = args.table.iter().filter(|table| !options.probes.iter().any(|probe| probe.name == **table)).cloned().collect();
     options.tables.dedup();
     options.dump_max_age = config.health.dump_max_age;
+    options.drill_max_age = config.health.drill_max_age;
     options.disk = DiskLimits { warn_percent: config.health.disk_warn_percent, fail_percent: config.health.disk_fail_percent };
     Ok(options)
 }

@@ -60,8 +60,8 @@ const fn later(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, default: None, support: Support::Later }
 }
 
-/// All keys with one value each, in the order in which they are shown. The free table `[cluster.settings]`, the list
-/// `[[store]]` and the list `[[health.probe]]` have rules of their own.
+/// All keys with one value each, in the order in which they are shown. The free table `[cluster.settings]` and the lists
+/// `[[store]]`, `[[drill.check]]` and `[[health.probe]]` have rules of their own.
 pub const KEYS: &[Key] = &[
     used("cluster.name", Kind::Name, Some("main")),
     used("cluster.data_directory", Kind::Path, None),
@@ -84,6 +84,7 @@ pub const KEYS: &[Key] = &[
     later("drill.restore", Kind::Text),
     later("health.listen", Kind::Text),
     used("health.dump_max_age", Kind::Duration, Some("26h")),
+    used("health.drill_max_age", Kind::Duration, Some("35d")),
     used("health.disk_warn_percent", Kind::Percent, Some("85")),
     used("health.disk_fail_percent", Kind::Percent, Some("95")),
 ];
@@ -97,6 +98,13 @@ pub const PROBE_KEYS: &[Key] = &[
     used("health.probe.name", Kind::Name, None),
     used("health.probe.database", Kind::Text, None),
     used("health.probe.sql", Kind::Text, None),
+];
+
+/// The keys of one `[[drill.check]]`; all are needed.
+pub const CHECK_KEYS: &[Key] = &[
+    used("drill.check.name", Kind::Name, None),
+    used("drill.check.database", Kind::Text, None),
+    used("drill.check.sql", Kind::Text, None),
 ];
 
 /// The prefix of the keys of the free table.
@@ -126,7 +134,7 @@ pub fn suggestion(unknown: &str) -> String {
 }
 
 fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(STORE_KEYS).chain(PROBE_KEYS)
+    KEYS.iter().chain(STORE_KEYS).chain(PROBE_KEYS).chain(CHECK_KEYS)
 }
 
 /// Every name that may stand in a file: keys, and the sections that hold them.

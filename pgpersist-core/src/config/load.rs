@@ -67,12 +67,26 @@ pub struct ProbeConfig {
     pub sql: String,
 }
 
+/// One `[[drill.check]]`: what must be true of a restored database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckConfig {
+    /// What it is called in the drill's report.
+    pub name: String,
+    /// The database to ask.
+    pub database: String,
+    /// A query that returns one row with one boolean column.
+    pub sql: String,
+}
+
 /// `[health]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthConfig {
     /// How old the newest dump may be.
     pub dump_max_age: Duration,
+    /// How long ago the last proven restore of a dump may be.
+    pub drill_max_age: Duration,
     /// From this many percent in use on, the disk is a warning.
     pub disk_warn_percent: u8,
     /// From this many percent in use on, the disk is a failure.
@@ -107,6 +121,8 @@ pub struct Config {
     pub log_directory: Option<PathBuf>,
     /// `[retention]`.
     pub retention: Retention,
+    /// `[[drill.check]]`, in their order.
+    pub drill_checks: Vec<CheckConfig>,
     /// `[health]`.
     pub health: HealthConfig,
     /// What libpq's environment says about sessions.
@@ -199,6 +215,7 @@ struct Merged {
     settings: BTreeMap<String, Sourced<String>>,
     stores: Vec<Sourced<Value>>,
     probes: Vec<Sourced<[String; 3]>>,
+    checks: Vec<Sourced<[String; 3]>>,
 }
 
 impl Merged {
@@ -212,6 +229,7 @@ impl Merged {
                 merged.stores = layer.stores;
             }
             merged.probes.extend(layer.probes);
+            merged.checks.extend(layer.checks);
         }
         merged
     }
@@ -258,21 +276,13 @@ impl Merged {
                 keep_monthly: self.number("retention.keep_monthly")?,
                 max_bytes: self.integer("retention.max_bytes"),
             },
+            drill_checks: questions(&self.checks, |[name, database, sql]| CheckConfig { name, database, sql }),
             health: HealthConfig {
-                dump_max_age: match self.values.get("health.dump_max_age").map(|s| &s.value) {
-                    Some(Value::Duration(duration, _)) => *duration,
-                    _ => return Err(no_default("health.dump_max_age")),
-                },
+                dump_max_age: self.duration("health.dump_max_age")?,
+                drill_max_age: self.duration("health.drill_max_age")?,
                 disk_warn_percent: self.number("health.disk_warn_percent")?.ok_or_else(|| no_default("health.disk_warn_percent"))?,
                 disk_fail_percent: self.number("health.disk_fail_percent")?.ok_or_else(|| no_default("health.disk_fail_percent"))?,
-                probes: self
-                    .probes
-                    .iter()
-                    .map(|s| {
-                        let [name, database, sql] = s.value.clone();
-                        ProbeConfig { name, database, sql }
-                    })
-                    .collect(),
+                probes: questions(&self.probes, |[name, database, sql]| ProbeConfig { name, database, sql }),
             },
             warnings: self.unused(),
             shown: self.shown(&connection),
@@ -286,6 +296,13 @@ impl Merged {
 
     fn path(&self, key: &str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
+    }
+
+    fn duration(&self, key: &str) -> Result<Duration> {
+        match self.values.get(key).map(|sourced| &sourced.value) {
+            Some(Value::Duration(duration, _)) => Ok(*duration),
+            _ => Err(no_default(key)),
+        }
     }
 
     fn integer(&self, key: &str) -> Option<u64> {
@@ -333,15 +350,21 @@ impl Merged {
                 }
             }
         }
-        for sourced in &self.probes {
-            let [name, database, sql] = &sourced.value;
-            show(format!("health.probe.{name}"), serde_json::json!({ "database": database, "sql": sql }), &sourced.source);
+        for (list, questions) in [("drill.check", &self.checks), ("health.probe", &self.probes)] {
+            for sourced in questions {
+                let [name, database, sql] = &sourced.value;
+                show(format!("{list}.{name}"), serde_json::json!({ "database": database, "sql": sql }), &sourced.source);
+            }
         }
         for (key, value, source) in connection.shown() {
             show(key.to_owned(), value.into(), &source);
         }
         shown
     }
+}
+
+fn questions<T>(list: &[Sourced<[String; 3]>], make: impl Fn([String; 3]) -> T) -> Vec<T> {
+    list.iter().map(|sourced| make(sourced.value.clone())).collect()
 }
 
 /// A setting such as `primary_conninfo` may carry a password; a false alarm costs a line of `config show`, no more.
