@@ -110,7 +110,7 @@ pub struct DatabaseReport {
     /// The rows that came back.
     pub rows_found: u64,
     /// How many tables they are in.
-    pub tables: u64,
+    pub table_count: u64,
     /// The tables whose rows are not as promised, some of them where there are many.
     pub differences: Vec<TableRows>,
     /// How long loading took; nothing where it did not come to its end.
@@ -154,7 +154,7 @@ impl DatabaseReport {
             server_version: side_file.map(|side_file| side_file.server_version),
             rows_expected: side_file.map(|side_file| side_file.tables.values().sum()),
             rows_found: 0,
-            tables: 0,
+            table_count: 0,
             differences: Vec::new(),
             load_s: None,
             check_s: None,
@@ -196,15 +196,31 @@ impl DatabaseReport {
             Some(expected) => format!("{} of {expected}", self.rows_found),
             None => self.rows_found.to_string(),
         };
-        let checks: Vec<String> = self.checks.iter().map(|check| format!("{} {}", check.name, check.status.as_str())).collect();
         vec![
             self.database.clone(),
             self.name.clone().unwrap_or_else(|| "none".to_owned()),
             self.age_s.map_or_else(|| "-".to_owned(), age),
             rows,
             seconds(self.load_s),
-            if checks.is_empty() { "none".to_owned() } else { checks.join(", ") },
+            self.verdicts(),
         ]
+    }
+
+    /// What was not well by name, the rest by number.
+    fn verdicts(&self) -> String {
+        let of = |status: CheckStatus| self.checks.iter().filter(move |check| check.status == status);
+        let mut parts = Vec::new();
+        for status in [CheckStatus::Fail, CheckStatus::Unknown] {
+            let names: Vec<&str> = of(status).map(|check| check.name.as_str()).collect();
+            if !names.is_empty() {
+                parts.push(format!("{} {}", names.join(", "), status.as_str()));
+            }
+        }
+        match of(CheckStatus::Pass).count() {
+            0 => {}
+            number => parts.push(format!("{number} pass")),
+        }
+        if parts.is_empty() { "none".to_owned() } else { parts.join("; ") }
     }
 }
 
@@ -216,7 +232,7 @@ impl RestoreReport {
         let databases = if self.rounds == 1 { "1 database".to_owned() } else { format!("{} databases", self.rounds) };
         let mut text = match self.verdict {
             Verdict::Pass => format!("pass: {databases} restored from {} and checked\n", self.store),
-            Verdict::Fail => format!("FAIL: not everything of {databases} came back from {}\n", self.store),
+            Verdict::Fail => format!("FAIL: a restore of {databases} from {} is not proven\n", self.store),
         };
         let data = self.dump_age_s.map_or_else(String::new, |seconds| format!(", to data of {} ago", age(seconds)));
         text.push_str(&format!(
@@ -320,7 +336,7 @@ mod tests {
     #[test]
     fn the_text_tells_what_failed_and_what_to_do() {
         let text = report().to_text();
-        assert!(text.starts_with("FAIL: not everything of 1 database came back from /backups\n"), "{text}");
+        assert!(text.starts_with("FAIL: a restore of 1 database from /backups is not proven\n"), "{text}");
         assert!(text.contains("\nfailed: shop: there is no dump of it\nremedy: make a new dump"), "{text}");
     }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn compare(
         // A table of an extension also has rows that are in no dump.
         let came = counted.unwrap_or_default().min(loaded);
         report.rows_found += came;
-        report.tables += u64::from(counted.is_some());
+        report.table_count += u64::from(counted.is_some());
         let found = if came < expected { came } else { loaded };
         if found != expected {
             differences.push(TableRows { table: table.clone(), expected, found });
@@ -63,7 +63,7 @@ fn judge(differences: &[TableRows], unknown: usize, report: &DatabaseReport, is_
     if unknown > 0 {
         return check(CheckStatus::Fail, format!("the dump holds {unknown} tables that its side file does not know"));
     }
-    let told = format!("{} rows in {} tables", report.rows_found, report.tables);
+    let told = format!("{} rows in {} tables", report.rows_found, report.table_count);
     if is_promised {
         check(CheckStatus::Pass, told)
     } else {

@@ -102,6 +102,11 @@ pub struct RestoreRecord {
     /// When the drill began.
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,
+    /// `pass` or `fail`, over all of it.
+    pub verdict: String,
+    /// Why it failed, each with its database where it was about one.
+    #[serde(default)]
+    pub reasons: Vec<String>,
     /// Each database that was to be restored.
     pub databases: Vec<RestoredDatabase>,
 }
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_record_needs_little_and_bears_more() {
-        let text = br#"{"kind": "restore", "started_at": "2026-02-08T09:33:16Z", "more": [1], "databases": [
+        let text = br#"{"kind": "restore", "verdict": "fail", "started_at": "2026-02-08T09:33:16Z", "more": [1], "databases": [
             {"database": "shop", "verdict": "pass", "name": "a", "age_s": 1.5, "load_s": 2, "checks": []},
             {"database": "b", "verdict": "fail", "name": null, "reasons": ["gone"]}]}"#;
         let record = RestoreRecord::parse(text).unwrap();

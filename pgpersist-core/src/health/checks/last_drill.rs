@@ -199,6 +199,12 @@ impl Seen {
         !databases.is_empty() && databases.iter().all(|database| self.drills_of(database).any(|(_, restored)| restored.passed()))
     }
 
+    /// The last drill, where it failed over something that is of no database: roles, or a question that could not be asked.
+    fn failed_as_a_whole(&self) -> Option<&RestoreRecord> {
+        let last = self.records.iter().find(|record| self.ours(record).next().is_some())?;
+        (last.verdict == "fail" && last.databases.iter().all(RestoredDatabase::passed)).then_some(last)
+    }
+
     /// Since when a database could have been drilled: its oldest dump tells, unless older ones were pruned. Without any drill
     /// the cluster's card does, which is never pruned.
     fn undrilled_since(&self, database: &str) -> Option<OffsetDateTime> {
@@ -248,6 +254,14 @@ fn judge(seen: &Seen, max_age: Duration, now: OffsetDateTime) -> Finding {
             Some(good) => proven.push(good),
             None => unproven.push(database),
         }
+    }
+    if failed == 0
+        && let Some(record) = seen.failed_as_a_whole()
+    {
+        failed += 1;
+        let why = record.reasons.first().map(|why| format!(": {why}")).unwrap_or_default();
+        let remedy = "`pgpersist drill list --json` tells what it found; mend it, and run `pgpersist drill restore`";
+        judgement.fail(format!("the last restore drill, {}, failed{why}", ago(age_of(record.started_at))), remedy);
     }
     let finding = judgement.finding(NAME, || told(&proven, &unproven));
     let observed: Vec<Value> = proven.iter().map(observed).collect();
@@ -304,7 +318,9 @@ mod tests {
             load_s: Some(4.2),
             reasons: if *verdict == "fail" { vec!["cut off".to_owned()] } else { Vec::new() },
         };
-        RestoreRecord { started_at: NOW - time::Duration::days(days_ago), databases: databases.iter().map(restored).collect() }
+        let verdict = if databases.iter().all(|(_, verdict)| *verdict == "pass") { "pass" } else { "fail" };
+        let (started_at, databases) = (NOW - time::Duration::days(days_ago), databases.iter().map(restored).collect());
+        RestoreRecord { started_at, verdict: verdict.to_owned(), reasons: Vec::new(), databases }
     }
 
     fn card(system_identifier: u64, days_ago: i64) -> Option<ClusterCard> {
@@ -346,6 +362,13 @@ mod tests {
         // A drill of one database alone says nothing of the other.
         let finding = judged(&seen(&["a", "b"], vec![drill(1, &[("b", "pass")]), drill(2, &[("a", "fail"), ("b", "pass")])]));
         assert!(finding.status == Status::Fail && finding.summary.starts_with("a: "), "{finding:?}");
+    }
+
+    #[test]
+    fn a_drill_that_failed_over_no_database_failed() {
+        let failed = RestoreRecord { verdict: "fail".into(), reasons: vec!["roles: cut off".into()], ..drill(1, &[("shop", "pass")]) };
+        let finding = judged(&seen(&["shop"], vec![failed]));
+        assert_eq!((finding.status, finding.summary.as_str()), (Status::Fail, "the last restore drill, 24 h ago, failed: roles: cut off"));
     }
 
     #[test]
