@@ -38,8 +38,8 @@
 //! [`Shelf::prune_plan`] tells what a [`Retention`] lets go.
 //!
 //! A [`HealthCheck`] is one question with a bounded answer time; [`health::report::run`] asks many at once, yours among
-//! them. [`drill::crash::run`] kills a server under load and looks for every commit that it had acknowledged. A
-//! [`TemporaryCluster`] is a real PostgreSQL for a test, there in the time of a function call and gone with its handle.
+//! them. [`drill::crash::run`] kills a server under load and looks for every commit that it had acknowledged;
+//! [`drill::restore::run`] loads the newest dumps and sees what comes back. A [`TemporaryCluster`] is a real PostgreSQL for a test, there in the time of a function call and gone with its handle.
 //!
 //! An [`agent::run::Agent`] stays with a server as long as its process lives: it starts it again, and answers probes, health
 //! and metrics over HTTP where [`HttpOptions`](agent::http::options::HttpOptions) say.

@@ -1,4 +1,7 @@
-//! `drill`: do the real thing to prove it. `crash` kills a server under load; `list` shows past drills.
+//! `drill`: do the real thing to prove it. `crash` kills a server under load; `restore` loads the dumps; `list` shows past
+//! drills.
+
+pub(crate) mod restore;
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +14,7 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::runtime;
+use crate::{runtime, store};
 use pgpersist_core::clock::SystemClock;
 use pgpersist_core::data_directory::DataDirectory;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
@@ -21,10 +24,10 @@ use pgpersist_core::drill::ground::Target;
 use pgpersist_core::drill::kill::KillChoice;
 use pgpersist_core::drill::report::CrashReport;
 use pgpersist_core::drill::{KillKind, Plant, Verdict, history};
-use pgpersist_core::error::{Error, Result};
+use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::fs::durable;
 
-/// Prove by doing: kill a server under load, and see what it still knows
+/// Prove by doing: kill a server under load and see what it still knows, or load the dumps and see what comes back
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist drill crash --rounds 5 --report drill.md")]
 pub(crate) struct Args {
@@ -35,6 +38,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Which {
     Crash(CrashArgs),
+    Restore(restore::RestoreArgs),
     List(ListArgs),
 }
 
@@ -74,7 +78,7 @@ struct CrashArgs {
     plant: Option<Fault>,
 }
 
-/// Show past drills of the cluster in the data directory, newest first
+/// Show past drills of the cluster in the data directory, and of its dumps, newest first
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist drill list -D /app/pgdata")]
 struct ListArgs {}
@@ -113,6 +117,7 @@ impl Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     match &args.which {
         Which::Crash(args) => crash(args, context),
+        Which::Restore(args) => restore::run(args, context),
         Which::List(args) => list(args, context),
     }
 }
@@ -228,21 +233,45 @@ fn lines(plan: &[String]) -> String {
     plan.iter().enumerate().map(|(number, step)| format!("{}. {}\n", number + 1, printable(step))).collect()
 }
 
-fn list(_args: &ListArgs, context: &Context) -> Result<Exit> {
-    let directory = LocalDataDirectory::open(context.config()?.data_directory()?)?;
-    let (drills, unreadable) = history::list(directory.own_folder())?;
-    if drills.is_empty() && unreadable.is_empty() {
+/// The reports on the cluster's volume and in its store, newest first, and the names of what is none. Where the cluster's
+/// files are not at hand, as after the loss of its volume, the store alone tells.
+fn past_drills(context: &Context) -> Result<(Vec<Value>, Vec<String>)> {
+    let config = context.config()?;
+    if config.stores.is_empty() {
+        config.data_directory()?;
+    }
+    let (mut drills, mut unreadable) = (Vec::new(), Vec::new());
+    let directory = configured(context)?;
+    if let Some(directory) = &directory {
+        let (reports, others) = history::list(directory.own_folder())?;
+        drills = reports;
+        unreadable.extend(others.iter().map(|path| path.display().to_string()));
+    }
+    if !config.stores.is_empty() {
+        let shelf = store::shelf(context)?;
+        match runtime::block_on("`drill list`", history::add_from_store(&mut drills, &shelf)) {
+            Ok(others) => unreadable.extend(others),
+            Err(error) if error.kind() == ErrorKind::Cancelled || directory.is_none() => return Err(error),
+            Err(error) => context.progress.warn(&format!("drills that only the store knows are left out: {error}")),
+        }
+    }
+    if let (Some(directory), true) = (directory, drills.is_empty() && unreadable.is_empty()) {
         // No drills of a cluster that was never drilled, or no cluster: the second is most often a wrong path.
         directory.state_now()?.into_cluster(directory.path())?;
     }
-    for path in unreadable {
-        context.progress.warn(&format!("{} is no report of a drill", path.display()));
+    Ok((drills, unreadable))
+}
+
+fn list(_args: &ListArgs, context: &Context) -> Result<Exit> {
+    let (drills, unreadable) = past_drills(context)?;
+    for name in unreadable {
+        context.progress.warn(&format!("{name} is no report of a drill"));
     }
     context.output.write(
         || json!({ "drills": drills }),
         || {
             if drills.is_empty() {
-                return "No drill yet; `pgpersist drill crash` makes one.\n".to_owned();
+                return "No drill yet; `pgpersist drill crash` and `pgpersist drill restore` make one.\n".to_owned();
             }
             let text = |drill: &Value, field: &str| match &drill[field] {
                 Value::String(text) => printable(text).into_owned(),

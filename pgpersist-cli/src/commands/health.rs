@@ -60,6 +60,7 @@ pub(super) fn options(tables: &[String], context: &Context) -> Result<HealthOpti
     options.tables.dedup();
     options.schedules = config.schedule.named();
     options.dump_max_age = config.health.dump_max_age;
+    options.drill_max_age = config.health.drill_max_age;
     options.disk = DiskLimits { warn_percent: config.health.disk_warn_percent, fail_percent: config.health.disk_fail_percent };
     Ok(options)
 }

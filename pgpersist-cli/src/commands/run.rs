@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::args::Format;
 use crate::cluster;
-use crate::commands::{dump, health, init};
+use crate::commands::{drill, dump, health, init};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::log_lines::{LogLines, Look};
@@ -21,9 +21,12 @@ use pgpersist_core::agent::http::token::Token;
 use pgpersist_core::agent::jobs::ScheduledJob;
 use pgpersist_core::agent::jobs::dump::DumpJob;
 use pgpersist_core::agent::jobs::prune::PruneJob;
+use pgpersist_core::agent::jobs::restore_drill::RestoreDrillJob;
 use pgpersist_core::agent::log::{AgentLog, Speaker};
 use pgpersist_core::agent::options::AgentOptions;
 use pgpersist_core::agent::run::Agent;
+use pgpersist_core::data_directory::DataDirectory;
+use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::init::ready;
 use pgpersist_core::logical::dump_request::DumpRequest;
@@ -119,6 +122,11 @@ fn jobs(context: &Context) -> Result<Vec<ScheduledJob>> {
             let follows = Some(schedule::DUMP.to_owned());
             jobs.push(ScheduledJob { follows, ..ScheduledJob::new(Arc::new(prune), timetable.clone()) });
         }
+    }
+    if let Some(timetable) = &config.schedule.restore_drill {
+        let own = LocalDataDirectory::open(config.data_directory()?)?.own_folder().clone();
+        let drill = RestoreDrillJob { shelf: store::shelf(context)?, options: drill::restore::scheduled(context)?, own };
+        jobs.push(ScheduledJob { deadline: config.schedule.drill_deadline, ..ScheduledJob::new(Arc::new(drill), timetable.clone()) });
     }
     Ok(jobs)
 }

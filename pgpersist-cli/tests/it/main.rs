@@ -7,6 +7,7 @@
 mod bad_input;
 mod contract;
 mod cron;
+mod drill_restore;
 mod kill;
 mod places;
 mod power_loss;

@@ -74,8 +74,11 @@ fn key_of(name: &str) -> Option<&'static Key> {
 }
 
 fn nearest(unknown: &str) -> String {
-    if unknown.starts_with("PGPERSIST_HEALTH_PROBE") {
-        return "probes come from the file alone: write `[[health.probe]]`".to_owned();
+    for (list, word, section) in [("PGPERSIST_HEALTH_PROBE", "probes", "health.probe"), ("PGPERSIST_DRILL_CHECK", "checks", "drill.check")]
+    {
+        if unknown.starts_with(list) {
+            return format!("{word} come from the file alone: write `[[{section}]]`");
+        }
     }
     let known = keys::KEYS.iter().map(|key| variable(key.name)).chain(["PGPERSIST_STORE_URL".to_owned(), CONFIG.to_owned()]);
     known

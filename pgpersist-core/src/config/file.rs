@@ -58,14 +58,16 @@ fn read_section(section: &str, table: &DeTable<'_>, lines: &Lines<'_>, layer: &m
             _ if name == keys::SETTINGS => {
                 return Err(value::wrong(&source, &name, "expected a section", Some(format!("write `[{name}]` on a line of its own"))));
             }
-            DeValue::Array(probes) if name == "health.probe" => {
-                for probe in probes.iter() {
-                    let Some(table) = probe.get_ref().as_table() else { return Err(not_tables(&name, &source)) };
-                    read_probe(table, lines.source(probe), lines, layer)?;
+            content => match (Questions::of(&name), content) {
+                (Some(list), DeValue::Array(questions)) => {
+                    for question in questions.iter() {
+                        let Some(table) = question.get_ref().as_table() else { return Err(not_tables(&name, &source)) };
+                        read_question(list, table, lines.source(question), lines, layer)?;
+                    }
                 }
-            }
-            _ if name == "health.probe" => return Err(not_tables(&name, &source)),
-            scalar => layer.set(plain_key(&name, &source)?, raw(scalar), source)?,
+                (Some(_), _) => return Err(not_tables(&name, &source)),
+                (None, scalar) => layer.set(plain_key(&name, &source)?, raw(scalar), source)?,
+            },
         }
     }
     Ok(())
@@ -100,32 +102,71 @@ fn read_store(table: &DeTable<'_>, place: &Source, lines: &Lines<'_>, layer: &mu
     Ok(())
 }
 
-fn read_probe(table: &DeTable<'_>, place: Source, lines: &Lines<'_>, layer: &mut Layer) -> Result<()> {
+/// A list of the user's own questions to databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Questions {
+    Probes,
+    Checks,
+}
+
+impl Questions {
+    fn of(name: &str) -> Option<Self> {
+        [Self::Probes, Self::Checks].into_iter().find(|list| list.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Probes => "health.probe",
+            Self::Checks => "drill.check",
+        }
+    }
+
+    /// What one of them is called.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Probes => "probe",
+            Self::Checks => "check",
+        }
+    }
+
+    fn keys(self) -> &'static [Key] {
+        match self {
+            Self::Probes => keys::PROBE_KEYS,
+            Self::Checks => keys::CHECK_KEYS,
+        }
+    }
+
+    fn list(self, layer: &mut Layer) -> &mut Vec<Sourced<[String; 3]>> {
+        match self {
+            Self::Probes => &mut layer.probes,
+            Self::Checks => &mut layer.checks,
+        }
+    }
+}
+
+fn read_question(list: Questions, table: &DeTable<'_>, place: Source, lines: &Lines<'_>, layer: &mut Layer) -> Result<()> {
     let mut found: [Option<String>; 3] = [None, None, None];
     for (word, content) in table {
-        let (name, source) = (format!("health.probe.{}", word.get_ref()), lines.source(word));
-        let position = keys::PROBE_KEYS.iter().position(|key| key.name == name).ok_or_else(|| unknown(&name, &source))?;
-        let value = value::check(&keys::PROBE_KEYS[position], raw(content.get_ref()), &source, Path::new("/"))?;
+        let (name, source) = (format!("{}.{}", list.name(), word.get_ref()), lines.source(word));
+        let position = list.keys().iter().position(|key| key.name == name).ok_or_else(|| unknown(&name, &source))?;
+        let value = value::check(&list.keys()[position], raw(content.get_ref()), &source, Path::new("/"))?;
         found[position] = Some(value.to_string());
     }
+    let word = list.word();
     match found {
         [Some(name), Some(database), Some(sql)] => {
-            if layer.probes.iter().any(|probe| probe.value[0] == name) {
-                return Err(value::wrong(
-                    &place,
-                    "health.probe",
-                    &format!("there are two probes `{name}`"),
-                    Some("give each probe a name of its own".to_owned()),
-                ));
+            if list.list(layer).iter().any(|other| other.value[0] == name) {
+                let (reason, remedy) = (format!("there are two {word}s `{name}`"), format!("give each {word} a name of its own"));
+                return Err(value::wrong(&place, list.name(), &reason, Some(remedy)));
             }
-            layer.probes.push(Sourced { value: [name, database, sql], source: place });
+            list.list(layer).push(Sourced { value: [name, database, sql], source: place });
             Ok(())
         }
         [name, database, sql] => {
             let parts = [("name", name), ("database", database), ("sql", sql)];
             let missing: Vec<String> = parts.iter().filter(|(_, part)| part.is_none()).map(|(word, _)| format!("`{word}`")).collect();
             let remedy = format!("add {} to it", missing.join(" and "));
-            Err(value::wrong(&place, "health.probe", "a probe needs `name`, `database` and `sql`", Some(remedy)))
+            Err(value::wrong(&place, list.name(), &format!("a {word} needs `name`, `database` and `sql`"), Some(remedy)))
         }
     }
 }

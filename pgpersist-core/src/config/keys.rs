@@ -68,8 +68,8 @@ const fn later(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, default: None, support: Support::Later }
 }
 
-/// All keys with one value each, in the order in which they are shown. The free table `[cluster.settings]`, the list
-/// `[[store]]` and the list `[[health.probe]]` have rules of their own.
+/// All keys with one value each, in the order in which they are shown. The free table `[cluster.settings]` and the lists
+/// `[[store]]`, `[[drill.check]]` and `[[health.probe]]` have rules of their own.
 pub const KEYS: &[Key] = &[
     used("cluster.name", Kind::Name, Some("main")),
     used("cluster.data_directory", Kind::Path, None),
@@ -94,10 +94,12 @@ pub const KEYS: &[Key] = &[
     used("retention.keep_monthly", Kind::Count, None),
     used("retention.max_bytes", Kind::Size, None),
     later("wal.ship_interval", Kind::Duration),
-    later("drill.restore", Kind::Schedule),
+    used("drill.restore", Kind::Schedule, None),
+    used("drill.deadline", Kind::Duration, Some("12h")),
     used("health.listen", Kind::Address, None),
     used("health.token_file", Kind::Path, None),
     used("health.dump_max_age", Kind::Duration, Some("26h")),
+    used("health.drill_max_age", Kind::Duration, Some("35d")),
     used("health.disk_warn_percent", Kind::Percent, Some("85")),
     used("health.disk_fail_percent", Kind::Percent, Some("95")),
 ];
@@ -111,6 +113,13 @@ pub const PROBE_KEYS: &[Key] = &[
     used("health.probe.name", Kind::Name, None),
     used("health.probe.database", Kind::Text, None),
     used("health.probe.sql", Kind::Text, None),
+];
+
+/// The keys of one `[[drill.check]]`; all are needed.
+pub const CHECK_KEYS: &[Key] = &[
+    used("drill.check.name", Kind::Name, None),
+    used("drill.check.database", Kind::Text, None),
+    used("drill.check.sql", Kind::Text, None),
 ];
 
 /// The prefix of the keys of the free table.
@@ -140,7 +149,7 @@ pub fn suggestion(unknown: &str) -> String {
 }
 
 fn all() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(STORE_KEYS).chain(PROBE_KEYS)
+    KEYS.iter().chain(STORE_KEYS).chain(PROBE_KEYS).chain(CHECK_KEYS)
 }
 
 /// Every name that may stand in a file: keys, and the sections that hold them.

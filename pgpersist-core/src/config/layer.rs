@@ -19,6 +19,8 @@ pub(crate) struct Layer {
     pub(crate) stores: Vec<Sourced<Value>>,
     /// `[[health.probe]]`, each with its keys in the order of [`keys::PROBE_KEYS`].
     pub(crate) probes: Vec<Sourced<[String; 3]>>,
+    /// `[[drill.check]]`, likewise in the order of [`keys::CHECK_KEYS`].
+    pub(crate) checks: Vec<Sourced<[String; 3]>>,
 }
 
 impl Layer {

@@ -81,14 +81,30 @@ pub struct ScheduleConfig {
     pub dump_deadline: Duration,
     /// Retention after each scheduled dump, where there is a rule.
     pub prune: Option<Timetable>,
+    /// `[drill] restore`.
+    pub restore_drill: Option<Timetable>,
+    /// How long a scheduled restore drill may take.
+    pub drill_deadline: Duration,
 }
 
 impl ScheduleConfig {
     /// What is done at its times, by the names of the jobs.
     pub fn named(&self) -> Vec<(String, Timetable)> {
-        let named = [(schedule::DUMP, &self.dump), (schedule::PRUNE, &self.prune)];
+        let named = [(schedule::DUMP, &self.dump), (schedule::PRUNE, &self.prune), (schedule::RESTORE_DRILL, &self.restore_drill)];
         named.into_iter().filter_map(|(name, timetable)| Some((name.to_owned(), timetable.clone()?))).collect()
     }
+}
+
+/// One `[[drill.check]]`: what must be true of a restored database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckConfig {
+    /// What it is called in the drill's report.
+    pub name: String,
+    /// The database to ask.
+    pub database: String,
+    /// A query that returns one row with one boolean column.
+    pub sql: String,
 }
 
 /// `[health]`.
@@ -97,6 +113,8 @@ impl ScheduleConfig {
 pub struct HealthConfig {
     /// How old the newest dump may be.
     pub dump_max_age: Duration,
+    /// How long ago the last proven restore of a dump may be.
+    pub drill_max_age: Duration,
     /// From this many percent in use on, the disk is a warning.
     pub disk_warn_percent: u8,
     /// From this many percent in use on, the disk is a failure.
@@ -137,6 +155,8 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     /// `[retention]`.
     pub retention: Retention,
+    /// `[[drill.check]]`, in their order.
+    pub drill_checks: Vec<CheckConfig>,
     /// `[health]`.
     pub health: HealthConfig,
     /// What libpq's environment says about sessions.
@@ -229,6 +249,7 @@ struct Merged {
     settings: BTreeMap<String, Sourced<String>>,
     stores: Vec<Sourced<Value>>,
     probes: Vec<Sourced<[String; 3]>>,
+    checks: Vec<Sourced<[String; 3]>>,
 }
 
 impl Merged {
@@ -242,6 +263,7 @@ impl Merged {
                 merged.stores = layer.stores;
             }
             merged.probes.extend(layer.probes);
+            merged.checks.extend(layer.checks);
         }
         merged
     }
@@ -290,20 +312,15 @@ impl Merged {
             log_directory: self.path("log.directory"),
             schedule: self.schedule(&retention)?,
             retention,
+            drill_checks: questions(&self.checks, |[name, database, sql]| CheckConfig { name, database, sql }),
             health: HealthConfig {
                 dump_max_age: self.duration("health.dump_max_age")?,
+                drill_max_age: self.duration("health.drill_max_age")?,
                 disk_warn_percent: self.number("health.disk_warn_percent")?.ok_or_else(|| no_default("health.disk_warn_percent"))?,
                 disk_fail_percent: self.number("health.disk_fail_percent")?.ok_or_else(|| no_default("health.disk_fail_percent"))?,
                 listen: self.address("health.listen")?,
                 token_file: self.path("health.token_file"),
-                probes: self
-                    .probes
-                    .iter()
-                    .map(|s| {
-                        let [name, database, sql] = s.value.clone();
-                        ProbeConfig { name, database, sql }
-                    })
-                    .collect(),
+                probes: questions(&self.probes, |[name, database, sql]| ProbeConfig { name, database, sql }),
             },
             warnings: self.unused(),
             shown: self.shown(&connection),
@@ -351,7 +368,13 @@ impl Merged {
         let dump = self.timetable("dump.schedule")?;
         // Where dumps fail, nothing is dropped.
         let prune = dump.as_ref().filter(|_| *retention != Retention::default()).map(|dump| Timetable { schedule: None, ..dump.clone() });
-        Ok(ScheduleConfig { dump, dump_deadline: self.duration("dump.deadline")?, prune })
+        Ok(ScheduleConfig {
+            dump,
+            dump_deadline: self.duration("dump.deadline")?,
+            prune,
+            restore_drill: self.timetable("drill.restore")?,
+            drill_deadline: self.duration("drill.deadline")?,
+        })
     }
 
     /// The times of the job that this key gives a schedule, with what `[schedule]` says of all jobs.
@@ -404,15 +427,21 @@ impl Merged {
                 }
             }
         }
-        for sourced in &self.probes {
-            let [name, database, sql] = &sourced.value;
-            show(format!("health.probe.{name}"), serde_json::json!({ "database": database, "sql": sql }), &sourced.source);
+        for (list, questions) in [("drill.check", &self.checks), ("health.probe", &self.probes)] {
+            for sourced in questions {
+                let [name, database, sql] = &sourced.value;
+                show(format!("{list}.{name}"), serde_json::json!({ "database": database, "sql": sql }), &sourced.source);
+            }
         }
         for (key, value, source) in connection.shown() {
             show(key.to_owned(), value.into(), &source);
         }
         shown
     }
+}
+
+fn questions<T>(list: &[Sourced<[String; 3]>], make: impl Fn([String; 3]) -> T) -> Vec<T> {
+    list.iter().map(|sourced| make(sourced.value.clone())).collect()
 }
 
 /// A setting such as `primary_conninfo` may carry a password; a false alarm costs a line of `config show`, no more.

@@ -120,6 +120,11 @@ impl OwnFolder {
         self.path.join("half-made.json")
     }
 
+    /// Reports of drills.
+    pub fn drills(&self) -> PathBuf {
+        self.path.join("drills")
+    }
+
     /// The default folder of the server's log.
     pub fn log_directory(&self) -> PathBuf {
         self.path.join("log")

@@ -1,4 +1,5 @@
-//! What PostgreSQL's own tools say about the recovered cluster: `pg_checksums` on the stopped one, `amcheck` on the running one.
+//! What PostgreSQL's own tools say about a recovered cluster or a restored database: `pg_checksums` on the stopped one, `amcheck`
+//! on the running one.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -16,10 +17,13 @@ use crate::server::spawn::run_as;
 /// How long each of them may take.
 const DEADLINE: Duration = Duration::from_secs(3600);
 
+/// Where `amcheck` is put into a database that does not have it.
+const SCHEMA: &str = "pgpersist_amcheck";
+
 /// One look and what it found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// Which look: `pg_checksums` or `amcheck`.
+    /// Which look: `pg_checksums`, `amcheck`, or one at a restored database.
     pub name: String,
     /// What it found.
     pub status: CheckStatus,
@@ -75,6 +79,13 @@ fn beside_postgres(installation: &PostgresInstallation, name: &str) -> Option<Pa
     installation.program(name).ok().or_else(real)
 }
 
+/// Where the functions of `amcheck` are, quoted, if the database has them.
+async fn schema_of_amcheck(session: &Session) -> Result<Option<String>> {
+    let query = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e
+                 JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amcheck'";
+    session.text("look for amcheck in the database", query).await
+}
+
 /// Runs `amcheck` over a database: every index of type btree against its table, every table against its rows' rules.
 ///
 /// # Errors
@@ -85,19 +96,30 @@ pub(crate) async fn amcheck(session: &Session) -> Result<Check> {
     if available.is_none() {
         return Ok(Check::new("amcheck", CheckStatus::Unknown, "the extension is not installed (it is part of contrib)"));
     }
-    session
-        .execute("create the extension amcheck", "SET statement_timeout = '1h'; CREATE EXTENSION IF NOT EXISTS amcheck WITH SCHEMA drill")
-        .await?;
-    let indexes = "SELECT count(drill.bt_index_check(index => i.indexrelid, heapallindexed => true)::text)
-                   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-                   JOIN pg_catalog.pg_am a ON a.oid = c.relam
-                   WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p' AND i.indisvalid AND i.indisready";
-    let tables = "SELECT count(*), count(v.msg), min(c.oid::pg_catalog.regclass::text || ', block ' || v.blkno || ': ' || v.msg)
-                  FROM pg_catalog.pg_class c LEFT JOIN LATERAL drill.verify_heapam(relation => c.oid) v ON true
-                  WHERE c.relkind IN ('r', 'm', 't') AND c.relpersistence = 'p'";
+    session.execute("prepare amcheck", "SET statement_timeout = '1h'").await?;
+    let schema = match schema_of_amcheck(session).await? {
+        Some(schema) => schema,
+        None => {
+            let statements = format!("CREATE SCHEMA IF NOT EXISTS {SCHEMA}; CREATE EXTENSION IF NOT EXISTS amcheck WITH SCHEMA {SCHEMA}");
+            session.execute("create the extension amcheck", &statements).await?;
+            SCHEMA.to_owned()
+        }
+    };
+    let indexes = format!(
+        "SELECT count({schema}.bt_index_check(index => i.indexrelid, heapallindexed => true)::text)
+         FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+         JOIN pg_catalog.pg_am a ON a.oid = c.relam
+         WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p' AND i.indisvalid AND i.indisready"
+    );
+    let tables = format!(
+        "SELECT count(*), count(v.msg), min(c.oid::pg_catalog.regclass::text || ', block ' || v.blkno || ': ' || v.msg)
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am a ON a.oid = c.relam AND a.amname = 'heap'
+         LEFT JOIN LATERAL {schema}.verify_heapam(relation => c.oid) v ON true
+         WHERE c.relkind IN ('r', 'm', 't') AND c.relpersistence = 'p'"
+    );
     let looked = async {
-        let indexes: i64 = session.client().query_one(indexes, &[]).await?.get(0);
-        let row = session.client().query_one(tables, &[]).await?;
+        let indexes: i64 = session.client().query_one(&indexes, &[]).await?.get(0);
+        let row = session.client().query_one(&tables, &[]).await?;
         Ok::<_, tokio_postgres::Error>((indexes, row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, Option<String>>(2)))
     };
     let check = |status, summary| Ok(Check::new("amcheck", status, summary));

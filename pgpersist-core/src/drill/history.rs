@@ -1,74 +1,117 @@
-//! Past drills, kept as JSON on the volume beside the cluster they were asked for: the newest hundred.
+//! Past drills, kept as JSON on the volume beside the cluster they were asked for, and those of restores also beside the
+//! backups: the newest hundred of each kind.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::data_directory::own_folder::OwnFolder;
 use crate::drill::report::CrashReport;
+use crate::drill::restore_report::RestoreReport;
 use crate::error::{Error, Result};
 use crate::fs::durable;
+use crate::logical::drill_records::{self, DrillKind};
+use crate::logical::shelf::Shelf;
+use crate::workers;
 
-/// How many reports are kept.
+/// How many reports of each kind are kept.
 pub const KEPT: usize = 100;
-
-/// The folder of a data directory's drills.
-pub fn folder(own: &OwnFolder) -> PathBuf {
-    own.path().join("drills")
-}
 
 /// Keeps a report, durably, and forgets the oldest beyond [`KEPT`]. Returns its file. Blocking.
 ///
 /// # Errors
 /// [`Error::File`].
 pub fn keep(own: &OwnFolder, report: &CrashReport) -> Result<PathBuf> {
-    own.create()?;
-    let folder = folder(own);
-    durable::create_directory(&folder, 0o700)?;
-    let compact: String = report.started_at.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-    let path = folder.join(format!("crash_{compact}_{}.json", report.seed));
+    let name = DrillKind::Crash.file_name(&report.started_at, &report.seed.to_string());
+    keep_on_volume(own, DrillKind::Crash, &name, &document(report)?)
+}
+
+/// Keeps the report of a restore drill in the store and, where the cluster's volume is at hand, there too; forgets the oldest
+/// beyond [`KEPT`]. One place that cannot be written does not keep the report from the other. May be repeated.
+///
+/// # Errors
+/// What the first place says that could not be written.
+pub async fn keep_restore(report: &RestoreReport, own: Option<&OwnFolder>, shelf: &Shelf) -> Result<()> {
+    let name = DrillKind::Restore.file_name(&report.started_at, &report.id);
+    let document = document(report)?;
+    let on_volume = match own.cloned() {
+        Some(own) => {
+            let (name, document) = (name.clone(), document.clone());
+            workers::run(move || keep_on_volume(&own, DrillKind::Restore, &name, &document).map(drop)).await
+        }
+        None => Ok(()),
+    };
+    let in_store = async {
+        let store = shelf.store().as_ref();
+        store.put(&drill_records::key_in_store(shelf.cluster(), &name)?, document).await?;
+        let reports = drill_records::in_store(store, shelf.cluster()).await?;
+        for old in reports.iter().rev().skip(KEPT) {
+            store.delete(old).await?;
+        }
+        Ok(())
+    };
+    in_store.await.and(on_volume)
+}
+
+fn document(report: &impl Serialize) -> Result<Bytes> {
     let text = serde_json::to_string_pretty(report).map_err(|e| Error::Bug(format!("could not write a report: {e}")))?;
-    durable::write(&path, format!("{text}\n").as_bytes(), 0o600)?;
-    let mut names = names(own)?;
-    names.reverse();
-    for old in names.iter().skip(KEPT) {
+    Ok(format!("{text}\n").into())
+}
+
+fn keep_on_volume(own: &OwnFolder, kind: DrillKind, name: &str, document: &[u8]) -> Result<PathBuf> {
+    own.create()?;
+    let folder = own.drills();
+    durable::create_directory(&folder, 0o700)?;
+    let path = folder.join(name);
+    durable::write(&path, document, 0o600)?;
+    for old in drill_records::on_volume(own, kind)?.iter().rev().skip(KEPT) {
         durable::remove_file(old)?;
     }
     Ok(path)
 }
 
-/// All kept reports, newest first. One that cannot be read is left out with its path among the second. Blocking.
+/// All reports that are kept on a volume, newest first. One that cannot be read is left out with its path among the second.
+/// Blocking.
 ///
 /// # Errors
 /// [`Error::File`] when the folder cannot be listed.
 pub fn list(own: &OwnFolder) -> Result<(Vec<Value>, Vec<PathBuf>)> {
     let (mut reports, mut unreadable) = (Vec::new(), Vec::new());
-    for path in names(own)?.into_iter().rev() {
-        match fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-            Some(report) => reports.push(report),
-            None => unreadable.push(path),
+    for kind in [DrillKind::Crash, DrillKind::Restore] {
+        for path in drill_records::on_volume(own, kind)? {
+            match fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+                Some(report) => reports.push(report),
+                None => unreadable.push(path),
+            }
         }
     }
+    newest_first(&mut reports);
     Ok((reports, unreadable))
 }
 
-/// Their files, oldest first: the name begins with the time.
-fn names(own: &OwnFolder) -> Result<Vec<PathBuf>> {
-    let folder = folder(own);
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::file("list", folder, error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| Error::file("list", &folder, e))?.path();
-        if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("crash_") && name.ends_with(".json")) {
-            names.push(path);
+/// The reports of restore drills in a store that are not among these, added to them. Returns the names of those that are no
+/// reports.
+///
+/// # Errors
+/// What the store says.
+pub async fn add_from_store(reports: &mut Vec<Value>, shelf: &Shelf) -> Result<Vec<String>> {
+    let mut unreadable = Vec::new();
+    for key in drill_records::in_store(shelf.store().as_ref(), shelf.cluster()).await? {
+        match serde_json::from_slice::<Value>(&shelf.store().get(&key).await?) {
+            Ok(report) if reports.iter().any(|known| known["id"] == report["id"] && known["started_at"] == report["started_at"]) => {}
+            Ok(report) => reports.push(report),
+            Err(_) => unreadable.push(key.to_string()),
         }
     }
-    names.sort();
-    Ok(names)
+    newest_first(reports);
+    Ok(unreadable)
+}
+
+fn newest_first(reports: &mut [Value]) {
+    // RFC 3339 in UTC orders as text.
+    let began = |report: &Value| report["started_at"].as_str().unwrap_or_default().to_owned();
+    reports.sort_by_key(|report| std::cmp::Reverse(began(report)));
 }

@@ -1,4 +1,5 @@
-//! Drills do the real thing to prove it: kill a server under load and count what it still knows.
+//! Drills do the real thing to prove it: kill a server under load and count what it still knows; load the dumps and count
+//! what comes back.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +10,17 @@ pub mod crash;
 pub mod dice;
 pub mod ground;
 pub mod history;
+pub mod invariants;
 pub mod judge;
 pub mod kill;
 pub mod ledger;
 pub mod planted;
 pub mod report;
+pub mod restore;
+pub(crate) mod restore_ground;
+pub mod restore_report;
+pub(crate) mod row_counts;
+pub mod subjects;
 pub mod writers;
 
 /// What a drill concludes. There is no third word: what could not be looked at is told as such, and what was lost fails.
@@ -36,7 +43,7 @@ impl Verdict {
     }
 }
 
-/// What one look at the recovered cluster found.
+/// What one look at the recovered cluster, or at a restored database, found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckStatus {

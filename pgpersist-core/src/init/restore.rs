@@ -124,7 +124,11 @@ async fn load_all(cluster: &Cluster, shelf: &Shelf, dumps: &[String], progress: 
     let version = cluster.installation().await?.version();
     let search = cluster.search().clone();
     let (psql, _) = workers::run(move || search.client("psql", version)).await?;
-    load_newest_globals(cluster, shelf, progress.as_ref()).await?;
+    let session = Session::connect(&connection, SERVER).await?;
+    for warning in globals::load_newest(&session, shelf, progress.as_ref()).await? {
+        progress.event(Event::Warning(warning));
+    }
+    drop(session);
     let mut loaded = Vec::new();
     for name in dumps {
         let entry = shelf.find(name, None).await?;
@@ -154,21 +158,6 @@ fn with_remedy_of_init(name: &str, error: Error) -> Error {
         Error::Invalid { what, remedy: Some(remedy) } if remedy.contains("another dump") => Error::invalid(what, without_damaged(name)),
         other => other,
     }
-}
-
-/// The roles that the dumps speak of. Dumps made elsewhere come without; then loading tells which roles are missing.
-async fn load_newest_globals(cluster: &Cluster, shelf: &Shelf, progress: &dyn ProgressSink) -> Result<()> {
-    let globals = shelf.globals().await?;
-    let Some(newest) = globals.iter().max_by_key(|key| key.file_name().to_owned()) else {
-        return Ok(());
-    };
-    progress.event(Event::Step(format!("creating the roles of {newest}")));
-    let compressed = shelf.store().get(newest).await?;
-    let session = Session::connect(&cluster.connection("postgres").await?, SERVER).await?;
-    for warning in globals::load(&session, newest, &compressed).await? {
-        progress.event(Event::Warning(warning));
-    }
-    Ok(())
 }
 
 async fn source(shelf: &Shelf, entry: &DumpEntry) -> Result<DumpSource> {

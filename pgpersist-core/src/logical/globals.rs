@@ -6,6 +6,8 @@ use flate2::read::MultiGzDecoder;
 use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, Result};
+use crate::logical::shelf::Shelf;
+use crate::progress::{Event, ProgressSink};
 use crate::server::session::Session;
 use crate::store::ObjectKey;
 
@@ -13,6 +15,21 @@ use crate::store::ObjectKey;
 const LARGEST: u64 = 256 << 20;
 /// What a dump of roles consists of; a line that begins otherwise is a setting of the session, a comment, or not ours to run.
 const STATEMENTS: [&str; 4] = ["CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE "];
+
+/// Makes the roles of the newest dump of roles in a store, where there is one: dumps made elsewhere come without, and loading
+/// them tells which roles are missing. Returns what could not be done.
+///
+/// # Errors
+/// As [`load`]; what the store says.
+pub async fn load_newest(session: &Session, shelf: &Shelf, progress: &dyn ProgressSink) -> Result<Vec<String>> {
+    let globals = shelf.globals().await?;
+    let Some(newest) = globals.iter().max_by_key(|key| key.file_name().to_owned()) else {
+        return Ok(Vec::new());
+    };
+    progress.event(Event::Step(format!("creating the roles of {newest}")));
+    let compressed = shelf.store().get(newest).await?;
+    load(session, newest, &compressed).await
+}
 
 /// Runs the statements about roles, one by one, each as a single statement: what stands behind a semicolon on the same
 /// line makes it fail. Roles that are there already stay as they are. Returns what could not be done.

@@ -438,7 +438,7 @@ mod tests {
             assert_eq!(rest, DUMP.replace("\\restrict k", "").replace("\\unrestrict k", ""));
             assert_eq!(passed.scanned.copies, [1]);
             let sha256 = hexadecimal(&Sha256::digest(&bytes));
-            let told = |size_bytes| Some(Expected { sha256: sha256.clone(), size_bytes, tables: [].into(), state: None });
+            let told = |size_bytes| Some(Expected { sha256: sha256.clone(), size_bytes, tables: Some([].into()), state: None });
             let size_bytes = bytes.len() as u64;
             for (size_bytes, is_right) in [(size_bytes, true), (size_bytes + 1, false)] {
                 let rules = Rules { expected: told(size_bytes), ..rules(Owners::InPlace) };
@@ -541,7 +541,7 @@ mod tests {
         let error = refused(&changed(&whole, "CREATE TABLE", "CREATE TABEL"), &rules(Owners::Later)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
         // Nor is it what it looks like when the side file knows other bytes, be they no gzip at all.
-        let expected = |sha256: String| Some(Expected { sha256, size_bytes: text.len() as u64, tables: [].into(), state: None });
+        let expected = |sha256: String| Some(Expected { sha256, size_bytes: text.len() as u64, tables: Some([].into()), state: None });
         let of_text = Rules { expected: expected(hexadecimal(&Sha256::digest(&text))), ..rules(Owners::Later) };
         assert!(matches!(refused(text.as_bytes(), &of_text), Ok(Fed::Refused)));
         let other = Rules { expected: expected("0".repeat(64)), ..rules(Owners::Later) };

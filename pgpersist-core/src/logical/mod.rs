@@ -3,6 +3,7 @@
 pub mod cluster_card;
 pub mod copy_scan;
 pub mod database_state;
+pub mod drill_records;
 pub mod dump;
 pub mod dump_cluster;
 pub mod dump_request;

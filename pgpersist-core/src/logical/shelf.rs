@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::logical::cluster_card::ClusterCard;
 use crate::logical::name::{DumpKind, DumpName, SIDE_FILE_SUFFIX, database_of, folder_of, is_ahead, next_free};
 use crate::logical::side_file::{self, SideFile};
 use crate::store::{BackupStore, ObjectKey, ObjectMeta};
@@ -140,6 +141,20 @@ impl Shelf {
     /// What the store says. Side files that cannot be understood are no error: their dumps are damaged.
     pub async fn list(&self) -> Result<Vec<DumpEntry>> {
         Ok(self.contents().await?.ours)
+    }
+
+    /// The same without the dumps of a cluster that had this one's name before, as after `init --new`: of the cluster that the
+    /// store serves now, by its card, and of those whose cluster nothing tells.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list); `Damaged` when the card cannot be understood.
+    pub async fn list_current(&self) -> Result<Vec<DumpEntry>> {
+        let card = ClusterCard::read(self.store.as_ref(), &self.cluster).await?;
+        let mut dumps = self.list().await?;
+        if let Some(card) = card {
+            dumps.retain(|dump| dump.side_file.as_ref().is_none_or(|side_file| side_file.system_identifier == card.system_identifier));
+        }
+        Ok(dumps)
     }
 
     /// The names of the dumps of roles in the store, in order.

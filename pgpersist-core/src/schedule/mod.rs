@@ -11,3 +11,5 @@ pub mod timetable;
 pub const DUMP: &str = "dump";
 /// The job that applies retention.
 pub const PRUNE: &str = "prune";
+/// The job that proves that dumps come back.
+pub const RESTORE_DRILL: &str = "restore_drill";

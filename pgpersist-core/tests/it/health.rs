@@ -183,6 +183,7 @@ async fn a_healthy_cluster_is_told_line_by_line() {
                 &database,
                 "probe:orders",
                 "dumps",
+                "last_drill",
                 "disk",
                 "settings",
                 "transaction_ids"

@@ -46,7 +46,8 @@ async fn dump_with(server: &TestServer, database: &str, store: &dyn BackupStore,
 }
 
 fn expected(dump: &Dump) -> Expected {
-    Expected { sha256: dump.sha256.clone(), size_bytes: dump.size_bytes, tables: dump.tables.clone(), state: Some(dump.state.clone()) }
+    let (sha256, tables, state) = (dump.sha256.clone(), Some(dump.tables.clone()), Some(dump.state.clone()));
+    Expected { sha256, size_bytes: dump.size_bytes, tables, state }
 }
 
 fn options(server: &TestServer, target: &str) -> LoadOptions {

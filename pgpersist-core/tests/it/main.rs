@@ -9,6 +9,7 @@ mod continue_as;
 mod control_file;
 mod data_directory;
 mod drill_crash;
+mod drill_restore;
 mod floors;
 mod health;
 mod logical;

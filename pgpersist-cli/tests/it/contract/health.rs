@@ -7,16 +7,17 @@ use crate::contract::case::{Case, promise, travel};
 use crate::support::cluster::TestCluster;
 
 /// The findings about a cluster with one database, in the contract's order.
-const ORDER: [(&str, &str); 9] = [
+const ORDER: [(&str, &str); 10] = [
     ("/findings/0/name", "data_directory"),
     ("/findings/1/name", "placement"),
     ("/findings/2/name", "server"),
     ("/findings/3/name", "connection"),
     ("/findings/4/name", "database:customerInvoice"),
     ("/findings/5/name", "dumps"),
-    ("/findings/6/name", "disk"),
-    ("/findings/7/name", "settings"),
-    ("/findings/8/name", "transaction_ids"),
+    ("/findings/6/name", "last_drill"),
+    ("/findings/7/name", "disk"),
+    ("/findings/8/name", "settings"),
+    ("/findings/9/name", "transaction_ids"),
 ];
 
 fn in_order(case: Case) -> Case {
@@ -94,6 +95,7 @@ pub(super) fn journey() -> Vec<Case> {
             .stdout("{name=\"database:customerInvoice\"} 0\n")
             .stdout("{name=\"settings\"} 0\n")
             .stdout("{name=\"dumps\"} 0\n")
+            .stdout("{name=\"last_drill\"} 0\n")
             .stdout("{name=\"transaction_ids\"} 0\n"),
         in_order(promise("health of a stopped server fails, in the same order", &["health", "--json"]))
             .before(|cluster| drop(cluster.run(&["stop"]).done()))

@@ -35,6 +35,7 @@ fn promises() -> Vec<Case> {
         backups::journey(),
         migrate::journey(),
         drill::journey(),
+        drill::restores(),
         drill::live(),
         root::journey(),
     ];

@@ -102,7 +102,7 @@ impl Attendant {
         self.publish(record, None);
         self.say(Severity::Log, &format!("begins, {}", describe(due, began)));
         let (job, deadline) = (Arc::clone(&self.scheduled.job), self.scheduled.deadline);
-        let progress = JobTold { told: self.told.clone(), job: job.name().to_owned() };
+        let progress: Arc<dyn ProgressSink> = Arc::new(JobTold { told: self.told.clone(), job: job.name().to_owned() });
         let work = AssertUnwindSafe(tokio::time::timeout(deadline, job.run(&progress))).catch_unwind();
         let done = tokio::select! {
             // A stop comes first: what fails since the server is being shut down has not failed.

@@ -22,9 +22,9 @@ impl Job for DumpJob {
         schedule::DUMP
     }
 
-    async fn run(&self, progress: &dyn ProgressSink) -> Result<String> {
+    async fn run(&self, progress: &Arc<dyn ProgressSink>) -> Result<String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let report = self.0.carry_out(&clock, progress).await?;
+        let report = self.0.carry_out(&clock, progress.as_ref()).await?;
         let dumps: Vec<String> = report.dumps.iter().map(|dump| format!("{} ({})", dump.name, size(dump.size_bytes))).collect();
         Ok(dumps.join(", "))
     }

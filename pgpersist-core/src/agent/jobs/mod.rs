@@ -3,6 +3,7 @@
 pub(crate) mod attendant;
 pub mod dump;
 pub mod prune;
+pub mod restore_drill;
 pub(crate) mod runner;
 
 use std::fmt::Debug;
@@ -33,7 +34,7 @@ pub trait Job: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it was not done. What is `Invalid`, `Unsafe` or `Damaged` is not tried again before its next moment.
-    async fn run(&self, progress: &dyn ProgressSink) -> Result<String>;
+    async fn run(&self, progress: &Arc<dyn ProgressSink>) -> Result<String>;
 
     /// Whether it waits until the server accepts connections.
     fn needs_server(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Retention after each scheduled dump: where dumps fail, nothing is dropped.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::agent::jobs::Job;
@@ -26,7 +28,7 @@ impl Job for PruneJob {
         schedule::PRUNE
     }
 
-    async fn run(&self, _progress: &dyn ProgressSink) -> Result<String> {
+    async fn run(&self, _progress: &Arc<dyn ProgressSink>) -> Result<String> {
         let plan = self.shelf.prune_plan(&self.retention, SystemClock.now()).await?;
         if plan.drops_more_than_half() {
             return Err(Error::ConsentNeeded {

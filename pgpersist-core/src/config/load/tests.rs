@@ -66,6 +66,7 @@ fn without_any_source_every_default_is_safe() {
     assert_eq!(config.cluster.when_missing, WhenMissing::Refuse);
     assert!(config.retention.is_empty());
     assert_eq!(config.health.dump_max_age, Duration::from_secs(26 * 3600));
+    assert_eq!(config.health.drill_max_age, Duration::from_secs(35 * 86_400));
     assert_eq!(config.data_directory().unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(config.primary_store().unwrap_err().kind(), ErrorKind::Invalid);
     assert!(config.warnings.is_empty());
@@ -90,7 +91,7 @@ fn the_file_of_the_contract_loads_and_names_what_is_not_used_yet() {
 fn the_example_loads_without_a_warning_and_shows_every_key() {
     let config = load(EXAMPLE).unwrap();
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
-    for key in keys::KEYS.iter().chain(keys::STORE_KEYS).chain(keys::PROBE_KEYS) {
+    for key in keys::KEYS.iter().chain(keys::STORE_KEYS).chain(keys::PROBE_KEYS).chain(keys::CHECK_KEYS) {
         let word = key.name.rsplit('.').next().unwrap();
         let shown = EXAMPLE.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{word} = ")));
         assert!(shown, "{} is not in the example", key.name);
@@ -153,8 +154,25 @@ fn an_unknown_key_names_file_line_and_the_nearest_one() {
     assert_eq!(remedy.unwrap(), "did you mean `cluster`?");
     let (_, remedy) = refusal("[[store]]\nurll = 'x'\n");
     assert_eq!(remedy.unwrap(), "did you mean `url`?");
-    let (_, remedy) = refusal("[[health.probe]]\nnam = 'x'\n");
-    assert_eq!(remedy.unwrap(), "did you mean `name`?");
+    for list in ["health.probe", "drill.check"] {
+        let (_, remedy) = refusal(&format!("[[{list}]]\nnam = 'x'\n"));
+        assert_eq!(remedy.unwrap(), "did you mean `name`?");
+    }
+    let (_, remedy) = refusal("[[drill.chek]]\nname = 'x'\n");
+    assert_eq!(remedy.unwrap(), "did you mean `check`?");
+}
+
+#[test]
+fn checks_of_drills_are_read_and_shown_in_their_order() {
+    let check = |name: &str| format!("[[drill.check]]\nname = '{name}'\ndatabase = 'shop'\nsql = 'select true'\n");
+    let config = load(&(check("b") + &check("a"))).unwrap();
+    let names: Vec<_> = config.drill_checks.iter().map(|check| check.name.as_str()).collect();
+    assert_eq!(names, ["b", "a"]);
+    assert_eq!(source_of(&config, "drill.check.a"), "/etc/p.toml:5");
+    assert!(refusal(&(check("a") + &check("a"))).0.contains("there are two checks `a`"));
+    let mut sources = sources("");
+    sources.environment.insert("PGPERSIST_DRILL_CHECK_A".into(), "x".into());
+    assert!(Config::load(&sources).unwrap_err().remedy().unwrap().contains("write `[[drill.check]]`"));
 }
 
 #[test]
@@ -182,6 +200,10 @@ fn a_wrong_value_says_what_was_expected() {
         ("[[store]]\nurl = 'file://host/x'", "three slashes"),
         ("[[store]]\nurl = 's3://key:canary@acme/prod'", "holds a user name or a password"),
         ("[[health.probe]]\nname = 'x'", "needs `name`, `database` and `sql`"),
+        ("[[drill.check]]\nname = 'x'\nsql = 'y'", "a check needs `name`, `database` and `sql`; add `database` to it"),
+        ("[drill.check]\nname = 'x'", "there can be several"),
+        ("drill.check = 7", "there can be several"),
+        ("health.drill_max_age = '35'", "is no duration"),
         ("health.dump_max_age = '26'", "is no duration"),
         ("health.dump_max_age = 26", "in quotes"),
         ("health.disk_warn_percent = 99", "is above `disk_fail_percent`"),

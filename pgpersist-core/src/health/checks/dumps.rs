@@ -11,11 +11,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::clock::Clock;
-use crate::error::Result;
 use crate::health::checks::judgement::{Judgement, not_known};
 use crate::health::wording::{ago, duration, size};
 use crate::health::{Finding, HealthCheck};
-use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
 use crate::pg::quote;
 use crate::store::open;
@@ -76,7 +74,7 @@ impl HealthCheck for DumpsCheck {
             Err(error) => return not_known(NAME, &error),
         };
         let shelf = Shelf::new(store, self.cluster.clone(), self.databases.clone()).with_clock(self.clock.clone());
-        match current_dumps(&shelf).await {
+        match shelf.list_current().await {
             Ok(dumps) => judge(&dumps, &self.databases, self.max_age, self.clock.now()),
             Err(error) => not_known(NAME, &error),
         }
@@ -85,16 +83,6 @@ impl HealthCheck for DumpsCheck {
     fn deadline(&self) -> Duration {
         self.deadline
     }
-}
-
-/// The dumps of the cluster that the store serves now, by its card; those of which nothing tells the cluster count as well.
-async fn current_dumps(shelf: &Shelf) -> Result<Vec<DumpEntry>> {
-    let card = ClusterCard::read(shelf.store().as_ref(), shelf.cluster()).await?;
-    let mut dumps = shelf.list().await?;
-    if let Some(card) = card {
-        dumps.retain(|dump| dump.side_file.as_ref().is_none_or(|side_file| side_file.system_identifier == card.system_identifier));
-    }
-    Ok(dumps)
 }
 
 /// `dumps` come newest first.
@@ -188,7 +176,7 @@ mod tests {
         }
         let configured: Vec<String> = configured.iter().map(|name| (*name).to_owned()).collect();
         let shelf = Shelf::new(Arc::new(store), "main", configured.clone()).with_clock(Arc::new(ManualClock::new(NOW)));
-        judge(&current_dumps(&shelf).await.unwrap(), &configured, DEFAULT_MAX_AGE, NOW)
+        judge(&shelf.list_current().await.unwrap(), &configured, DEFAULT_MAX_AGE, NOW)
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ pub mod data_directory;
 pub mod database;
 pub mod disk;
 pub mod dumps;
+pub mod last_drill;
 pub mod placement;
 pub mod probe;
 pub mod schedule;

@@ -12,6 +12,7 @@ use crate::health::checks::data_directory::DataDirectoryCheck;
 use crate::health::checks::database::DatabaseCheck;
 use crate::health::checks::disk::{DiskCheck, DiskLimits};
 use crate::health::checks::dumps::{DEFAULT_MAX_AGE, DumpsCheck};
+use crate::health::checks::last_drill::{self, LastDrillCheck};
 use crate::health::checks::placement::PlacementCheck;
 use crate::health::checks::places;
 use crate::health::checks::probe::{Probe, ProbeCheck};
@@ -50,6 +51,8 @@ pub struct HealthOptions {
     pub schedules: Vec<(String, Timetable)>,
     /// How old the newest dump may be.
     pub dump_max_age: Duration,
+    /// How long ago the last proven restore of a dump may be.
+    pub drill_max_age: Duration,
     /// From when on a disk is too full.
     pub disk: DiskLimits,
     /// How long each check may take.
@@ -70,6 +73,7 @@ impl HealthOptions {
             tables: Vec::new(),
             schedules: Vec::new(),
             dump_max_age: DEFAULT_MAX_AGE,
+            drill_max_age: last_drill::DEFAULT_MAX_AGE,
             disk: DiskLimits::default(),
             deadline: DEFAULT_DEADLINE,
             clock: Arc::new(SystemClock),
@@ -121,7 +125,10 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
         checks.push(Arc::new(TableCheck::new(table, options.databases.clone(), of_probes.clone(), deadline)));
     }
     let (store, databases) = (options.stores.first().cloned(), options.databases.clone());
-    checks.push(Arc::new(DumpsCheck::new(store, options.cluster_name.clone(), databases, options.dump_max_age, clock.clone(), deadline)));
+    let name = &options.cluster_name;
+    checks.push(Arc::new(DumpsCheck::new(store.clone(), name.clone(), databases.clone(), options.dump_max_age, clock.clone(), deadline)));
+    let max_age = options.drill_max_age;
+    checks.push(Arc::new(LastDrillCheck::new(cluster.clone(), store, name.clone(), databases, max_age, clock.clone(), deadline)));
     for (job, timetable) in &options.schedules {
         let own = cluster.directory().own_folder().clone();
         checks.push(Arc::new(ScheduleCheck::new(job, timetable.clone(), own, clock.clone(), deadline)));

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::health::checks::{connection, data_directory, disk, dumps, server, settings, transaction_ids};
+use crate::health::checks::{connection, data_directory, disk, dumps, last_drill, server, settings, transaction_ids};
 use crate::health::report::Report;
 use crate::health::{Finding, Status};
 
@@ -38,6 +38,10 @@ const fn of_dump(name: &'static str, help: &'static str, field: &'static str) ->
     Metric { name, help, finding: dumps::NAME, list: Some("databases"), field, labels: &["database"] }
 }
 
+const fn of_drill(name: &'static str, help: &'static str, field: &'static str) -> Metric {
+    Metric { name, help, finding: last_drill::NAME, list: Some("databases"), field, labels: &["database"] }
+}
+
 const METRICS: &[Metric] = &[
     number("pgpersist_data_directory_size_bytes", "Size of all files of the cluster.", data_directory::NAME, "size_bytes"),
     of_place("pgpersist_disk_free_bytes", "Bytes that may still be written.", "free_bytes"),
@@ -52,6 +56,9 @@ const METRICS: &[Metric] = &[
     of_dump("pgpersist_dump_age_seconds", "Age of the newest good dump.", "age_s"),
     of_dump("pgpersist_dump_size_bytes", "Size of the newest good dump.", "size_bytes"),
     number("pgpersist_dumps", "Dumps in the primary store.", dumps::NAME, "count"),
+    of_drill("pgpersist_last_restore_drill_age_seconds", "Time since a restore was last proven.", "age_s"),
+    of_drill("pgpersist_restore_duration_seconds", "How long loading the dump took then.", "restore_s"),
+    of_drill("pgpersist_restored_dump_age_seconds", "How old the dump was then.", "dump_age_s"),
     number(
         "pgpersist_transaction_id_age",
         "Age of the oldest unfrozen transaction; the server stops near 2^31.",

@@ -1,6 +1,8 @@
 //! A report for people, in the look that they know: one line a finding, and below it what to do.
 
-use crate::health::checks::{connection, data_directory, database, disk, dumps, placement, probe, server, settings, transaction_ids};
+use crate::health::checks::{
+    connection, data_directory, database, disk, dumps, last_drill, placement, probe, server, settings, transaction_ids,
+};
 use crate::health::report::Report;
 use crate::health::{Finding, Status};
 
@@ -64,6 +66,7 @@ fn label(name: &str) -> String {
         server::NAME => "Server".to_owned(),
         connection::NAME => "Connections".to_owned(),
         dumps::NAME => "Backups".to_owned(),
+        last_drill::NAME => "Restore drill".to_owned(),
         disk::NAME => "Disk".to_owned(),
         settings::NAME => "Settings".to_owned(),
         transaction_ids::NAME => "Transaction IDs".to_owned(),

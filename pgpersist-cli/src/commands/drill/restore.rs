@@ -1,0 +1,116 @@
+//! `drill restore`: load the newest dumps into an empty cluster, and see whether everything comes back.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::commands::status::document;
+use crate::context::Context;
+use crate::exit::{Exit, code};
+use crate::{cluster, database, runtime, store};
+use pgpersist_core::clock::{Clock, SystemClock};
+use pgpersist_core::config::load::Config;
+use pgpersist_core::data_directory::DataDirectory;
+use pgpersist_core::data_directory::local::LocalDataDirectory;
+use pgpersist_core::data_directory::own_folder::OwnFolder;
+use pgpersist_core::data_directory::state::State;
+use pgpersist_core::drill::invariants::{Invariant, SqlInvariant};
+use pgpersist_core::drill::restore::{self, RestoreOptions};
+use pgpersist_core::drill::restore_report::RestoreReport;
+use pgpersist_core::drill::subjects::Subjects;
+use pgpersist_core::drill::{Verdict, history};
+use pgpersist_core::error::{ErrorKind, Result};
+use pgpersist_core::logical::load_options::Trust;
+use pgpersist_core::logical::shelf::Shelf;
+use pgpersist_core::progress::ProgressSink;
+
+/// Load the newest dumps into an empty cluster, check what came back, and time it
+///
+/// The rows of each table are compared with what was recorded when the dump was made, indexes and tables are checked with
+/// amcheck, and each `[[drill.check]]` of the configuration is asked. The live server is not needed and never asked. The
+/// result is recorded beside the data and in the store, where `health` and `drill list` see it.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Example:\n  pgpersist drill restore --store /app/backups/postgres")]
+#[command(after_help = "Exit codes: 0 everything came back, 7 something did not, 4 there is no dump, 6 the drill could not be made")]
+pub(super) struct RestoreArgs {
+    /// A database; give it again for more. Else the configured ones, else each that has dumps
+    #[arg(short = 'd', long, value_name = "DATABASE", allow_hyphen_values = true, value_parser = database::parse)]
+    database: Vec<String>,
+    /// One dump by its name in the store, or `latest`; else the newest good one of each database
+    #[arg(long, value_name = "NAME")]
+    dump: Option<String>,
+    /// Run the dumps' SQL as the superuser: they can then do whatever they like on this machine
+    #[arg(long)]
+    trust: bool,
+    /// Keep the cluster (stopped), to be looked at
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(super) fn run(args: &RestoreArgs, context: &Context) -> Result<Exit> {
+    let config = context.config()?;
+    let shelf = store::existing_shelf(context)?;
+    let options = RestoreOptions {
+        invariants: invariants(config),
+        trust: if args.trust { Trust::Superuser } else { Trust::OwnDump },
+        keep: args.keep,
+        ..RestoreOptions::new(subjects(args, config)?, cluster::search(context)?)
+    };
+    if context.common.dry_run {
+        let plan = runtime::block_on("`drill restore --dry-run`", restore::plan(&shelf, &options))?;
+        context.output.write(|| json!({ "plan": plan }), || super::lines(&plan))?;
+        return Ok(Exit::DONE);
+    }
+    let own = volume(config)?;
+    let report = runtime::block_on("`drill restore`", async {
+        let (clock, progress): (Arc<dyn Clock>, Arc<dyn ProgressSink>) = (Arc::new(SystemClock), context.progress.clone());
+        let report = restore::run(&shelf, &options, &clock, &progress).await?;
+        record(&report, own.as_ref(), &shelf, context).await;
+        Ok(report)
+    })?;
+    context.output.write(|| document(&report), || report.to_text())?;
+    Ok(if report.verdict == Verdict::Pass { Exit::DONE } else { Exit(code(ErrorKind::Damaged)) })
+}
+
+fn subjects(args: &RestoreArgs, config: &Config) -> Result<Subjects> {
+    Ok(match (&args.dump, &args.database[..]) {
+        (None, []) => Subjects::Cluster(config.cluster.databases.clone()),
+        (None, named) => Subjects::Databases(named.to_vec()),
+        (Some(name), []) => Subjects::Dump { name: name.clone(), database: None },
+        (Some(name), [one]) => Subjects::Dump { name: name.clone(), database: Some(one.clone()) },
+        (Some(_), _) => {
+            return Err(pgpersist_core::Error::invalid("one dump is of one database", "give `-d` once, or leave out `--dump`"));
+        }
+    })
+}
+
+/// A drill of the whole cluster, as the configuration wants it.
+pub(crate) fn scheduled(context: &Context) -> Result<RestoreOptions> {
+    let config = context.config()?;
+    let subjects = Subjects::Cluster(config.cluster.databases.clone());
+    Ok(RestoreOptions { invariants: invariants(config), ..RestoreOptions::new(subjects, cluster::search(context)?) })
+}
+
+/// The configured checks.
+fn invariants(config: &Config) -> Vec<Arc<dyn Invariant>> {
+    let invariant = |check: &pgpersist_core::config::load::CheckConfig| {
+        let invariant = SqlInvariant { name: check.name.clone(), database: check.database.clone(), sql: check.sql.clone() };
+        Arc::new(invariant) as Arc<dyn Invariant>
+    };
+    config.drill_checks.iter().map(invariant).collect()
+}
+
+/// Where the cluster's own reports lie, if its files are at hand. A drill needs none: it may run on another machine.
+fn volume(config: &Config) -> Result<Option<OwnFolder>> {
+    let Some(path) = &config.cluster.data_directory else { return Ok(None) };
+    let directory = LocalDataDirectory::open(path)?;
+    Ok(matches!(directory.state_now(), Ok(State::Cluster(_))).then(|| directory.own_folder().clone()))
+}
+
+/// A drill is not undone by a place that cannot be written.
+async fn record(report: &RestoreReport, own: Option<&OwnFolder>, shelf: &Shelf, context: &Context) {
+    if let Err(error) = history::keep_restore(report, own, shelf).await {
+        let causes = error.causes().join(": ");
+        context.progress.warn(&format!("this drill is not recorded everywhere, and `health` may not know of it: {error}: {causes}"));
+    }
+}
