@@ -83,6 +83,7 @@ pub const KEYS: &[Key] = &[
     later("wal.ship_interval", Kind::Duration),
     later("drill.restore", Kind::Text),
     later("health.listen", Kind::Text),
+    later("health.token_file", Kind::Path),
     used("health.dump_max_age", Kind::Duration, Some("26h")),
     used("health.disk_warn_percent", Kind::Percent, Some("85")),
     used("health.disk_fail_percent", Kind::Percent, Some("95")),
