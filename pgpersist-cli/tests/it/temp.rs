@@ -1,8 +1,9 @@
 //! `temp`: the command finds the cluster, its end is passed on, and nothing stays.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,11 @@ fn temp(scratch: &Scratch, arguments: &[&str]) -> Command {
 
 /// What lies in the scratch folder by the name of a throw-away cluster.
 fn clusters(scratch: &Scratch) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().path());
+    clusters_in(scratch.path())
+}
+
+fn clusters_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("pgpersist-temp-")).collect()
 }
 
@@ -153,6 +158,18 @@ fn nothing_stays_when_it_is_killed_with_its_whole_group() {
     kill_process_group(running.pid(), Signal::KILL).unwrap();
     assert_eq!(running.0.wait().unwrap().signal(), Some(9));
     wait_until_gone(&scratch);
+}
+
+#[test]
+fn where_every_folder_is_open_to_others_its_template_goes_with_it() {
+    let scratch = Scratch::new();
+    let open = scratch.folder("open");
+    // As a volume of a pod: no sticky bit keeps others from exchanging what is ours.
+    std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
+    let environment = [("TMPDIR", "{dir}/open"), ("HOME", "/nonexistent")];
+    let run = scratch.run_as_user(&["temp", "--", "psql", "-XAtc", "SELECT 'answered'"], &environment).done();
+    assert_eq!(run.stdout, "answered\n");
+    assert_eq!(clusters_in(&open), Vec::<PathBuf>::new());
 }
 
 #[test]

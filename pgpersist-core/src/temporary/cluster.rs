@@ -130,21 +130,26 @@ impl TemporaryCluster {
 
     /// One attempt; after `Damaged`, the template is discarded and another may work.
     async fn make(options: &TemporaryOptions) -> Result<Self> {
-        let (installation, template) = {
+        let Found { installation, template, scratch } = {
             let options = options.clone();
             workers::run(move || find(&options)).await?
         };
-        let made = Self::make_from(installation, template.clone(), options).await;
+        let made = Self::make_from(installation, template.clone(), scratch, options).await;
         if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::Damaged) && !template.is_new {
             workers::run(move || template.discard()).await?;
         }
         made
     }
 
-    async fn make_from(installation: PostgresInstallation, template: Template, options: &TemporaryOptions) -> Result<Self> {
+    async fn make_from(
+        installation: PostgresInstallation,
+        template: Template,
+        scratch: Option<Scratch>,
+        options: &TemporaryOptions,
+    ) -> Result<Self> {
         let (scratch, mut databases) = {
             let options = options.clone();
-            workers::run(move || copy(template, &options)).await?
+            workers::run(move || copy(template, scratch, &options)).await?
         };
         let mut port = SOCKET_PORT;
         let mut attempt = 1;
@@ -309,20 +314,41 @@ fn server_user() -> Result<Option<OsUser>> {
     })
 }
 
+/// What a cluster is made from.
+struct Found {
+    installation: PostgresInstallation,
+    template: Template,
+    /// The cluster's folder, where the template had to go there.
+    scratch: Option<Scratch>,
+}
+
 /// The programs and their template. Blocking.
-fn find(options: &TemporaryOptions) -> Result<(PostgresInstallation, Template)> {
+fn find(options: &TemporaryOptions) -> Result<Found> {
     let os_user = options.os_user.as_ref();
-    let cache = template::cache_folder(options.cache.as_deref(), os_user)?;
+    let (cache, scratch) = match template::cache_folder(options.cache.as_deref(), os_user)? {
+        Some(cache) => (cache, None),
+        // In a container, each volume is open to its group at least, and the rest is read-only. The template then lives and
+        // ends with its one cluster.
+        None => {
+            let scratch = Scratch::create(options.parent.as_deref(), os_user, options.afterwards)?;
+            let cache = scratch.path().join(template::FOLDER);
+            durable::create_directory(&cache, 0o700)?;
+            (cache, Some(scratch))
+        }
+    };
     let installation = installed::choose(&cache, &options.search, options.major)?;
     let template = Template::ensure(&cache, &installation, os_user)?;
-    Ok((installation, template))
+    Ok(Found { installation, template, scratch })
 }
 
 /// Makes the folder and all in it that a server needs to start. The databases of an ephemeral cluster are still being
 /// copied then. Blocking.
-fn copy(template: Template, options: &TemporaryOptions) -> Result<(Scratch, Option<JoinHandle<Result<()>>>)> {
+fn copy(template: Template, scratch: Option<Scratch>, options: &TemporaryOptions) -> Result<(Scratch, Option<JoinHandle<Result<()>>>)> {
     let os_user = options.os_user.as_ref();
-    let scratch = Scratch::create(options.parent.as_deref(), os_user, options.afterwards)?;
+    let scratch = match scratch {
+        Some(scratch) => scratch,
+        None => Scratch::create(options.parent.as_deref(), os_user, options.afterwards)?,
+    };
     let copying = Copying::begin(template, &scratch.data(), os_user)?;
     copying.essentials(fresh_system_identifier())?;
     let databases = match options.profile {

@@ -33,6 +33,8 @@ const WAL_SEGMENT_MIB: u32 = 1;
 /// The list in the template's folder, beside the cluster itself.
 const LIST: &str = "template.json";
 const CLUSTER: &str = "cluster";
+/// The folder of the templates in a cache.
+pub(crate) const FOLDER: &str = "templates";
 /// How long to wait for another process that makes the same template: `initdb` on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -292,15 +294,16 @@ fn list(cluster: &Path, installation: &PostgresInstallation, wal_segments: Vec<S
 
 /// The folder of the templates, created: the one that is asked for, else `PGPERSIST_CACHE`, else the user's cache, as root
 /// `/var/cache`, else one below the temporary folder: the first that the user of the server can reach and where nobody else
-/// can write.
+/// can write. `None` where there is no such place, and none is needed.
 ///
 /// # Errors
-/// [`Error::Denied`] when there is no such place; [`Error::Unsafe`] when the one asked for is not.
-pub(crate) fn cache_folder(wanted: Option<&Path>, os_user: Option<&OsUser>) -> Result<PathBuf> {
+/// [`Error::Denied`] as root when there is no such place: what is root's alone is no place for another user's template;
+/// [`Error::Unsafe`] when the one asked for is none.
+pub(crate) fn cache_folder(wanted: Option<&Path>, os_user: Option<&OsUser>) -> Result<Option<PathBuf>> {
     if let Some(wanted) = wanted {
         durable::create_directories(wanted, 0o755)?;
         if is_ours_alone(wanted) {
-            return Ok(wanted.to_owned());
+            return Ok(Some(wanted.to_owned()));
         }
         return Err(Error::refused(
             format!("others can write to {}, so what they put there could be run as a template", wanted.display()),
@@ -318,17 +321,18 @@ pub(crate) fn cache_folder(wanted: Option<&Path>, os_user: Option<&OsUser>) -> R
     }
     let user = rustix::process::geteuid().as_raw();
     candidates.push(scratch::temporary_folder(os_user).join(format!("pgpersist-cache-{user}")));
-    let mut folders = candidates.into_iter().map(|folder| folder.join("templates"));
+    let mut folders = candidates.into_iter().map(|folder| folder.join(FOLDER));
     let usable = |folder: &PathBuf| {
         // Passable for the user of the server, who makes a template; finished ones are not.
         durable::create_directories(folder, 0o755).is_ok() && is_ours_alone(folder) && scratch::reachable(folder, os_user)
     };
-    folders.find(usable).ok_or_else(|| {
-        Error::denied(
+    match folders.find(usable) {
+        None if os_user.is_some() => Err(Error::denied(
             "there is no folder to keep templates of clusters in that nobody else can write to",
             "set PGPERSIST_CACHE to a folder of your own",
-        )
-    })
+        )),
+        found => Ok(found),
+    }
 }
 
 /// Whether nobody else but root can put anything into this folder or swap it for another.

@@ -24,8 +24,8 @@ use crate::support::cluster::TestCluster;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An agent in the foreground of nobody; killed with its handle. Its server is the cluster's to end.
-struct Agent {
-    child: Child,
+pub(crate) struct Agent {
+    pub(crate) child: Child,
     log: PathBuf,
 }
 
@@ -37,7 +37,7 @@ impl Agent {
     }
 
     /// What it prints is added to a file.
-    fn spawn(cluster: &TestCluster, mut command: Command) -> Self {
+    pub(crate) fn spawn(cluster: &TestCluster, mut command: Command) -> Self {
         let log = cluster.scratch.join("agent.log");
         let file = OpenOptions::new().append(true).create(true).open(&log).unwrap();
         let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
@@ -45,7 +45,7 @@ impl Agent {
     }
 
     /// All that it, and those before it, have printed.
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
@@ -55,7 +55,7 @@ impl Agent {
 
     /// Waits until it has said this so many times.
     #[track_caller]
-    fn wait_for(&mut self, text: &str, times: usize) {
+    pub(crate) fn wait_for(&mut self, text: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.said().matches(text).count() < times {
             let ended = self.child.try_wait().unwrap();
@@ -72,7 +72,7 @@ impl Agent {
 
     /// Waits for its end, and returns its exit code (none when a signal ended it).
     #[track_caller]
-    fn ended(&mut self) -> Option<i32> {
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -99,7 +99,7 @@ impl Drop for Agent {
 
 /// Waits until something is so.
 #[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "not so after a minute: {what}");
@@ -107,7 +107,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn kill(pid: i32, signal: Signal) {
+pub(crate) fn kill(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
