@@ -221,7 +221,7 @@ impl Drill<'_> {
         let began = Instant::now();
         let loaded = match self.load(dump, &database, size).await {
             Ok(loaded) => loaded,
-            Err(error) if is_of_the_machine(&error) => return Err(with_room(error, self.ground.folder())),
+            Err(error) if is_of_the_machine(&error) => return Err(with_room(error, self.ground.place())),
             Err(error) => {
                 report.fail(&error);
                 return Ok(());
@@ -231,7 +231,7 @@ impl Drill<'_> {
         loaded.warnings.iter().for_each(|warning| self.note(format!("{database}: {warning}")));
         let began = Instant::now();
         self.progress.event(Event::Step(format!("checking {database}")));
-        self.check(dump, &loaded, report).await.map_err(|error| with_room(error, self.ground.folder()))?;
+        self.check(dump, &loaded, report).await.map_err(|error| with_room(error, self.ground.place()))?;
         report.check_s = Some(began.elapsed().as_secs_f64());
         for check in report.checks.iter().filter(|check| check.status == CheckStatus::Unknown) {
             self.note(format!("{database}: {} is unknown: {}", check.name, check.summary));

@@ -73,9 +73,9 @@ impl RestoreGround {
         self.made.installation().version()
     }
 
-    /// The folder that holds all of it.
-    pub(crate) fn folder(&self) -> &Path {
-        self.made.folder()
+    /// The folder that must have room for it.
+    pub(crate) fn place(&self) -> &Path {
+        self.made.folder().parent().unwrap_or(self.made.folder())
     }
 
     /// A session that may do everything; never for what a dump brought along.

@@ -66,8 +66,9 @@ pub async fn choose(shelf: &Shelf, subjects: &Subjects) -> Result<Vec<Subject>> 
         return Err(none(shelf, named).await?);
     }
     let databases: Vec<&str> = if named.is_empty() { with_dumps.into_iter().collect() } else { named.iter().map(String::as_str).collect() };
+    let mut seen = BTreeSet::new();
     let of = |database: &str| Subject::newest(database, dumps.iter().filter(|dump| dump.database.as_deref() == Some(database)));
-    Ok(databases.into_iter().map(of).collect())
+    Ok(databases.into_iter().filter(|database| seen.insert(*database)).map(of).collect())
 }
 
 async fn one(shelf: &Shelf, name: &str, database: Option<&str>) -> Result<Subject> {
@@ -138,8 +139,8 @@ mod tests {
         assert_eq!(subjects[0].obstacle, None);
         let told = subjects[1].obstacle.as_deref().unwrap();
         assert!(told.contains("b/backup_20260102_000000.sql.gz, is damaged: it holds nothing; b/backup_20260101"), "{told}");
-        let subjects = choose(&shelf, &Subjects::Databases(vec!["a".into(), "c".into()])).await.unwrap();
-        assert_eq!((named(&subjects[1]), subjects[1].obstacle.as_deref()), (None, Some("there is no dump of it")));
+        let subjects = choose(&shelf, &Subjects::Databases(vec!["a".into(), "c".into(), "a".into()])).await.unwrap();
+        assert_eq!((subjects.len(), named(&subjects[1]), subjects[1].obstacle.as_deref()), (2, None, Some("there is no dump of it")));
         let dump = |name: &str| Subjects::Dump { name: name.into(), database: None };
         assert_eq!(named(&choose(&shelf, &dump(names[0].0)).await.unwrap()[0]), Some(names[0].0));
         assert_eq!(named(&choose(&shelf, &dump(names[3].0)).await.unwrap()[0]), None);

@@ -415,6 +415,8 @@ fn explain(error: Error, name: &str, untrusted: bool) -> Error {
         (ErrorKind::NotFound, "install that extension for this server".to_owned())
     } else if any(&[
         "No space left on device",
+        // What a write that a full disk cut short is told with.
+        "Check free disk space",
         "server closed the connection",
         "terminating connection",
         "could not connect",

@@ -285,7 +285,7 @@ async fn a_bad_dump_leaves_the_target_alone() {
         ("misread.sql.gz", stored_and_changed(&text, "CREATE TABLE", "CREATE TABEL"), None, ErrorKind::Damaged),
         ("edited.sql.gz", zipped(&text.replace("100\t", "hundred\t")), Some(expected(&dumped)), ErrorKind::Damaged),
         ("hash.sql.gz", good.to_vec(), wrong(|e| e.sha256 = "0".repeat(64)), ErrorKind::Damaged),
-        ("rows.sql.gz", good.to_vec(), wrong(|e| *e.tables.get_mut("public.t").unwrap() += 1), ErrorKind::Damaged),
+        ("rows.sql.gz", good.to_vec(), wrong(|e| *e.tables.as_mut().unwrap().get_mut("public.t").unwrap() += 1), ErrorKind::Damaged),
         ("size.sql.gz", good.to_vec(), wrong(|e| e.size_bytes += 1), ErrorKind::Damaged),
         ("owner.sql.gz", good.to_vec(), wrong(|e| e.state.as_mut().unwrap().owner = "nobody here".into()), ErrorKind::NotFound),
         ("role.sql.gz", zipped(&text.replace("OWNER TO postgres", "OWNER TO gone")), None, ErrorKind::NotFound),

@@ -110,7 +110,7 @@ fn volume(config: &Config) -> Result<Option<OwnFolder>> {
 /// A drill is not undone by a place that cannot be written.
 async fn record(report: &RestoreReport, own: Option<&OwnFolder>, shelf: &Shelf, context: &Context) {
     if let Err(error) = history::keep_restore(report, own, shelf).await {
-        let causes = error.causes().join(": ");
-        context.progress.warn(&format!("this drill is not recorded everywhere, and `health` may not know of it: {error}: {causes}"));
+        let told = std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ");
+        context.progress.warn(&format!("this drill is not recorded everywhere, and `health` may not know of it: {told}"));
     }
 }

@@ -93,6 +93,6 @@ fn an_old_proof_and_none_at_all_are_warnings_in_time() {
     std::fs::rename(cluster.data(), gone.join("data")).unwrap();
     cluster.run(&["init", "--allow-ephemeral", "--new"]).done();
     assert_eq!(finding(&cluster)["summary"], "no restore proven yet");
-    let run = cluster.run(&["drill", "restore"]);
+    let run = cluster.run(&["drill", "restore", "--quiet"]);
     run.refused(4, &["no dump of `shop` of this cluster", "only of the one that had the name `main` before"]);
 }
