@@ -39,6 +39,7 @@ pub(crate) async fn serve(stream: TcpStream, activity: Arc<Activity>, current: C
                 tell(&mut stream.stream, refusal.status).await;
             }
         }
+        activity.ends();
         let _ = tokio::time::timeout(LINGER, linger(&mut stream.stream)).await;
     };
     let _ = tokio::time::timeout(limits.whole_time, served).await;
@@ -57,7 +58,6 @@ async fn answer(stream: &mut FirstLine<TcpStream>, activity: &Activity, current:
         let site = current.read().unwrap_or_else(PoisonError::into_inner).clone();
         let (head, body) = request.into_parts();
         let answer = routes::answer(&site, &head, !body.is_end_stream()).await;
-        activity.ends();
         Ok::<_, Infallible>(answer.into_response())
     });
     let mut builder = http1::Builder::new();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 /// How long a connection may at least take to ask before it can be closed for another one: what a client sends at once is here
-/// by then.
-const AT_LEAST: Duration = Duration::from_millis(20);
+/// and read by then, also on a busy machine.
+const AT_LEAST: Duration = Duration::from_millis(100);
 
 /// What a connection is doing.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Activity {
         *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// It has its answer, which the client has yet to take.
+    /// It has its answer, and its client has yet to go.
     pub(crate) fn ends(&self) {
         *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }

@@ -18,10 +18,10 @@ pub struct HttpLimits {
 }
 
 impl Default for HttpLimits {
-    /// 64 connections, 5 s to ask, 20 s altogether, a line of 2 KiB, 8 KiB altogether: at most a megabyte in use.
+    /// 256 connections, 5 s to ask, 20 s altogether, a line of 2 KiB, 8 KiB altogether: at most a few megabytes in use.
     fn default() -> Self {
         Self {
-            connections: 64,
+            connections: 256,
             head_time: Duration::from_secs(5),
             whole_time: Duration::from_secs(20),
             line_bytes: 2 << 10,

@@ -38,7 +38,7 @@ impl Site {
             rule: Rule::new(options.listen, options.token.clone()),
             counts,
             report: Kept::new(report::LASTS),
-            waiting: Semaphore::new((options.limits.connections / 4).max(1)),
+            waiting: Semaphore::new((options.limits.connections / 16).max(1)),
             readiness: Kept::new(readiness::LASTS),
         }
     }
