@@ -6,11 +6,10 @@ use std::os::unix::fs::chown;
 use yaml_rust2::Yaml;
 
 use crate::manifests::image::Image;
-use crate::manifests::node::Node;
+use crate::manifests::node::{Node, can_run_containers};
 use crate::manifests::pod::Container;
 use crate::manifests::{STATEFULSET, document, documents, text, word, words};
 use crate::support::cluster::TestCluster;
-use crate::support::container::can_isolate;
 use crate::support::volume::{FileSystem, Volume};
 
 /// psql as the application: by TCP, with the password of the secret.
@@ -31,7 +30,7 @@ fn volume(cluster: &TestCluster, name: &str, size_mib: u64, gid: u32) -> Option<
 #[test]
 fn the_pod_runs_as_the_manifest_says_and_the_next_one_adopts_what_it_left() {
     let cluster = TestCluster::planned("");
-    if !can_isolate() {
+    if !can_run_containers(&cluster) {
         return;
     }
     let (image, manifest) = (Image::read(), document(STATEFULSET));
@@ -87,7 +86,7 @@ fn the_pod_runs_as_the_manifest_says_and_the_next_one_adopts_what_it_left() {
 #[test]
 fn a_lost_volume_is_refused_until_a_restore_is_asked_for() {
     let cluster = TestCluster::planned("");
-    if !can_isolate() {
+    if !can_run_containers(&cluster) {
         return;
     }
     let (image, manifest) = (Image::read(), document(STATEFULSET));
@@ -126,7 +125,7 @@ fn a_lost_volume_is_refused_until_a_restore_is_asked_for() {
 #[test]
 fn the_composed_container_runs_the_same_way() {
     let cluster = TestCluster::planned("");
-    if !can_isolate() {
+    if !can_run_containers(&cluster) {
         return;
     }
     let (image, compose) = (Image::read(), documents("container/compose.yaml").remove(0));

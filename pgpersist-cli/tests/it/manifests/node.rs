@@ -12,8 +12,10 @@ use crate::manifests::image::Image;
 use crate::manifests::pod::{Container, Files, Mounted};
 use crate::run::{Agent, eventually, kill};
 use crate::support::cluster::TestCluster;
+use crate::support::container::can_isolate;
 use crate::support::processes;
 use crate::support::scratch::Run;
+use crate::support::skip::skip;
 use crate::support::volume::must;
 
 /// What a runtime gives every process, unless the image says otherwise.
@@ -21,6 +23,32 @@ const ENVIRONMENT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// Where the container's namespace has the port that the manifest names, a loopback must be up. `SIOCSIFFLAGS` of `netdevice(7)`.
 const LOOPBACK: &str = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh22x', b'lo', 0x1))";
+
+/// Whether a container can be run here: namespaces, and a root of layers in them. A test that needs them skips where not.
+pub(super) fn can_run_containers(cluster: &TestCluster) -> bool {
+    if !can_isolate() {
+        return false;
+    }
+    let layers = cluster.scratch.join("layers");
+    fs::create_dir_all(&layers).unwrap();
+    let script = layered(layers.to_str().unwrap());
+    let probe = Command::new("unshare").args(["--net", "--mount", "--", "sh", "-c", &script]).output();
+    let can = probe.as_ref().is_ok_and(|output| output.status.success());
+    if !can {
+        skip("mount", format_args!("no root of layers can be mounted here: {probe:?}"));
+    }
+    can
+}
+
+/// Mounts this machine's files with a layer above that takes what is written.
+fn layered(layers: &str) -> String {
+    format!(
+        "set -eu\n\
+         mount -t tmpfs -o mode=0755 layers {layers}\n\
+         mkdir {layers}/upper {layers}/work {layers}/root\n\
+         mount -t overlay -o lowerdir=/,upperdir={layers}/upper,workdir={layers}/work image {layers}/root\n"
+    )
+}
 
 /// A machine with its volumes' mount points, in a test's scratch folder.
 pub(super) struct Node<'a> {
@@ -58,7 +86,6 @@ impl<'a> Node<'a> {
     /// Starts the container in namespaces of its own.
     pub(super) fn run<'c>(&self, image: &Image, container: &'c Container) -> Pod<'c> {
         let layers = self.cluster.scratch.join("layers");
-        fs::create_dir_all(&layers).unwrap();
         let script = self.script(image, container, layers.to_str().unwrap());
         let mut command = Command::new("unshare");
         command.args(["--fork", "--kill-child", "--pid", "--ipc", "--net", "--mount", "--", "sh", "-c", &script]);
@@ -70,12 +97,9 @@ impl<'a> Node<'a> {
     fn script(&self, image: &Image, container: &Container, layers: &str) -> String {
         let root = format!("{layers}/root");
         let (uid, gid) = (container.uid, container.gid);
-        let mut script = format!(
-            "set -eu\n\
-             python3 -c {loopback}\n\
-             mount -t tmpfs -o mode=0755 layers {layers}\n\
-             mkdir {layers}/upper {layers}/work {root}\n\
-             mount -t overlay -o lowerdir=/,upperdir={layers}/upper,workdir={layers}/work image {root}\n\
+        let mut script = layered(layers);
+        script += &format!(
+            "python3 -c {loopback}\n\
              mount -t proc proc {root}/proc\n\
              mount --rbind /sys {root}/sys\n\
              mount --rbind /dev {root}/dev\n\
