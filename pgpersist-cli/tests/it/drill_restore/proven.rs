@@ -1,8 +1,17 @@
 //! A restore that is proven: what the report tells, where it is recorded, and what health makes of it.
 
+use std::path::Path;
+use std::process::Command;
+
 use crate::drill_restore::{IN_STORE, ON_VOLUME, dumped, finding, prepare, recorded, report};
 use crate::support::cluster::TestCluster;
 use crate::support::tree::Tree;
+use crate::support::volume::must;
+
+/// Moves a folder to where nobody looks.
+fn take_away(cluster: &TestCluster, folder: &Path) {
+    must(Command::new("mv").arg(folder).arg(cluster.scratch.folder("gone")));
+}
 
 #[test]
 fn everything_comes_back_while_the_server_is_down_and_the_proof_is_kept_twice() {
@@ -64,7 +73,7 @@ fn the_store_alone_knows_the_drills_when_the_volume_is_gone() {
     let made = report(&cluster, 0, &["-d", "shop"]);
     let listed = |arguments: &[&str]| cluster.run(&[&["drill", "list", "--json"], arguments].concat()).done().json()["drills"].clone();
     assert_eq!(listed(&[]).as_array().unwrap().len(), 1, "a report in two places is one drill");
-    std::fs::rename(cluster.scratch.join("volume").join(ON_VOLUME), cluster.scratch.join("gone")).unwrap();
+    take_away(&cluster, &cluster.scratch.join("volume").join(ON_VOLUME));
     assert_eq!(listed(&[])[0]["id"], made["id"]);
     assert_eq!(listed(&["--config", "/dev/null", "--store", "{dir}/volume/backups"])[0]["id"], made["id"]);
     assert_eq!(finding(&cluster)["status"], "pass");
@@ -89,8 +98,7 @@ fn an_old_proof_and_none_at_all_are_warnings_in_time() {
     assert!(seen["status"] == "warn" && seen["summary"].as_str().unwrap().contains("at most 1 s is wanted"), "{seen}");
     // A new beginning has nothing to do with what was proven before.
     cluster.run(&["stop"]).done();
-    let gone = cluster.scratch.folder("gone");
-    std::fs::rename(cluster.data(), gone.join("data")).unwrap();
+    take_away(&cluster, &cluster.data());
     cluster.run(&["init", "--allow-ephemeral", "--new"]).done();
     assert_eq!(finding(&cluster)["summary"], "no restore proven yet");
     let run = cluster.run(&["drill", "restore", "--quiet"]);
