@@ -1,5 +1,6 @@
 //! One server, from its start (or from the moment it was found running) to its end.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -8,6 +9,7 @@ use tokio::sync::watch;
 use crate::agent::status::Phase;
 use crate::agent::volume::Volume;
 use crate::data_directory::Claim;
+use crate::data_directory::fence::{self, Fence};
 use crate::error::{Error, Result};
 use crate::pg::control_file::ClusterState;
 use crate::server::cluster::Cluster;
@@ -29,6 +31,24 @@ pub(crate) struct Look {
     pub(crate) recovery: Option<RecoveryProgress>,
 }
 
+/// What a look at the place of the data found.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// An error when it is gone or takes no writes.
+    pub(crate) volume: Result<()>,
+    /// Whether no server is to run there.
+    pub(crate) fence: Result<Option<Fence>>,
+}
+
+/// What a look at a server and at its place found.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// What the server is doing.
+    pub(crate) look: Result<Look>,
+    /// What its place is like, where that was looked at.
+    pub(crate) place: Option<Place>,
+}
+
 /// A server that runs, or ran a moment ago.
 #[derive(Debug)]
 pub(crate) struct Life {
@@ -39,7 +59,7 @@ pub(crate) struct Life {
     /// Where its lines in the log begin.
     pub(crate) log_offset: u64,
     volume: Volume,
-    recovery: RecoveryWatch,
+    recovery: Mutex<RecoveryWatch>,
 }
 
 impl Life {
@@ -66,7 +86,7 @@ impl Life {
 
     fn of(postmaster: Postmaster, launched: Option<Launched>, log_offset: u64, volume: Volume) -> Result<Self> {
         let end = postmaster.end()?;
-        Ok(Self { postmaster, end, began: Instant::now(), launched, log_offset, volume, recovery: RecoveryWatch::default() })
+        Ok(Self { postmaster, end, began: Instant::now(), launched, log_offset, volume, recovery: Mutex::default() })
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -93,8 +113,21 @@ impl Life {
         self.postmaster.signal(signal).map_err(|e| Error::file("signal the server, process", self.pid().to_string(), e))
     }
 
+    /// Looks at it after a pause, and at its place where that is wanted. On a volume that hangs this takes for ever, so there is
+    /// never more than one at a time, and nobody waits for it alone.
+    pub(crate) async fn look_around(&self, cluster: Cluster, pause: Duration, place: bool) -> Round {
+        tokio::time::sleep(pause).await;
+        let look = self.look(&cluster).await;
+        if !place {
+            return Round { look, place: None };
+        }
+        let (volume, own) = (self.volume.clone(), cluster.directory().own_folder().clone());
+        let seen = workers::run(move || Ok(Place { volume: volume.check(), fence: fence::read(&own) })).await;
+        Round { look, place: Some(seen.unwrap_or_else(|error| Place { volume: Ok(()), fence: Err(error) })) }
+    }
+
     /// What it is doing.
-    pub(crate) async fn look(&mut self, cluster: &Cluster) -> Result<Look> {
+    async fn look(&self, cluster: &Cluster) -> Result<Look> {
         let presence = cluster.presence().await?;
         let status = match &presence {
             Presence::Running(pid_file) if pid_file.pid == self.pid() => pid_file.status.as_deref(),
@@ -110,16 +143,21 @@ impl Life {
         if !recovers && self.began.elapsed() < SLOW_START {
             return Ok(Look { phase: Phase::Starting, recovery: None });
         }
-        let (path, pid, mut watch) = (cluster.path().to_owned(), self.pid(), std::mem::take(&mut self.recovery));
+        let (path, pid) = (cluster.path().to_owned(), self.pid());
+        let mut watch = std::mem::take(&mut *self.recovery());
         let (watch, recovery) = workers::run(move || {
             let seen = watch.look(&path, pid, control.redo, control.wal_segment_size);
             Ok((watch, seen))
         })
         .await?;
-        self.recovery = watch;
+        *self.recovery() = watch;
         // It waits for its archive before it has read the checkpoint, and says in pg_control that it recovers only after that.
         let phase = if recovers || recovery.is_some() { Phase::Recovering } else { Phase::Starting };
         Ok(Look { phase, recovery })
+    }
+
+    fn recovery(&self) -> MutexGuard<'_, RecoveryWatch> {
+        self.recovery.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the place of its data is still there and takes writes.

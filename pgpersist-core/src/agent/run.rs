@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use crate::agent::command::Command;
 use crate::agent::http::listener::Http;
 use crate::agent::jobs::runner::Runner;
-use crate::agent::life::{Life, Look};
+use crate::agent::life::{Life, Look, Place};
 use crate::agent::log::{AgentLog, Told, with_causes};
 use crate::agent::log_relay;
 use crate::agent::making_ready::make_ready;
@@ -239,11 +239,11 @@ impl Agent {
     }
 
     /// Stays with a server to its end.
-    async fn stay_with(&mut self, mut life: Life) -> Result<After> {
+    async fn stay_with(&mut self, life: Life) -> Result<After> {
         let to = self.options.relay_log.then(|| self.told.0.clone());
         let relay = log_relay::start(self.cluster.log_file(), life.log_offset, to);
         self.status.send_modify(|status| status.pid = Some(life.pid()));
-        let turn = self.watch(&mut life).await;
+        let turn = self.watch(&life).await;
         let (told_to_stop, fenced) = (matches!(turn, Turn::Stop { .. }), matches!(turn, Turn::Fenced(_)));
         self.stop_asked |= told_to_stop;
         let outcome = match turn {
@@ -285,40 +285,51 @@ impl Agent {
     }
 
     /// Watches until something has to be done.
-    async fn watch(&mut self, life: &mut Life) -> Turn {
+    async fn watch(&mut self, life: &Life) -> Turn {
         let began = Instant::now();
-        let (mut told, mut volume_checked) = (Instant::now(), Instant::now());
-        let mut phase = None;
+        let (mut told, mut place_seen, mut asked) = (Instant::now(), Instant::now(), Instant::now());
+        let (mut phase, mut silent) = (None, false);
+        let mut round = Box::pin(life.look_around(self.cluster.clone(), EAGER, false));
         loop {
-            let eager = phase != Some(Phase::Ready) && began.elapsed() < EAGER_FOR;
-            tokio::select! {
+            let seen = tokio::select! {
                 () = life.ended() => return Turn::Ended,
                 command = self.commands.recv() => match command {
-                    Some(Command::Reload(new)) => self.reload(*new, Some(life)).await,
+                    Some(Command::Reload(new)) => {
+                        self.reload(*new, Some(life)).await;
+                        continue;
+                    }
                     Some(Command::Stop) | None => return Turn::Stop { immediate: false },
                     Some(Command::StopNow) => return Turn::Stop { immediate: true },
                 },
-                () = tokio::time::sleep(if eager { EAGER } else { PERIOD }) => {}
+                seen = &mut round => seen,
+                () = tokio::time::sleep_until((asked + VOLUME_LOOK).into()), if !silent => {
+                    silent = true;
+                    self.told.say(Severity::Warning, "the volume of the data directory does not answer");
+                    continue;
+                }
+            };
+            if std::mem::take(&mut silent) {
+                self.told.say(Severity::Log, "the volume of the data directory answers again");
             }
-            match life.look(&self.cluster).await {
+            match seen.look {
                 Ok(look) => self.note(look, &mut phase, &mut told, life, began),
                 // A directory that cannot be read is what the look at its volume is for.
                 Err(error) if phase.is_some() => self.told.say(Severity::Warning, &format!("could not look at the server: {error}")),
                 Err(_) => {}
             }
-            if volume_checked.elapsed() >= PERIOD {
-                match tokio::time::timeout(VOLUME_LOOK, life.check_volume()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return Turn::VolumeGone(error),
-                    Err(_) => self.told.say(Severity::Warning, "the volume of the data directory does not answer"),
+            if let Some(Place { volume, fence }) = seen.place {
+                place_seen = Instant::now();
+                match (volume, fence) {
+                    (Err(error), _) => return Turn::VolumeGone(error),
+                    (Ok(()), Ok(Some(fence))) => return Turn::Fenced(fence),
+                    (Ok(()), Ok(None)) => {}
+                    (Ok(()), Err(error)) => self.told.say(Severity::Warning, &format!("whether there is a fence is not known: {error}")),
                 }
-                match tokio::time::timeout(VOLUME_LOOK, self.fence()).await {
-                    Ok(Ok(Some(fence))) => return Turn::Fenced(fence),
-                    Ok(Err(error)) => self.told.say(Severity::Warning, &format!("whether there is a fence is not known: {error}")),
-                    Ok(Ok(None)) | Err(_) => {}
-                }
-                volume_checked = Instant::now();
             }
+            let eager = phase != Some(Phase::Ready) && began.elapsed() < EAGER_FOR;
+            asked = Instant::now();
+            let pause = if eager { EAGER } else { PERIOD };
+            round = Box::pin(life.look_around(self.cluster.clone(), pause, place_seen.elapsed() + pause >= PERIOD));
         }
     }
 

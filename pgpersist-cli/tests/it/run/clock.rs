@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::run::Agent;
 use crate::support::cluster::TestCluster;
+use crate::support::user;
 
 /// Where the distribution puts the library that tells a process another time.
 fn library() -> PathBuf {
@@ -27,12 +28,12 @@ impl Clock<'_> {
     }
 
     fn start(&self) -> Agent {
-        let mut command = self.cluster.scratch.command();
+        // As the user from the beginning: what the library makes for root, the user whom it becomes could not open.
+        let (mut command, _program) = user::pgpersist_as_user();
+        self.cluster.scratch.prepare(&mut command);
         command.args(["run", "--allow-ephemeral"]);
         command.env("LD_PRELOAD", library()).env("FAKETIME_TIMESTAMP_FILE", self.cluster.scratch.join("volume/clock"));
         command.env("FAKETIME_NO_CACHE", "1").env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("TZ", "UTC");
-        // What root made there, the user whom it becomes could not open.
-        command.env("FAKETIME_DISABLE_SHM", "1");
         Agent::spawn(self.cluster, command)
     }
 }

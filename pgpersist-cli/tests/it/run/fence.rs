@@ -2,12 +2,15 @@
 
 use rustix::process::Signal;
 
+use crate::run::http::listening;
 use crate::run::{Agent, eventually, state_of};
 use crate::support::cluster::TestCluster;
+use crate::support::http::get;
 
 #[test]
 fn a_fence_keeps_the_server_down_and_the_agent_up_until_it_is_taken_away() {
-    let cluster = TestCluster::stopped("");
+    let (section, port) = listening();
+    let cluster = TestCluster::stopped(&section);
     let mut agent = Agent::start(&cluster, &[]);
     agent.wait_until_ready();
     cluster.sql("postgres", "CREATE TABLE t AS SELECT 7 AS a");
@@ -30,6 +33,10 @@ fn a_fence_keeps_the_server_down_and_the_agent_up_until_it_is_taken_away() {
     let mut agent = Agent::start(&cluster, &[]);
     agent.wait_for("no server is started until `pgpersist unfence`", 2);
     assert_eq!(cluster.postmaster(), None);
+    // Nothing that a kubelet would end the pod for, and nothing that sends it requests.
+    let probes = ["/livez", "/startupz", "/readyz"].map(|path| get(port, path));
+    assert_eq!(probes.each_ref().map(|answer| answer.status), [200, 200, 503], "{probes:?}");
+    assert_eq!(probes[2].json()["phase"], "fenced");
     let unfenced = cluster.run(&["unfence", "--json"]).done().json();
     assert_eq!((unfenced["state"].as_str(), unfenced["changed"].as_bool()), (Some("running"), Some(true)), "{unfenced}");
     assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "7");

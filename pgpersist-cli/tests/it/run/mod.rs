@@ -5,6 +5,7 @@ mod crashes;
 mod fence;
 mod first_process;
 mod http;
+mod kubelet;
 mod recovery;
 mod reload;
 mod schedules;

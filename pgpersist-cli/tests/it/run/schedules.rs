@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::run::{Agent, eventually};
 use crate::support::cluster::TestCluster;
@@ -199,4 +201,52 @@ fn another_schedule_is_taken_up_by_a_reload_and_a_minute_is_a_minute() {
     agent.signal(Signal::HUP);
     agent.wait_for("the configuration was reloaded", 2);
     agent.stopped();
+}
+
+/// A cluster with a dump, whose agent has missed years of drills.
+fn undrilled() -> TestCluster {
+    let cluster = behind(&format!("{NIGHTLY}[drill]\nrestore = \"0 4 * * 0\"\n"), Lock::Free);
+    handled(&cluster, "dump", &OffsetDateTime::now_utc().format(&Rfc3339).unwrap());
+    cluster.start();
+    cluster.dump(&[]);
+    cluster.run(&["stop"]).done();
+    handled(&cluster, "restore_drill", "2024-02-08T02:00:00Z");
+    cluster
+}
+
+#[test]
+fn a_restore_drill_is_made_at_its_time_and_told_by_health() {
+    let cluster = undrilled();
+    let mut agent = start(&cluster);
+    agent.wait_for("restore_drill: begins, planned for 2024-02-11T04:00:00Z and missed then", 1);
+    agent.wait_for("restore_drill: done in ", 1);
+    assert_eq!(cluster.finding("schedule:restore_drill")["status"], "pass");
+    let last = cluster.finding("last_drill");
+    assert!(last["status"] == "pass" && last["observed"].to_string().contains("orders"), "{last}");
+    agent.stopped();
+    // One that does not come back is told by both, and not tried again before somebody has looked.
+    let dump = fs::read_dir(cluster.store()).unwrap().flatten().map(|entry| entry.path());
+    let dump = dump.into_iter().find(|path| path.to_str().unwrap().ends_with(".sql.gz") && !path.to_str().unwrap().contains("globals"));
+    let mut bytes = fs::read(dump.as_ref().unwrap()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    let name = dump.as_ref().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    cluster.scratch.write_bytes(&format!("volume/backups/{name}"), &bytes);
+    handled(&cluster, "restore_drill", "2024-02-08T02:00:00Z");
+    let mut agent = start(&cluster);
+    agent.wait_for("restore_drill: failed: what was dumped does not come back whole", 1);
+    assert_eq!(cluster.finding("schedule:restore_drill")["status"], "fail");
+    assert_eq!(cluster.finding("last_drill")["status"], "fail");
+    agent.stopped();
+    assert_eq!(agent.said().matches("restore_drill: begins").count(), 2, "{}", agent.said());
+}
+
+#[test]
+fn a_stop_in_a_restore_drill_leaves_nothing_of_it() {
+    let cluster = undrilled();
+    let mut agent = start(&cluster);
+    agent.wait_for("restore_drill: begins", 1);
+    agent.stopped();
+    assert_eq!(record(&cluster, "restore_drill")["last"]["outcome"], "cancelled");
+    eventually("the drill's cluster is gone", || cluster.programs("postgres") == 0 && cluster.programs("psql") == 0);
 }

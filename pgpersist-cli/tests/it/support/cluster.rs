@@ -130,7 +130,7 @@ impl TestCluster {
     }
 
     /// psql as the superuser: no header, fields joined by `|`.
-    fn psql(&self, database: &str) -> Command {
+    pub(crate) fn psql(&self, database: &str) -> Command {
         let mut psql = Command::new(user::client("psql"));
         psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"]).current_dir("/").env_clear().env("LC_ALL", "C.UTF-8");
         psql.env("PGHOST", self.scratch.join("volume/socket")).env("PGPORT", self.scratch.port().to_string());

@@ -63,7 +63,7 @@ impl Attendant {
             () = told_to_leave(&mut self.leave, Leave::WhenDone) => return,
         };
         let mut record = self.take_up().await;
-        loop {
+        while *self.leave.borrow() == Leave::Stay {
             let now = self.clock.now();
             let due = self.scheduled.timetable.next(&record, now);
             self.publish(&record, due);
@@ -73,9 +73,6 @@ impl Attendant {
                 Some(_) if self.scheduled.job.needs_server() && self.status.borrow().phase != Phase::Ready => Some(LOOK),
                 Some(_) => None,
             };
-            if *self.leave.borrow() != Leave::Stay {
-                return;
-            }
             match (wait, due) {
                 (None, Some(due)) => self.run(&mut record, due).await,
                 (wait, _) => {

@@ -38,6 +38,7 @@ impl Runner {
 
     /// Goes on with these jobs. A run that is under way ends first.
     pub(crate) fn replace(&mut self, jobs: &[ScheduledJob]) {
+        while self.attendants.try_join_next().is_some() {}
         self.leave.send_replace(Leave::WhenDone);
         let (leave, receiver) = watch::channel(Leave::Stay);
         // The old ones keep their end: only the new channel can tell them to leave now.

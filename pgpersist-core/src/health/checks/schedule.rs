@@ -14,6 +14,7 @@ use crate::data_directory::own_folder::OwnFolder;
 use crate::health::checks::judgement::not_known;
 use crate::health::wording::{ago, duration, shortened};
 use crate::health::{Finding, HealthCheck, Status};
+use crate::schedule;
 use crate::schedule::record::{JobRecord, Outcome};
 use crate::schedule::timetable::Timetable;
 use crate::workers;
@@ -98,7 +99,7 @@ fn judge(job: &str, timetable: &Timetable, record: Option<&JobRecord>, now: Offs
     let remedy = match (record.failures, overdue) {
         (0, false) => None,
         (0, true) => Some("see whether `pgpersist run` is up and its server accepts connections".to_owned()),
-        (_, _) => Some(format!("run it by hand to see: `pgpersist {job}`")),
+        (_, _) => Some(format!("run it by hand to see: `pgpersist {}`", command(job))),
     };
     let status = match (record.failures, record.pending.is_some() || record.begun.is_some()) {
         (0, _) if overdue => Status::Warn,
@@ -122,6 +123,11 @@ fn judge(job: &str, timetable: &Timetable, record: Option<&JobRecord>, now: Offs
         finding = finding.observing("last_success_age_s", (now - success).as_seconds_f64().max(0.0).round());
     }
     finding
+}
+
+/// The command that does the same.
+fn command(job: &str) -> &str {
+    if job == schedule::RESTORE_DRILL { "drill restore" } else { job }
 }
 
 fn shown(moment: OffsetDateTime) -> String {
