@@ -4,9 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use pgpersist_core::clock::{Clock, SystemClock};
 use rustix::process::Signal;
 use serde_json::Value;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::run::{Agent, eventually};
@@ -206,7 +206,7 @@ fn another_schedule_is_taken_up_by_a_reload_and_a_minute_is_a_minute() {
 /// A cluster with a dump, whose agent has missed years of drills.
 fn undrilled() -> TestCluster {
     let cluster = behind(&format!("{NIGHTLY}[drill]\nrestore = \"0 4 * * 0\"\n"), Lock::Free);
-    handled(&cluster, "dump", &OffsetDateTime::now_utc().format(&Rfc3339).unwrap());
+    handled(&cluster, "dump", &SystemClock.now().format(&Rfc3339).unwrap());
     cluster.start();
     cluster.dump(&[]);
     cluster.run(&["stop"]).done();
