@@ -83,8 +83,10 @@ fn the_file_of_the_contract_loads_and_names_what_is_not_used_yet() {
     assert_eq!(config.retention.keep_days, Some(7));
     assert_eq!(config.health.probes[0].sql, "select count(*) from orders");
     assert_eq!(config.health.listen, Some("127.0.0.1:9432".parse().unwrap()));
-    assert_eq!(config.warnings.len(), 4);
-    assert!(config.warnings[0].starts_with("`dump.schedule` (/etc/p.toml:16)"), "{}", config.warnings[0]);
+    assert_eq!(config.schedule.dump.as_ref().unwrap().describe().as_deref(), Some("0 2 * * * UTC"));
+    assert_eq!(config.schedule.named().into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["dump", "prune", "restore_drill"]);
+    assert_eq!(config.warnings.len(), 2);
+    assert!(config.warnings[0].starts_with("`backup.schedule` (/etc/p.toml:18)"), "{}", config.warnings[0]);
 }
 
 #[test]
@@ -110,7 +112,8 @@ fn the_example_stays_valid_when_its_comments_are_taken_away() {
     let config = load(&uncommented).unwrap();
     assert_eq!(config.retention.max_bytes, Some(50 << 30));
     assert_eq!(config.health.token_file.as_deref(), Some(Path::new("/etc/http.token")));
-    assert_eq!(config.warnings.len(), 4);
+    assert_eq!(config.schedule.dump.unwrap().jitter, Duration::from_secs(600));
+    assert_eq!(config.warnings.len(), 2);
 }
 
 #[test]
