@@ -97,7 +97,7 @@ impl Agent {
     /// it. Returns when it was told to stop and the server has ended, or when somebody else has shut the server down.
     ///
     /// # Errors
-    /// As [`ready::make_ready`] and [`crate::server::start::start`]; `Unavailable` when the server ended by itself too often,
+    /// As [`crate::init::ready::make_ready`] and [`crate::server::start::start`]; `Unavailable` when the server ended by itself too often,
     /// when the volume is gone, when the address for HTTP is taken, and when the server does not end: in the last case alone it
     /// still runs.
     pub async fn run(mut self) -> Result<()> {
