@@ -111,7 +111,7 @@ pub async fn add_from_store(reports: &mut Vec<Value>, shelf: &Shelf) -> Result<V
 }
 
 fn newest_first(reports: &mut [Value]) {
-    // RFC 3339 in UTC orders as text.
-    let began = |report: &Value| report["started_at"].as_str().unwrap_or_default().to_owned();
-    reports.sort_by_key(|report| std::cmp::Reverse(began(report)));
+    // RFC 3339 in UTC orders as text, and so do the identifiers of one second.
+    let text = |report: &Value, field: &str| report[field].as_str().unwrap_or_default().to_owned();
+    reports.sort_by_key(|report| std::cmp::Reverse((text(report, "started_at"), text(report, "id"))));
 }

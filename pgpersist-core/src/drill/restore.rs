@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::clock::Clock;
@@ -105,6 +106,7 @@ pub async fn run(
 ) -> Result<RestoreReport> {
     let began = Instant::now();
     let now = clock.now();
+    let id = identifier(now);
     let now = now.replace_nanosecond(0).unwrap_or(now);
     progress.event(Event::Step(format!("looking for dumps in {}", shelf.store())));
     let subjects = subjects::choose(shelf, &options.subjects).await?;
@@ -144,7 +146,7 @@ pub async fn run(
     let ages = databases.iter().filter_map(|report| report.age_s);
     Ok(RestoreReport {
         kind: "restore",
-        id: format!("{:08x}", rand::random::<u32>()),
+        id,
         verdict: if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail },
         reasons,
         seed: None,
@@ -172,6 +174,12 @@ pub async fn run(
         kept,
         kept_commands,
     })
+}
+
+/// What sets a drill apart from others of the same second; it begins with the millisecond, so that of two of them the later
+/// one is the newer one to whoever sorts their names.
+fn identifier(now: OffsetDateTime) -> String {
+    format!("{:03x}{:05x}", now.millisecond(), rand::random::<u32>() & 0xf_ffff)
 }
 
 /// Questions about databases that are not restored, where everything is to be proven.
@@ -308,5 +316,21 @@ fn is_of_the_machine(error: &Error) -> bool {
             source.code().is_none_or(|code| matches!(code.code().get(..2), Some("08" | "53")) || code.code().starts_with("57P"))
         }
         other => matches!(other.kind(), ErrorKind::Unavailable | ErrorKind::Cancelled | ErrorKind::Bug),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn of_two_drills_in_one_second_the_later_one_is_the_newer_one() {
+        let at = |millisecond| identifier(datetime!(2026-02-08 02:00 UTC) + time::Duration::milliseconds(millisecond));
+        for (earlier, later) in [(0, 1), (9, 10), (99, 100), (998, 999)] {
+            assert!(at(earlier) < at(later));
+        }
+        assert_eq!(at(0).len(), 8);
     }
 }
