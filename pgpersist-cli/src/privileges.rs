@@ -271,7 +271,7 @@ impl<'a> Walk<'a> {
         let group_is_closed = stat.st_mode & 0o020 == 0 || stat.st_gid == 0 || stat.st_gid == self.user.gid;
         match stat.st_mode & 0o002 == 0 && group_is_closed {
             true if owned => Trust::Closed,
-            false if stat.st_uid == 0 && stat.st_mode & 0o1000 != 0 => Trust::Sticky,
+            false if (stat.st_uid == 0 || stat.st_uid == self.root) && stat.st_mode & 0o1000 != 0 => Trust::Sticky,
             _ => Trust::Open,
         }
     }
