@@ -8,6 +8,7 @@ use crate::args::Common;
 use crate::output::printable;
 use crate::terminal;
 use pgpersist_core::progress::{Event, ProgressSink};
+use pgpersist_core::wording::size;
 
 /// How often a line is drawn over: faster is not seen.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -145,27 +146,15 @@ fn amount(done: u64, total: Option<u64>) -> String {
             let share = (done.min(total) as f64) / (total as f64);
             let full = (share * BAR_WIDTH as f64) as usize;
             let bar = format!("[{}{}]", "#".repeat(full), ".".repeat(BAR_WIDTH - full));
-            format!("{bar} {:3.0} % of {}", share * 100.0, bytes(total))
+            format!("{bar} {:3.0} % of {}", share * 100.0, size(total))
         }
-        None => bytes(done),
+        None => size(done),
     }
 }
 
 /// A number and its noun: `1 table`, `2 tables`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-/// A size as people say it: `12 KB`, `1.4 GB`, in powers of 1024 as PostgreSQL's `pg_size_pretty`.
-pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["bytes", "KB", "MB", "GB", "TB"];
-    let mut size = count as f64;
-    let mut unit = 0;
-    while size >= 1024.0 && unit + 1 < UNITS.len() {
-        size /= 1024.0;
-        unit += 1;
-    }
-    if unit > 0 && size < 10.0 { format!("{size:.1} {}", UNITS[unit]) } else { format!("{size:.0} {}", UNITS[unit]) }
 }
 
 fn write(text: &str) {
@@ -178,11 +167,6 @@ fn write(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_read_like_people_say_them() {
-        assert_eq!([bytes(0), bytes(1023), bytes(12 * 1024), bytes(1_503_238_553)], ["0 bytes", "1023 bytes", "12 KB", "1.4 GB"]);
-    }
 
     #[test]
     fn a_bar_never_exceeds_its_width() {

@@ -1,5 +1,6 @@
 //! The store that the configuration names, and this cluster's shelf in it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::context::Context;
@@ -31,4 +32,9 @@ pub(crate) fn existing_shelf(context: &Context) -> Result<Shelf> {
 pub(crate) fn shelf(context: &Context) -> Result<Shelf> {
     let cluster = &context.config()?.cluster;
     Ok(Shelf::new(primary(context)?, cluster.name.clone(), cluster.databases.clone()))
+}
+
+/// The stores that are folders.
+pub(crate) fn folders(context: &Context) -> Result<Vec<PathBuf>> {
+    Ok(context.config()?.stores.iter().filter_map(|store| store.url.folder()).map(ToOwned::to_owned).collect())
 }

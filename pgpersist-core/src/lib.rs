@@ -69,6 +69,7 @@ pub mod secret;
 pub mod server;
 pub mod store;
 pub mod temporary;
+pub mod wording;
 pub mod workers;
 
 pub use crate::data_directory::DataDirectory;

@@ -8,13 +8,16 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::progress::{bytes, count};
+use crate::progress::count;
 use crate::{cluster, database, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::Result;
+use pgpersist_core::health::space::history;
 use pgpersist_core::logical::dump::RolePasswords;
 use pgpersist_core::logical::dump_cluster::DumpReport;
 use pgpersist_core::logical::dump_request::DumpRequest;
+use pgpersist_core::server::cluster::Cluster;
+use pgpersist_core::wording::size;
 
 /// Dump databases to backup_YYYYMMDD_HHMMSS.sql.gz in the store
 #[derive(Debug, clap::Args)]
@@ -43,8 +46,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let report = runtime::block_on("`dump`", request.carry_out(&clock, context.progress.as_ref()))
         .inspect_err(|error| cluster::explain_denial(error, context))?;
+    remember_room(&request.cluster, context)?;
     context.output.write(|| json(&report), || text(&report))?;
     Ok(Exit::DONE)
+}
+
+/// For the forecast of health, where no agent watches. Whoever may dump a cluster need not be able to write beside its data.
+fn remember_room(cluster: &Cluster, context: &Context) -> Result<()> {
+    let (own, log_file) = (cluster.directory().own_folder(), cluster.log_file());
+    let log_directory = log_file.path().parent().unwrap_or(cluster.path());
+    let _ = history::record(cluster.path(), own, &store::folders(context)?, log_directory, &SystemClock);
+    Ok(())
 }
 
 /// A dump of these databases; where none is named, of the configured ones, else of PGDATABASE, else of all.
@@ -88,10 +100,10 @@ fn text(report: &DumpReport) -> String {
         format!(
             "{}  {} ({} in {}, {} of SQL) in {:.1} s\n",
             printable(dump.name.as_str()),
-            bytes(dump.size_bytes),
+            size(dump.size_bytes),
             count(rows, "row"),
             count(dump.tables.len() as u64, "table"),
-            bytes(dump.uncompressed_bytes),
+            size(dump.uncompressed_bytes),
             dump.duration.as_secs_f64()
         )
     };

@@ -61,7 +61,13 @@ pub(super) fn options(tables: &[String], context: &Context) -> Result<HealthOpti
     options.schedules = config.schedule.named();
     options.dump_max_age = config.health.dump_max_age;
     options.drill_max_age = config.health.drill_max_age;
-    options.disk = DiskLimits { warn_percent: config.health.disk_warn_percent, fail_percent: config.health.disk_fail_percent };
+    options.disk = DiskLimits {
+        warn_percent: config.health.disk_warn_percent,
+        fail_percent: config.health.disk_fail_percent,
+        warn_full_in: config.health.disk_full_warn,
+        fail_full_in: config.health.disk_full_fail,
+    };
+    options.ballast_bytes = config.cluster.ballast_bytes;
     Ok(options)
 }
 

@@ -8,10 +8,10 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::progress::bytes;
 use crate::{database, runtime, store};
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::shelf::{DumpEntry, DumpState};
+use pgpersist_core::wording::size;
 
 /// List the dumps in the store, newest first
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,7 @@ pub(crate) fn show(args: &ShowArgs, context: &Context) -> Result<Exit> {
                     "  PostgreSQL {}, pg_dump {}, {} of SQL\n  sha256 {}\n",
                     side_file.server_version,
                     side_file.pg_dump_version,
-                    bytes(side_file.uncompressed_bytes),
+                    size(side_file.uncompressed_bytes),
                     side_file.sha256
                 ));
                 for (table, rows) in &side_file.tables {
@@ -95,5 +95,5 @@ fn line(entry: &DumpEntry) -> String {
         DumpState::Damaged { reason } => format!("  DAMAGED: {}", printable(reason)),
     };
     let database = entry.database.as_deref().map_or_else(|| "?".into(), printable);
-    format!("{}  {database}  {}  {}{state}\n", printable(entry.name.as_str()), moment(entry.taken_at), bytes(entry.size_bytes))
+    format!("{}  {database}  {}  {}{state}\n", printable(entry.name.as_str()), moment(entry.taken_at), size(entry.size_bytes))
 }

@@ -11,7 +11,6 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::progress::bytes;
 use crate::runtime;
 use pgpersist_core::config::sources::Flag;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
@@ -20,6 +19,7 @@ use pgpersist_core::migrate::plan::{MigrationAction, MigrationPlan};
 use pgpersist_core::migrate::run::{self, MigrateOptions, MigrateReport};
 use pgpersist_core::progress::ProgressSink;
 use pgpersist_core::server::cluster::{Cluster, ClusterOptions};
+use pgpersist_core::wording::size;
 
 /// Move a cluster to another directory: copied, compared, switched; the source is kept and set aside
 #[derive(Debug, clap::Args)]
@@ -92,7 +92,7 @@ fn report_text(report: &MigrateReport) -> String {
          The source is kept, and no server starts in it any more. Next: `pgpersist init -D {to}`, then `pgpersist start -D {to}`.\n\
          To go back, without what is written from now on:\n{}",
         report.files,
-        bytes(report.bytes),
+        size(report.bytes),
         undo.concat()
     )
 }

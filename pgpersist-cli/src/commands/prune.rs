@@ -4,12 +4,13 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::progress::{bytes, count};
+use crate::progress::count;
 use crate::{cluster, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::config::sources::Flag;
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::logical::prune_plan::PrunePlan;
+use pgpersist_core::wording::size;
 use pgpersist_core::workers;
 
 /// Apply retention: drop dumps that no rule keeps
@@ -90,6 +91,6 @@ fn text(plan: &PrunePlan, dry_run: bool) -> String {
     }
     let verb = if dry_run { "Would free" } else { "Freed" };
     let (dropped, kept) = (count(plan.dropped.len() as u64, "file"), plan.kept.len());
-    text.push_str(&format!("{verb} {}: {dropped} dropped, {kept} kept.\n", bytes(plan.freed_bytes)));
+    text.push_str(&format!("{verb} {}: {dropped} dropped, {kept} kept.\n", size(plan.freed_bytes)));
     text
 }

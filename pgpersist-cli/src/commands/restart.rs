@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cluster;
 use crate::commands::lifecycle::{self, Verb};
-use crate::commands::status;
+use crate::commands::{start, status};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::runtime;
@@ -33,6 +33,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         context.progress.warn(&warning);
     }
     let report = report.started;
+    start::warn_of_ballast(&report, context);
     context
         .output
         .write(|| status::document(&report), || format!("Restarted in {:.2} s.\n{}", report.duration_s, status::text(&report.status)))?;

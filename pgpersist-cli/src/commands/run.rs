@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::log_lines::{LogLines, Look};
 use crate::{runtime, store};
 use pgpersist_core::agent::command::{self, Command};
+use pgpersist_core::agent::disk_watch::DiskOptions;
 use pgpersist_core::agent::http::options::HttpOptions;
 use pgpersist_core::agent::http::token::Token;
 use pgpersist_core::agent::jobs::ScheduledJob;
@@ -101,6 +102,7 @@ fn what_to_run(args: &Args, context: &Context) -> Result<(Cluster, AgentOptions)
         trust_stale_pid: context.common.yes,
         stop_timeout: Duration::from_secs(args.stop_timeout),
         relay_log: config.log_directory.is_none(),
+        disk: DiskOptions::new(store::folders(context)?, config.cluster.ballast_bytes),
         jobs: jobs(context)?,
         http: http(context, &cluster)?,
         ..AgentOptions::default()

@@ -9,7 +9,8 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::runtime;
 use pgpersist_core::error::Result;
-use pgpersist_core::server::start::{self, StartOptions};
+use pgpersist_core::server::start::{self, StartOptions, StartReport};
+use pgpersist_core::wording::size;
 
 /// Start the server and wait until it accepts connections
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     }
     let options = StartOptions { timeout: Duration::from_secs(args.timeout), trust_stale_pid: context.common.yes };
     let report = runtime::block_on("`start`", async { start::start(&cluster, &options).await })?;
+    warn_of_ballast(&report, context);
     context.output.write(
         || status::document(&report),
         || {
@@ -35,4 +37,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         },
     )?;
     Ok(Exit::DONE)
+}
+
+/// A server that found room only since the ballast was given back.
+pub(super) fn warn_of_ballast(report: &StartReport, context: &Context) {
+    if let Some(bytes) = report.ballast_given_back_bytes {
+        context
+            .progress
+            .warn(&format!("the volume was full: {} of ballast were given back so that the server could start; make room", size(bytes)));
+    }
 }

@@ -4,11 +4,12 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::{Exit, code};
 use crate::output::printable;
-use crate::progress::{bytes, count};
+use crate::progress::count;
 use crate::{database, runtime, store};
 use pgpersist_core::error::{ErrorKind, Result};
 use pgpersist_core::logical::shelf::DumpEntry;
 use pgpersist_core::logical::verify::{Depth, Subject, verify};
+use pgpersist_core::wording::size;
 
 /// Compare the dumps in the store with what was written
 #[derive(Debug, clap::Args)]
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             text.push_str(&format!(
                 "Looked at {} ({}); {} damaged{unread}.\n",
                 count(report.objects, "dump"),
-                bytes(report.bytes),
+                size(report.bytes),
                 report.damaged.len()
             ));
             text

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::agent::disk_watch::DiskOptions;
 use crate::agent::http::options::HttpOptions;
 use crate::agent::jobs::ScheduledJob;
 use crate::agent::restart_policy::RestartPolicy;
@@ -23,6 +24,8 @@ pub struct AgentOptions {
     pub restarts: RestartPolicy,
     /// Whether the server's log is passed on.
     pub relay_log: bool,
+    /// What is watched on the volumes.
+    pub disk: DiskOptions,
     /// What is done at its times.
     pub jobs: Vec<ScheduledJob>,
     /// Where probes, health and metrics are answered; nowhere without it.
@@ -30,7 +33,7 @@ pub struct AgentOptions {
 }
 
 impl Default for AgentOptions {
-    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on, no jobs, no HTTP.
+    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on, no ballast, no jobs, no HTTP.
     fn default() -> Self {
         Self {
             init: InitOptions::default(),
@@ -39,6 +42,7 @@ impl Default for AgentOptions {
             stop_timeout: Duration::from_secs(60),
             restarts: RestartPolicy::default(),
             relay_log: true,
+            disk: DiskOptions::default(),
             jobs: Vec::new(),
             http: None,
         }

@@ -1,5 +1,7 @@
 //! The agent's loop: ready, start, watch, start again, stop.
 
+mod room;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +9,7 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::command::Command;
+use crate::agent::disk_watch::{self, Watched};
 use crate::agent::http::listener::Http;
 use crate::agent::jobs::runner::Runner;
 use crate::agent::life::{Life, Look, Place};
@@ -55,6 +58,7 @@ pub struct Agent {
     restarts: Restarts,
     jobs: Runner,
     http: Http,
+    watched: Watched,
     /// Whether it was told to stop while it shut the server down for another reason.
     stop_asked: bool,
 }
@@ -85,7 +89,8 @@ impl Agent {
         let told = Told(log);
         let jobs = Runner::new(cluster.directory().own_folder().path().to_owned(), told.clone(), status.clone());
         let http = Http::new(status.clone(), told.clone());
-        Self { cluster, options, told, commands, status, restarts, jobs, http, stop_asked: false }
+        let (watched, _) = watch::channel((cluster.clone(), options.disk.clone()));
+        Self { cluster, options, told, commands, status, restarts, jobs, http, watched, stop_asked: false }
     }
 
     /// What it knows, now and later.
@@ -104,10 +109,12 @@ impl Agent {
         // First of all: whoever watches a long way up asks here, and with the address taken there is nothing to begin.
         self.http.follow(&self.cluster, self.options.http.as_ref()).await?;
         let beating = beat(self.status.clone());
+        let watching = disk_watch::watch(self.watched.subscribe(), self.status.subscribe(), self.told.clone());
         // In the same task, so that it turns as long as this one does, and for as long as that waits.
         let outcome = tokio::select! {
             outcome = self.live() => outcome,
             never = beating => match never {},
+            never = watching => match never {},
         };
         self.jobs.finish().await;
         outcome
@@ -118,6 +125,9 @@ impl Agent {
         if !self.wait_for_fence(None).await? {
             return Ok(());
         }
+        if !self.wait_for_room().await? {
+            return Ok(());
+        }
         let Some(claim) = self.prepare().await? else { return Ok(()) };
         self.jobs.replace(&self.options.jobs);
         self.supervise(&claim).await
@@ -125,7 +135,7 @@ impl Agent {
 
     async fn supervise(&mut self, claim: &Claim) -> Result<()> {
         loop {
-            if !self.wait_for_fence(Some(claim)).await? {
+            if !self.wait_for_fence(Some(claim)).await? || !self.wait_for_room().await? {
                 return Ok(());
             }
             let Some(life) = self.begin(claim).await? else { return Ok(()) };
@@ -459,6 +469,7 @@ impl Agent {
         }
         self.cluster = cluster;
         self.options = options;
+        self.watched.send_replace((self.cluster.clone(), self.options.disk.clone()));
         self.jobs.replace(&self.options.jobs);
         let signalled = life.map_or(Ok(()), |life| life.signal(Signal::HUP));
         match signalled {

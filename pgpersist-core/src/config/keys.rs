@@ -77,6 +77,7 @@ pub const KEYS: &[Key] = &[
     used("cluster.databases", Kind::Databases, Some("")),
     used("cluster.os_user", Kind::Text, Some("postgres")),
     used("cluster.when_missing", Kind::OneOf(&["refuse", "restore"]), Some("refuse")),
+    used("cluster.ballast", Kind::Size, None),
     used("cluster.bin_directory", Kind::Path, None),
     used("log.directory", Kind::Path, None),
     used("schedule.time_zone", Kind::TimeZone, Some(cron::DEFAULT_TIME_ZONE)),
@@ -102,6 +103,8 @@ pub const KEYS: &[Key] = &[
     used("health.drill_max_age", Kind::Duration, Some("35d")),
     used("health.disk_warn_percent", Kind::Percent, Some("85")),
     used("health.disk_fail_percent", Kind::Percent, Some("95")),
+    used("health.disk_full_warn", Kind::Duration, Some("45d")),
+    used("health.disk_full_fail", Kind::Duration, Some("3d")),
 ];
 
 /// The keys of one `[[store]]`.

@@ -45,6 +45,8 @@ pub struct ClusterConfig {
     pub when_missing: WhenMissing,
     /// Any setting of PostgreSQL, as text.
     pub settings: BTreeMap<String, String>,
+    /// How many bytes of ballast are kept on the volume, to be given back when it is full.
+    pub ballast_bytes: Option<u64>,
     /// Where PostgreSQL's programs lie, when they are not to be searched for.
     pub bin_directory: Option<PathBuf>,
 }
@@ -119,6 +121,10 @@ pub struct HealthConfig {
     pub disk_warn_percent: u8,
     /// From this many percent in use on, the disk is a failure.
     pub disk_fail_percent: u8,
+    /// When the disk will be full within this time, that is a warning.
+    pub disk_full_warn: Duration,
+    /// When the disk will be full within this time, that is a failure.
+    pub disk_full_fail: Duration,
     /// Where the agent answers HTTP; nowhere without it.
     pub listen: Option<SocketAddr>,
     /// The file with the token that opens the details of what is answered.
@@ -269,14 +275,7 @@ impl Merged {
     }
 
     fn into_config(self, connection: ConnectionSettings) -> Result<Config> {
-        let (warn, fail) = (self.integer("health.disk_warn_percent"), self.integer("health.disk_fail_percent"));
-        if let (Some(warn), Some(fail), Some(found)) = (warn, fail, self.values.get("health.disk_warn_percent"))
-            && warn > fail
-        {
-            let key = "health.disk_warn_percent";
-            let remedy = "set it below `disk_fail_percent`: a warning comes before the failure".to_owned();
-            return Err(value::wrong(&found.source, key, &format!("{warn} is above `disk_fail_percent`, {fail}"), Some(remedy)));
-        }
+        self.check_limits()?;
         let retention = Retention {
             keep_days: self.number("retention.keep_days")?,
             keep_last: self.number("retention.keep_last")?,
@@ -302,6 +301,7 @@ impl Merged {
                     _ => WhenMissing::Refuse,
                 },
                 settings: self.settings.iter().map(|(name, sourced)| (name.clone(), sourced.value.clone())).collect(),
+                ballast_bytes: self.integer("cluster.ballast"),
                 bin_directory: self.path("cluster.bin_directory"),
             },
             stores: self
@@ -318,6 +318,8 @@ impl Merged {
                 drill_max_age: self.duration("health.drill_max_age")?,
                 disk_warn_percent: self.number("health.disk_warn_percent")?.ok_or_else(|| no_default("health.disk_warn_percent"))?,
                 disk_fail_percent: self.number("health.disk_fail_percent")?.ok_or_else(|| no_default("health.disk_fail_percent"))?,
+                disk_full_warn: self.duration("health.disk_full_warn")?,
+                disk_full_fail: self.duration("health.disk_full_fail")?,
                 listen: self.address("health.listen")?,
                 token_file: self.path("health.token_file"),
                 probes: questions(&self.probes, |[name, database, sql]| ProbeConfig { name, database, sql }),
@@ -454,5 +456,6 @@ fn no_default(key: &str) -> Error {
     Error::Bug(format!("`{key}` has no default"))
 }
 
+mod limits;
 #[cfg(test)]
 mod tests;

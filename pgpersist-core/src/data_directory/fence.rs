@@ -8,11 +8,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::data_directory::own_folder::OwnFolder;
 use crate::error::{Error, Result};
 use crate::fs::durable;
+use crate::wording::moment;
 
 /// The name of the file in the folder of our own files.
 const FILE_NAME: &str = "fenced.json";
@@ -30,8 +30,7 @@ pub struct Fence {
 impl Fence {
     /// How people are told: since when, and why.
     pub fn describe(&self) -> String {
-        let since = self.since.replace_nanosecond(0).unwrap_or(self.since);
-        let since = since.format(&Rfc3339).unwrap_or_else(|_| since.to_string());
+        let since = moment(self.since);
         match &self.reason {
             Some(reason) => format!("fenced since {since}: {reason}"),
             None => format!("fenced since {since}"),

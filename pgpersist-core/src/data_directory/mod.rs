@@ -12,6 +12,7 @@ use crate::data_directory::placement::Placement;
 use crate::data_directory::state::State;
 use crate::error::Result;
 
+pub mod ballast;
 #[cfg(feature = "testing")]
 pub mod conformance;
 pub mod fence;

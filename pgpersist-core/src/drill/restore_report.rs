@@ -11,8 +11,8 @@ use crate::drill::report::{RecoveryTimes, columns};
 use crate::drill::subjects::Subject;
 use crate::drill::{CheckStatus, Verdict};
 use crate::error::Error;
-use crate::health::wording;
 use crate::pg::version::ServerVersion;
+use crate::wording;
 
 /// What a drill of this kind proves.
 pub const PROVES: &str = "a restore: each dump was loaded into an empty cluster on this machine and compared with what was recorded";

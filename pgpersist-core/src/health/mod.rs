@@ -8,7 +8,7 @@ pub mod checks;
 pub mod conformance;
 pub mod render;
 pub mod report;
-pub mod wording;
+pub mod space;
 
 use std::fmt::Debug;
 use std::time::Duration;

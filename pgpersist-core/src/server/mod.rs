@@ -15,6 +15,7 @@ pub mod process;
 pub mod program;
 pub mod recovery;
 pub mod restart;
+pub(crate) mod room;
 pub mod same_cluster;
 pub mod session;
 pub mod settings;

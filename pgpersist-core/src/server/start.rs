@@ -17,6 +17,7 @@ use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::{self, ServerLock};
 use crate::server::process::{self, Presence, ServerRecord};
+use crate::server::room::{self, Room};
 use crate::server::settings::directory_arguments;
 use crate::server::socket::Sockets;
 use crate::server::spawn::ServerSpawn;
@@ -52,6 +53,9 @@ pub struct StartReport {
     pub changed: bool,
     /// How long it took, in seconds.
     pub duration_s: f64,
+    /// How much ballast was given back, since the volume was full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ballast_given_back_bytes: Option<u64>,
 }
 
 /// Starts the server of a cluster and waits until it accepts connections. It runs on when we end. Safe to repeat: a
@@ -86,12 +90,16 @@ pub(crate) async fn start_claimed(
     options: &StartOptions,
     began: Instant,
 ) -> Result<StartReport> {
+    let given_back = match room::make(cluster).await? {
+        Room::Enough => None,
+        Room::GivenBack(bytes) => Some(bytes),
+    };
     let lock = clear_the_way(cluster, options).await?;
     let launched = launch(cluster, claim, installation, lock).await?;
     // What went before, such as watching a directory for signs of life, is no time that the server had.
     wait_until_ready(cluster, Some(&launched), launched.log_offset, options.timeout, Instant::now()).await?;
     let status = cluster.status().await?;
-    Ok(StartReport { status, changed: true, duration_s: began.elapsed().as_secs_f64() })
+    Ok(StartReport { status, changed: true, duration_s: began.elapsed().as_secs_f64(), ballast_given_back_bytes: given_back })
 }
 
 /// A server that we started, ready or not. Dropping it changes nothing.
@@ -159,7 +167,8 @@ async fn already_running(cluster: &Cluster, pid_file: &PostmasterPid, options: &
         ));
     }
     wait_until_ready(cluster, None, cluster.log_file().size(), options.timeout, began).await?;
-    Ok(StartReport { status: cluster.status().await?, changed: false, duration_s: began.elapsed().as_secs_f64() })
+    let duration_s = began.elapsed().as_secs_f64();
+    Ok(StartReport { status: cluster.status().await?, changed: false, duration_s, ballast_given_back_bytes: None })
 }
 
 fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: ServerLock) -> Result<(Child, u64)> {

@@ -6,6 +6,7 @@ mod image;
 mod life;
 mod node;
 mod pod;
+mod probes;
 mod unit;
 
 use std::fs;

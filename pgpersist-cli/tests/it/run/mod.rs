@@ -4,10 +4,11 @@ mod clock;
 mod crashes;
 mod fence;
 mod first_process;
-mod http;
+pub(crate) mod http;
 mod kubelet;
-mod recovery;
+pub(crate) mod recovery;
 mod reload;
+mod room;
 mod schedules;
 mod stopping;
 mod volume;
@@ -31,7 +32,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    fn start(cluster: &TestCluster, arguments: &[&str]) -> Self {
+    pub(crate) fn start(cluster: &TestCluster, arguments: &[&str]) -> Self {
         let mut command = cluster.scratch.command();
         command.args(["run", "--allow-ephemeral"]).args(arguments);
         Self::spawn(cluster, command)
@@ -50,7 +51,7 @@ impl Agent {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
@@ -67,7 +68,7 @@ impl Agent {
     }
 
     #[track_caller]
-    fn wait_until_ready(&mut self) {
+    pub(crate) fn wait_until_ready(&mut self) {
         self.wait_for(" is ready after ", 1);
     }
 

@@ -8,7 +8,7 @@ use crate::run::{Agent, eventually};
 use crate::support::cluster::TestCluster;
 
 /// A cluster whose next start waits for an archive until the file `go` exists; the archive turns out to have nothing then.
-pub(super) fn held() -> TestCluster {
+pub(crate) fn held() -> TestCluster {
     let cluster = TestCluster::running("");
     cluster.sql("postgres", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS a");
     cluster.run(&["stop"]).done();
@@ -19,7 +19,7 @@ pub(super) fn held() -> TestCluster {
     cluster
 }
 
-pub(super) fn let_go(cluster: &TestCluster) {
+pub(crate) fn let_go(cluster: &TestCluster) {
     File::create(cluster.scratch.join("go")).unwrap();
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::agent::jobs::ScheduledJob;
@@ -20,6 +19,7 @@ use crate::pg::log_line::Severity;
 use crate::progress::{Event, ProgressSink};
 use crate::schedule::record::{JobRecord, Outcome};
 use crate::schedule::timetable::Due;
+use crate::wording::moment;
 use crate::workers;
 
 /// How long it sleeps at most before it looks at the clock again: the clock may be set, or the machine sleep.
@@ -132,7 +132,7 @@ impl Attendant {
             }
             Outcome::Failure => {
                 let again = match self.scheduled.timetable.next(record, now) {
-                    Some(due) => format!("next at {}", shown(due.at)),
+                    Some(due) => format!("next at {}", moment(due.at)),
                     None => "not tried again by itself".to_owned(),
                 };
                 self.say(Severity::Error, &format!("failed: {summary}; {again}"));
@@ -196,15 +196,10 @@ async fn told_to_leave(leave: &mut watch::Receiver<Leave>, at_least: Leave) {
 fn describe(due: Due, now: OffsetDateTime) -> String {
     let late = now - due.at > time::Duration::minutes(1);
     match (due.attempt, late) {
-        (1, false) => format!("as planned for {}", shown(due.planned)),
-        (1, true) => format!("planned for {} and missed then", shown(due.planned)),
-        (attempt, _) => format!("attempt {attempt} of what was planned for {}", shown(due.planned)),
+        (1, false) => format!("as planned for {}", moment(due.planned)),
+        (1, true) => format!("planned for {} and missed then", moment(due.planned)),
+        (attempt, _) => format!("attempt {attempt} of what was planned for {}", moment(due.planned)),
     }
-}
-
-fn shown(moment: OffsetDateTime) -> String {
-    let whole = moment.replace_nanosecond(0).unwrap_or(moment);
-    whole.format(&Rfc3339).unwrap_or_else(|_| whole.to_string())
 }
 
 fn in_one_line(error: &Error) -> String {

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use crate::agent::jobs::Job;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
-use crate::health::wording::size;
 use crate::logical::dump_request::DumpRequest;
 use crate::progress::ProgressSink;
 use crate::schedule;
+use crate::wording::size;
 
 /// Dumps databases of the cluster.
 #[derive(Debug, Clone)]

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use crate::agent::jobs::Job;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
-use crate::health::wording::size;
 use crate::logical::shelf::Shelf;
 use crate::progress::ProgressSink;
 use crate::retention::Retention;
 use crate::schedule;
+use crate::wording::size;
 
 /// Drops the dumps that no rule keeps.
 #[derive(Debug, Clone)]

@@ -210,6 +210,8 @@ fn a_wrong_value_says_what_was_expected() {
         ("health.dump_max_age = '26'", "is no duration"),
         ("health.dump_max_age = 26", "in quotes"),
         ("health.disk_warn_percent = 99", "is above `disk_fail_percent`"),
+        ("health.disk_full_warn = \"1d\"", "1 d is less than `disk_full_fail`, 3 d"),
+        ("cluster.ballast = \"16MB\"", "16 MB is too little to start a server with"),
         ("health.listen = 9432", "found a number"),
         ("health.listen = '9432'", "expected an IP address and a port such as `127.0.0.1:9432`"),
         ("health.listen = 'localhost:9432'", "expected an IP address and a port"),

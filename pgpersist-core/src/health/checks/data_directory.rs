@@ -11,8 +11,9 @@ use crate::data_directory::state::State;
 use crate::data_directory::{DataDirectory, DiskUsage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::checks::judgement::{not_known, told};
-use crate::health::{Finding, HealthCheck, wording};
+use crate::health::{Finding, HealthCheck};
 use crate::pg::version::{NEWEST_MAJOR, OLDEST_MAJOR};
+use crate::wording;
 
 /// The name of its finding.
 pub const NAME: &str = "data_directory";

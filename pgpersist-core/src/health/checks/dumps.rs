@@ -12,12 +12,12 @@ use time::OffsetDateTime;
 
 use crate::clock::Clock;
 use crate::health::checks::judgement::{Judgement, not_known};
-use crate::health::wording::{ago, duration, size};
 use crate::health::{Finding, HealthCheck};
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
 use crate::pg::quote;
 use crate::store::open;
 use crate::store::url::StoreUrl;
+use crate::wording::{ago, duration, size};
 use crate::workers;
 
 /// The name of its finding.

@@ -17,7 +17,6 @@ use time::OffsetDateTime;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::health::checks::judgement::{Judgement, not_known};
-use crate::health::wording::{ago, duration};
 use crate::health::{Finding, HealthCheck};
 use crate::logical::cluster_card::ClusterCard;
 use crate::logical::drill_records::{self, DrillKind, RestoreRecord, RestoredDatabase};
@@ -25,6 +24,7 @@ use crate::logical::shelf::Shelf;
 use crate::server::cluster::Cluster;
 use crate::store::url::StoreUrl;
 use crate::store::{BackupStore, ObjectKey, open};
+use crate::wording::{ago, duration};
 use crate::workers;
 
 /// The name of its finding.

@@ -18,4 +18,4 @@ pub mod transaction_ids;
 
 mod asking;
 mod judgement;
-mod places;
+pub(in crate::health) mod places;

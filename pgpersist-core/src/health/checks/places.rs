@@ -13,7 +13,7 @@ use crate::fs::space::Space;
 
 /// What lies in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Role {
+pub(in crate::health) enum Role {
     Data,
     Wal,
     Tablespace,
@@ -23,7 +23,7 @@ pub(super) enum Role {
 
 impl Role {
     /// The word for people and labels.
-    pub(super) fn word(&self) -> &'static str {
+    pub(in crate::health) fn word(&self) -> &'static str {
         match self {
             Self::Data => "data",
             Self::Wal => "WAL",
@@ -34,26 +34,26 @@ impl Role {
     }
 
     /// Whether a cluster without it is lost.
-    pub(super) fn is_part_of_cluster(&self) -> bool {
+    pub(in crate::health) fn is_part_of_cluster(&self) -> bool {
         matches!(self, Self::Data | Self::Wal | Self::Tablespace)
     }
 }
 
 /// A place, looked at.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) role: Role,
-    pub(super) path: PathBuf,
-    pub(super) mount: Mount,
-    pub(super) placement: Placement,
-    pub(super) space: Space,
+pub(in crate::health) struct Place {
+    pub(in crate::health) role: Role,
+    pub(in crate::health) path: PathBuf,
+    pub(in crate::health) mount: Mount,
+    pub(in crate::health) placement: Placement,
+    pub(in crate::health) space: Space,
     /// The whole disks below it, where the kernel tells.
-    pub(super) disks: BTreeSet<PathBuf>,
+    pub(in crate::health) disks: BTreeSet<PathBuf>,
 }
 
 impl Place {
     /// Whether both are lost with one device.
-    pub(super) fn shares_device_with(&self, other: &Self) -> bool {
+    pub(in crate::health) fn shares_device_with(&self, other: &Self) -> bool {
         let same_source = self.mount.source == other.mount.source && self.mount.source.starts_with("/dev/");
         // The datasets of one ZFS pool are `pool/…`.
         let pool = |mount: &Mount| (mount.fs_type == "zfs").then(|| mount.source.split('/').next().map(str::to_owned)).flatten();
@@ -63,7 +63,7 @@ impl Place {
 }
 
 /// Where to look: the parts of a cluster that lie outside its directory are found by their symbolic links.
-pub(super) fn of_cluster(directory: &Path, stores: &[PathBuf], log: &Path) -> Result<Vec<Place>> {
+pub(in crate::health) fn of_cluster(directory: &Path, stores: &[PathBuf], log: &Path) -> Result<Vec<Place>> {
     let mut places = vec![look(Role::Data, directory)?];
     if let Some(target) = outside(directory, &directory.join("pg_wal")) {
         places.push(look(Role::Wal, &target)?);
@@ -128,16 +128,16 @@ fn add_disks(node: &Path, depth: usize, disks: &mut BTreeSet<PathBuf>) {
 }
 
 /// The folder that a store is, where it is one.
-pub(super) fn absolute(folder: &Path) -> Result<PathBuf> {
+pub(in crate::health) fn absolute(folder: &Path) -> Result<PathBuf> {
     std::path::absolute(folder).map_err(|e| Error::file("find", folder, e))
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::health) mod tests {
     use super::*;
 
     /// A place as the line of a mount table tells it, half full.
-    pub(in crate::health::checks) fn place(role: Role, path: &str, line: &str) -> Place {
+    pub(in crate::health) fn place(role: Role, path: &str, line: &str) -> Place {
         let mount = mounts::parse(line.as_bytes()).remove(0);
         let space = Space { total_bytes: 100 << 30, free_bytes: 50 << 30, total_inodes: Some(1_000_000), free_inodes: Some(900_000) };
         Place { role, path: path.into(), placement: placement::judge(&mount), mount, space, disks: BTreeSet::new() }

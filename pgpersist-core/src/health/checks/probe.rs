@@ -12,7 +12,8 @@ use tokio_postgres::{SimpleQueryMessage, error::SqlState};
 use crate::error::{Error, Result};
 use crate::health::checks::asking::{Asking, code, not_asked};
 use crate::health::checks::judgement::told;
-use crate::health::{Finding, HealthCheck, wording};
+use crate::health::{Finding, HealthCheck};
+use crate::wording;
 
 /// What the names of its findings begin with.
 pub const PREFIX: &str = "probe:";

@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::clock::Clock;
 use crate::data_directory::own_folder::OwnFolder;
 use crate::health::checks::judgement::not_known;
-use crate::health::wording::{ago, duration, shortened};
 use crate::health::{Finding, HealthCheck, Status};
 use crate::schedule;
 use crate::schedule::record::{JobRecord, Outcome};
 use crate::schedule::timetable::Timetable;
+use crate::wording::{ago, duration, moment, shortened};
 use crate::workers;
 
 /// What the name of its finding begins with.
@@ -80,7 +79,7 @@ fn judge(job: &str, timetable: &Timetable, record: Option<&JobRecord>, now: Offs
     let next = match (&record.begun, due) {
         (Some(begun), _) => format!("under way for {}", duration(Duration::try_from(now - begun.started_at).unwrap_or_default())),
         (None, Some(due)) if due.at <= now => "due now".to_owned(),
-        (None, Some(due)) => format!("next at {}", shown(due.at)),
+        (None, Some(due)) => format!("next at {}", moment(due.at)),
         (None, None) => "next when what it follows has succeeded".to_owned(),
     };
     let last = match &record.last {
@@ -114,7 +113,7 @@ fn judge(job: &str, timetable: &Timetable, record: Option<&JobRecord>, now: Offs
         finding = finding.observing("schedule", schedule);
     }
     if let Some(due) = due {
-        finding = finding.observing("next_at", shown(due.at));
+        finding = finding.observing("next_at", moment(due.at));
     }
     if let Some(run) = &record.last {
         finding = finding.observing("last_outcome", serde_json::json!(run.outcome)).observing("last_duration_s", run.duration_s);
@@ -128,11 +127,6 @@ fn judge(job: &str, timetable: &Timetable, record: Option<&JobRecord>, now: Offs
 /// The command that does the same.
 fn command(job: &str) -> &str {
     if job == schedule::RESTORE_DRILL { "drill restore" } else { job }
-}
-
-fn shown(moment: OffsetDateTime) -> String {
-    let whole = moment.replace_nanosecond(0).unwrap_or(moment);
-    whole.format(&Rfc3339).unwrap_or_else(|_| whole.to_string())
 }
 
 #[cfg(test)]

@@ -9,9 +9,10 @@ use crate::clock::Clock;
 use crate::data_directory::fence;
 use crate::error::Result;
 use crate::health::checks::judgement::not_known;
-use crate::health::{Finding, HealthCheck, wording};
+use crate::health::{Finding, HealthCheck};
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::lock;
+use crate::wording;
 use crate::workers;
 
 /// The name of its finding.

@@ -55,6 +55,8 @@ pub struct HealthOptions {
     pub drill_max_age: Duration,
     /// From when on a disk is too full.
     pub disk: DiskLimits,
+    /// How much ballast should be on the volume.
+    pub ballast_bytes: Option<u64>,
     /// How long each check may take.
     pub deadline: Duration,
     /// What the time is.
@@ -75,6 +77,7 @@ impl HealthOptions {
             dump_max_age: DEFAULT_MAX_AGE,
             drill_max_age: last_drill::DEFAULT_MAX_AGE,
             disk: DiskLimits::default(),
+            ballast_bytes: None,
             deadline: DEFAULT_DEADLINE,
             clock: Arc::new(SystemClock),
         }
@@ -133,7 +136,9 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
         let own = cluster.directory().own_folder().clone();
         checks.push(Arc::new(ScheduleCheck::new(job, timetable.clone(), own, clock.clone(), deadline)));
     }
-    checks.push(Arc::new(DiskCheck::new(cluster.path(), folders, log, options.disk, deadline)));
+    let own = cluster.directory().own_folder().clone();
+    let disk = DiskCheck::new(cluster.path(), own, folders, log, options.disk, clock.clone(), deadline);
+    checks.push(Arc::new(disk.with_ballast(options.ballast_bytes)));
     checks.push(Arc::new(SettingsCheck::new(cluster.clone(), deadline)));
     checks.push(Arc::new(TransactionIdsCheck::new(cluster.clone(), deadline)));
     Ok(checks)

@@ -9,7 +9,7 @@ use crate::support::cluster::TestCluster;
 use crate::support::http::free_port;
 
 /// The section that has the agent listen on a free port of the loopback, and the port.
-pub(super) fn listening() -> (String, u16) {
+pub(crate) fn listening() -> (String, u16) {
     let port = free_port();
     (section(port, ""), port)
 }

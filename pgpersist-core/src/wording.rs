@@ -1,6 +1,9 @@
-//! Sizes and ages as people say them.
+//! Sizes, ages and moments as people say them.
 
 use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// `12 KB`, `1.4 GB`: in powers of 1024, as PostgreSQL's `pg_size_pretty`.
 pub fn size(bytes: u64) -> String {
@@ -29,6 +32,16 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// `about 41 days`: what is not known any better.
+pub fn about(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..7_200 => format!("about {} minutes", seconds / 60),
+        7_200..172_800 => format!("about {} hours", seconds / 3_600),
+        _ => format!("about {} days", seconds / 86_400),
+    }
+}
+
 /// `2 h ago`: the largest unit alone.
 pub fn ago(age: Duration) -> String {
     let seconds = age.as_secs();
@@ -38,6 +51,12 @@ pub fn ago(age: Duration) -> String {
         3_600..172_800 => format!("{} h ago", seconds / 3_600),
         _ => format!("{} d ago", seconds / 86_400),
     }
+}
+
+/// `2026-02-08T02:00:00Z`: to the second.
+pub fn moment(moment: OffsetDateTime) -> String {
+    let whole = moment.replace_nanosecond(0).unwrap_or(moment);
+    whole.format(&Rfc3339).unwrap_or_else(|_| whole.to_string())
 }
 
 /// At most so many characters, the cut shown by `…`.
@@ -67,6 +86,15 @@ mod tests {
             [3, 90, 7_300, 100_000, 400_000].map(|s| ago(Duration::from_secs(s))),
             ["just now", "1 min ago", "2 h ago", "27 h ago", "4 d ago"]
         );
+        assert_eq!(
+            [90, 7_199, 90_000, 3_600_000].map(|s| about(Duration::from_secs(s))),
+            ["about 1 minutes", "about 119 minutes", "about 25 hours", "about 41 days"]
+        );
+    }
+
+    #[test]
+    fn a_moment_has_no_fraction() {
+        assert_eq!(moment(time::macros::datetime!(2026-02-08 02:00:00.999 +5:30)), "2026-02-08T02:00:00+05:30");
     }
 
     #[test]
