@@ -16,6 +16,7 @@ mod privileges;
 mod progress;
 mod runtime;
 mod store;
+mod supervising;
 mod terminal;
 
 use std::ffi::OsString;

@@ -9,13 +9,14 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::progress::count;
-use crate::{cluster, database, runtime, store};
+use crate::{cluster, database, runtime, store, supervising};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::Result;
 use pgpersist_core::health::space::history;
 use pgpersist_core::logical::dump::RolePasswords;
 use pgpersist_core::logical::dump_cluster::DumpReport;
 use pgpersist_core::logical::dump_request::DumpRequest;
+use pgpersist_core::schedule;
 use pgpersist_core::server::cluster::Cluster;
 use pgpersist_core::wording::size;
 
@@ -44,8 +45,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         return Ok(Exit::DONE);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let report = runtime::block_on("`dump`", request.carry_out(&clock, context.progress.as_ref()))
-        .inspect_err(|error| cluster::explain_denial(error, context))?;
+    let report = runtime::block_on("`dump`", async {
+        let _held = supervising::hold(schedule::DUMP, &request.cluster, context).await?;
+        request.carry_out(&clock, context.progress.as_ref()).await
+    });
+    let report = report.inspect_err(|error| cluster::explain_denial(error, context))?;
     remember_room(&request.cluster, context)?;
     context.output.write(|| json(&report), || text(&report))?;
     Ok(Exit::DONE)

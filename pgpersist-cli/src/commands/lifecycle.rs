@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::runtime;
+use pgpersist_core::agent::control::client::Control;
 use pgpersist_core::error::Result;
 use pgpersist_core::fs::lock_file;
 use pgpersist_core::server::cluster::{Cluster, ServerState, ServerStatus};
@@ -21,7 +22,7 @@ pub(crate) enum Verb {
 
 /// Tells the plan and changes nothing. Where there is no cluster, it ends as the command itself would.
 pub(crate) fn tell(verb: Verb, cluster: &Cluster, context: &Context) -> Result<Exit> {
-    let (status, ours) = runtime::block_on("the dry run", async {
+    let (status, ours, supervised) = runtime::block_on("the dry run", async {
         cluster.directory().state().await?.into_cluster(cluster.path())?;
         if verb != Verb::Stop {
             cluster.installation().await?;
@@ -29,9 +30,12 @@ pub(crate) fn tell(verb: Verb, cluster: &Cluster, context: &Context) -> Result<E
         // A server that we started holds this lock.
         let lock = cluster.directory().own_folder().server_lock();
         let ours = workers::run(move || Ok(lock.exists() && !lock_file::is_free(&lock)?)).await?;
-        Ok((cluster.status().await?, ours))
+        Ok((cluster.status().await?, ours, Control::find(cluster).await?.is_some()))
     })?;
-    let plan = plan(verb, &status, ours, cluster.options().port);
+    let plan = match (verb, supervised) {
+        (Verb::Stop, true) => vec![format!("have the agent that supervises {} shut its server down, and end", cluster.path().display())],
+        _ => plan(verb, &status, ours, cluster.options().port),
+    };
     let text = || plan.iter().enumerate().map(|(number, step)| format!("{}. {}\n", number + 1, printable(step))).collect();
     context.output.write(|| json!({ "plan": plan }), text).map(|()| Exit::DONE)
 }

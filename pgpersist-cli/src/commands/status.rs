@@ -1,14 +1,19 @@
 //! `status`: what stands in the data directory and what its server is doing.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::cluster;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::runtime;
+use crate::{runtime, supervising};
+use pgpersist_core::agent::control::protocol::AgentView;
+use pgpersist_core::agent::status::Phase;
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::server::cluster::{ServerState, ServerStatus};
+use pgpersist_core::wording::{duration, moment};
 
 /// Tell what stands in the data directory and what its server is doing
 #[derive(Debug, clap::Args)]
@@ -19,15 +24,20 @@ pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
     let cluster = cluster::open(context)?;
-    let status = runtime::block_on("`status`", async { cluster.status().await })?;
+    let (status, agent) = runtime::block_on("`status`", async {
+        // First: an agent that starts a server meanwhile would be told together with none.
+        let agent = supervising::view(&cluster, context).await?;
+        Ok((cluster.status().await?, agent))
+    })?;
     context.output.write(
         || {
             let mut document = document(&status);
             // The field of all that end with a look at the server; a look changes nothing.
             document["changed"] = false.into();
+            document["agent"] = json!(agent);
             document
         },
-        || text(&status),
+        || text(&status) + &agent.as_ref().map(agent_text).unwrap_or_default(),
     )?;
     Ok(Exit(match status.state {
         ServerState::Running => 0,
@@ -67,6 +77,31 @@ pub(crate) fn text(status: &ServerStatus) -> String {
             "  PostgreSQL {version}, system identifier {identifier}\n  log: {}\n",
             printable(&status.log_file.display().to_string())
         ));
+    }
+    text
+}
+
+/// An agent in a few lines.
+fn agent_text(agent: &AgentView) -> String {
+    let phase = Duration::try_from_secs_f64(agent.phase_s).unwrap_or_default();
+    let mut text = format!("  agent: process {}, {} for {}", agent.pid, agent.phase.as_str(), duration(phase));
+    if agent.restarts > 0 {
+        text.push_str(&format!(", server started again {} times", agent.restarts));
+    }
+    if let Some(address) = &agent.http {
+        text.push_str(&format!(", http://{address}"));
+    }
+    text.push('\n');
+    if let (Some(failure), false) = (&agent.last_failure, agent.phase == Phase::Ready) {
+        text.push_str(&format!("  the server ended: {}\n", printable(failure)));
+    }
+    for (job, status) in &agent.jobs {
+        let next = match (&status.record.begun, status.next_at) {
+            (Some(begun), _) => format!("under way since {}", moment(begun.started_at)),
+            (None, Some(next)) => format!("next at {}", moment(next)),
+            (None, None) => "next after what it follows".to_owned(),
+        };
+        text.push_str(&format!("  {job}: {next}\n"));
     }
     text
 }

@@ -7,11 +7,10 @@ use crate::commands::lifecycle::{self, Verb};
 use crate::commands::status;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::runtime;
+use crate::{runtime, supervising};
 use pgpersist_core::error::Result;
-use pgpersist_core::server::stop;
 
-/// Stop the server: fast, and when that takes too long, immediately
+/// Stop the server: fast, and when that takes too long, immediately; an agent that supervises it ends, too
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist stop -D /app/pgdata")]
 pub(crate) struct Args {
@@ -25,7 +24,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     if context.common.dry_run {
         return lifecycle::tell(Verb::Stop, &cluster, context);
     }
-    let report = runtime::block_on("`stop`", async { stop::stop(&cluster, Duration::from_secs(args.timeout)).await })?;
+    let report = runtime::block_on("`stop`", supervising::stop(&cluster, Duration::from_secs(args.timeout)))?;
     for warning in report.warnings() {
         context.progress.warn(&warning);
     }

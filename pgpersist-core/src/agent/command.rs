@@ -19,7 +19,28 @@ pub enum Command {
     Reload(Box<(Cluster, AgentOptions)>),
 }
 
+/// The end where an agent takes its commands out.
+#[derive(Debug)]
+pub struct Commands {
+    receiver: mpsc::Receiver<Command>,
+    sender: mpsc::WeakSender<Command>,
+}
+
+impl Commands {
+    /// The next command; none when nobody is left who could give one.
+    pub(crate) async fn recv(&mut self) -> Option<Command> {
+        self.receiver.recv().await
+    }
+
+    /// A way in that does not count as somebody who could give one.
+    pub(crate) fn way_in(&self) -> mpsc::WeakSender<Command> {
+        self.sender.clone()
+    }
+}
+
 /// Where commands go in, and the end where the agent takes them out.
-pub fn channel() -> (mpsc::Sender<Command>, mpsc::Receiver<Command>) {
-    mpsc::channel(WAITING)
+pub fn channel() -> (mpsc::Sender<Command>, Commands) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let commands = Commands { receiver, sender: sender.downgrade() };
+    (sender, commands)
 }

@@ -3,10 +3,11 @@
 //! [`run::Agent`] is the loop. It listens to [`command::Command`]s, which a program makes of signals, and tells what
 //! happens to an [`log::AgentLog`]; [`status::AgentStatus`] is what it knows at any moment. `life` is one server from its
 //! start to its end, `restart_policy` decides whether there is another one after it, `volume` looks whether the place is
-//! still there, [`disk_watch`] remembers how full it becomes, `log_relay` passes the server's log on, [`jobs`] are what is done at its times, and [`http`] answers probes, health
+//! still there, [`disk_watch`] remembers how full it becomes, [`control`] is the socket on which it is asked and told, `log_relay` passes the server's log on, [`jobs`] are what is done at its times, and [`http`] answers probes, health
 //! and metrics.
 
 pub mod command;
+pub mod control;
 pub mod disk_watch;
 pub mod http;
 pub mod jobs;

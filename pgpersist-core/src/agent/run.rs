@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use crate::agent::command::Command;
+use crate::agent::command::{Command, Commands};
+use crate::agent::control::server::Answering;
+use crate::agent::control::{server, socket};
 use crate::agent::disk_watch::{self, Watched};
 use crate::agent::http::listener::Http;
 use crate::agent::jobs::runner::Runner;
@@ -53,12 +56,14 @@ pub struct Agent {
     cluster: Cluster,
     options: AgentOptions,
     told: Told,
-    commands: mpsc::Receiver<Command>,
+    commands: Commands,
     status: watch::Sender<AgentStatus>,
     restarts: Restarts,
     jobs: Runner,
     http: Http,
     watched: Watched,
+    /// Answers on the control socket, once the directory is ours; ends with the agent.
+    control: JoinSet<()>,
     /// Whether it was told to stop while it shut the server down for another reason.
     stop_asked: bool,
 }
@@ -83,14 +88,14 @@ enum After {
 
 impl Agent {
     /// An agent that has not begun. Commands come from the receiver; see [`crate::agent::command::channel`].
-    pub fn new(cluster: Cluster, options: AgentOptions, log: Arc<dyn AgentLog>, commands: mpsc::Receiver<Command>) -> Self {
+    pub fn new(cluster: Cluster, options: AgentOptions, log: Arc<dyn AgentLog>, commands: Commands) -> Self {
         let restarts = Restarts::new(options.restarts);
         let (status, _) = watch::channel(AgentStatus::new());
         let told = Told(log);
         let jobs = Runner::new(cluster.directory().own_folder().path().to_owned(), told.clone(), status.clone());
         let http = Http::new(status.clone(), told.clone());
         let (watched, _) = watch::channel((cluster.clone(), options.disk.clone()));
-        Self { cluster, options, told, commands, status, restarts, jobs, http, watched, stop_asked: false }
+        Self { cluster, options, told, commands, status, restarts, jobs, http, watched, control: JoinSet::new(), stop_asked: false }
     }
 
     /// What it knows, now and later.
@@ -129,8 +134,23 @@ impl Agent {
             return Ok(());
         }
         let Some(claim) = self.prepare().await? else { return Ok(()) };
+        self.open_control();
         self.jobs.replace(&self.options.jobs);
         self.supervise(&claim).await
+    }
+
+    /// Opens the control socket. The claim is held; without the socket all else still works.
+    fn open_control(&mut self) {
+        if !self.control.is_empty() {
+            return;
+        }
+        match socket::listen(self.cluster.directory().own_folder()) {
+            Ok(listener) => {
+                let answering = Answering { status: self.status.subscribe(), commands: self.commands.way_in(), slots: self.jobs.slots() };
+                self.control.spawn(server::answer(listener, answering));
+            }
+            Err(error) => self.told.say(Severity::Warning, &format!("there is no control socket: {}", with_causes(&error))),
+        }
     }
 
     async fn supervise(&mut self, claim: &Claim) -> Result<()> {
@@ -156,6 +176,7 @@ impl Agent {
         let Some(fence) = self.fence().await? else { return Ok(!self.stop_asked) };
         // Nobody else comes in meanwhile.
         let _claim = if claim.is_some() { None } else { Some(self.cluster.directory().claim().await?) };
+        self.open_control();
         // One whose agent was killed while it shut the server down.
         if let Some(life) = Life::adopt(&self.cluster).await? {
             self.shut_down(&life, self.options.stop_timeout, false).await?;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
@@ -16,7 +16,7 @@ use crate::server::recovery::RecoveryProgress;
 const BEAT: Duration = Duration::from_secs(2);
 
 /// What the agent is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Makes the data directory ready.
@@ -82,7 +82,7 @@ pub struct AgentStatus {
 }
 
 /// How it stands with a job.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobStatus {
     /// What is remembered of it.
     pub record: JobRecord,

@@ -1,6 +1,7 @@
 //! `pgpersist run` as a real process: told to stop, killed, its server killed, its volume taken away.
 
 mod clock;
+mod control;
 mod crashes;
 mod fence;
 mod first_process;

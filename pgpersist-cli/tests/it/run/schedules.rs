@@ -14,7 +14,7 @@ use crate::support::cluster::TestCluster;
 use crate::support::processes;
 
 /// A dump each night, tried again soon after a failure.
-const NIGHTLY: &str = r#"
+pub(super) const NIGHTLY: &str = r#"
 databases = ["orders"]
 [dump]
 schedule = "0 2 * * *"
@@ -39,13 +39,13 @@ fn handled(cluster: &TestCluster, job: &str, until: &str) {
 
 /// Whether somebody has locked the table, so that a dump waits.
 #[derive(PartialEq)]
-enum Lock {
+pub(super) enum Lock {
     Held,
     Free,
 }
 
 /// A cluster with the database, whose agent was up once and has missed years since.
-fn behind(more: &str, lock: Lock) -> TestCluster {
+pub(super) fn behind(more: &str, lock: Lock) -> TestCluster {
     let cluster = TestCluster::stopped(more);
     let mut agent = start(&cluster);
     agent.wait_until_ready();
@@ -61,16 +61,16 @@ fn behind(more: &str, lock: Lock) -> TestCluster {
 }
 
 /// An agent whose server keeps a lock, once taken, also while it does not run.
-fn start(cluster: &TestCluster) -> Agent {
+pub(super) fn start(cluster: &TestCluster) -> Agent {
     Agent::start(cluster, &["--", "-c", "max_prepared_transactions=1"])
 }
 
 impl TestCluster {
-    fn let_go(&self) {
+    pub(super) fn let_go(&self) {
         self.sql("orders", "ROLLBACK PREPARED 'held'");
     }
 
-    fn dumps(&self) -> usize {
+    pub(super) fn dumps(&self) -> usize {
         let run = self.run(&["list", "--json"]).done();
         run.json()["dumps"].as_array().unwrap().len()
     }
@@ -80,7 +80,7 @@ impl TestCluster {
         report["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == name).unwrap_or_else(|| panic!("{report}")).clone()
     }
 
-    fn programs(&self, name: &str) -> usize {
+    pub(super) fn programs(&self, name: &str) -> usize {
         processes::bearing(self.scratch.path()).iter().filter(|process| process.title().contains(&format!("bin/{name} "))).count()
     }
 }

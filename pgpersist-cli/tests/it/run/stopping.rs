@@ -56,7 +56,8 @@ fn a_server_that_somebody_stops_stays_stopped() {
     let cluster = TestCluster::stopped("");
     let mut agent = Agent::start(&cluster, &[]);
     agent.wait_until_ready();
-    cluster.run(&["stop"]).done();
+    // As `pg_ctl stop` does.
+    kill(cluster.postmaster().unwrap(), Signal::INT);
     assert_eq!(agent.ended(), Some(0), "{}", agent.said());
     assert!(agent.said().contains("shut down by somebody else"), "{}", agent.said());
     // The same with one that it did not start itself.

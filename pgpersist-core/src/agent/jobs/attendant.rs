@@ -52,6 +52,8 @@ pub(crate) struct Attendant {
     pub(crate) followers: Vec<Arc<Notify>>,
     /// Held by the one attendant that this job has at a time.
     pub(crate) alone: Arc<Mutex<()>>,
+    /// Held while the job runs, also by somebody who does the same by hand.
+    pub(crate) slot: Arc<Mutex<()>>,
 }
 
 impl Attendant {
@@ -93,6 +95,17 @@ impl Attendant {
     }
 
     async fn run(&mut self, record: &mut JobRecord, due: Due) {
+        let slot = Arc::clone(&self.slot);
+        let _slot = match slot.try_lock() {
+            Ok(free) => free,
+            Err(_) => {
+                self.say(Severity::Log, "waits, since somebody does the same by hand");
+                tokio::select! {
+                    free = slot.lock() => free,
+                    () = told_to_leave(&mut self.leave, Leave::WhenDone) => return,
+                }
+            }
+        };
         let began = self.clock.now();
         record.begin(due, began);
         self.keep(record).await;

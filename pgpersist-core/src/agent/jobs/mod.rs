@@ -5,6 +5,7 @@ pub mod dump;
 pub mod prune;
 pub mod restore_drill;
 pub(crate) mod runner;
+pub(crate) mod slots;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::agent::jobs::ScheduledJob;
 use crate::agent::jobs::attendant::{Attendant, Leave};
+use crate::agent::jobs::slots::Slots;
 use crate::agent::log::Told;
 use crate::agent::status::AgentStatus;
 use crate::clock::SystemClock;
@@ -27,13 +28,14 @@ pub(crate) struct Runner {
     attendants: JoinSet<()>,
     /// By job. What an attendant holds while it lives, so that there are never two of one job.
     alone: BTreeMap<String, Arc<Mutex<()>>>,
+    slots: Slots,
 }
 
 impl Runner {
     /// No jobs yet; `own` is the folder of our own files.
     pub(crate) fn new(own: PathBuf, told: Told, status: watch::Sender<AgentStatus>) -> Self {
         let (leave, _) = watch::channel(Leave::Stay);
-        Self { own, told, status, leave, attendants: JoinSet::new(), alone: BTreeMap::new() }
+        Self { own, told, status, leave, attendants: JoinSet::new(), alone: BTreeMap::new(), slots: Slots::default() }
     }
 
     /// Goes on with these jobs. A run that is under way ends first.
@@ -62,9 +64,15 @@ impl Runner {
                     .map(|job| bells[job.job.name()].clone())
                     .collect(),
                 alone: Arc::clone(self.alone.entry(name.to_owned()).or_default()),
+                slot: self.slots.of(name),
             };
             self.attendants.spawn(attendant.attend());
         }
+    }
+
+    /// Who may run a job now.
+    pub(crate) fn slots(&self) -> Slots {
+        self.slots.clone()
     }
 
     /// Tells all to drop what they do, at once.
