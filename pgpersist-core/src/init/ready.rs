@@ -28,6 +28,7 @@ use crate::server::cluster::Cluster;
 use crate::server::create::{self, CreateOptions};
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::ServerLock;
+use crate::server::os_user;
 use crate::server::same_cluster;
 use crate::server::session::Session;
 use crate::server::single_user::SingleUser;
@@ -48,9 +49,9 @@ pub struct InitOptions {
 }
 
 impl Default for InitOptions {
-    /// The cluster `main` of the superuser `postgres`, with no databases of its own, in a place that lasts.
+    /// The cluster `main` of the superuser [`os_user::default_role`], with no databases of its own, in a place that lasts.
     fn default() -> Self {
-        Self { cluster_name: "main".to_owned(), databases: Vec::new(), superuser: "postgres".to_owned(), wishes: InitWishes::default() }
+        Self { cluster_name: "main".to_owned(), databases: Vec::new(), superuser: os_user::default_role(), wishes: InitWishes::default() }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::server::connection::{ConnectionOptions, Host};
 use crate::server::installation::{InstallationSearch, PostgresInstallation};
 use crate::server::lock::{self, Held};
 use crate::server::log_file::LogFile;
-use crate::server::os_user::OsUser;
+use crate::server::os_user::{self, OsUser};
 use crate::server::process::Presence;
 use crate::server::settings::{Profile, Settings};
 use crate::workers;
@@ -32,7 +32,8 @@ pub struct ClusterOptions {
     pub log_directory: Option<PathBuf>,
     /// Durable, unless this is a throw-away cluster.
     pub profile: Profile,
-    /// The role that our own sessions log in as.
+    /// The role that our own sessions log in as: by default [`os_user::default_role`], the superuser of a cluster that this user
+    /// makes.
     pub user: String,
     /// Its password, where one is asked for.
     pub password: Option<Secret<String>>,
@@ -53,7 +54,7 @@ impl Default for ClusterOptions {
             settings: BTreeMap::new(),
             log_directory: None,
             profile: Profile::Durable,
-            user: "postgres".to_owned(),
+            user: os_user::default_role(),
             password: None,
             host: None,
             os_user: None,

@@ -58,6 +58,13 @@ pub fn current_name() -> Result<Option<String>> {
     Ok(text.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str())).and_then(|line| line.split(':').next()).map(str::to_owned))
 }
 
+/// The role that whoever runs this process logs in as unless something else is said, as with psql: the one of its own name. For
+/// root, as whom no PostgreSQL runs, and for a user without a name, it is `postgres`.
+pub fn default_role() -> String {
+    let own = if rustix::process::geteuid().is_root() { None } else { current_name().ok().flatten() };
+    own.unwrap_or_else(|| "postgres".to_owned())
+}
+
 /// The user of this name in the text of `/etc/passwd`, without supplementary groups.
 fn parse_passwd(text: &str, name: &str) -> Option<OsUser> {
     text.lines().find_map(|line| {
