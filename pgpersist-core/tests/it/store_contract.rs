@@ -443,7 +443,7 @@ async fn a_full_a_read_only_and_a_forbidden_folder_are_told_apart() {
         assert!(output.status.success() && told.contains("1 passed"), "{case}: {told}");
     };
     run(&format!("mount -t tmpfs -o size=256k tmpfs \"${CHILD}\"; exec \"$@\""), "full");
-    run(&format!("mount -t tmpfs tmpfs \"${CHILD}\"; mount -o remount,ro \"${CHILD}\"; exec \"$@\""), "read_only");
+    run(&format!("mount -t tmpfs -o ro tmpfs \"${CHILD}\"; exec \"$@\""), "read_only");
     // Root that has dropped its capabilities is an ordinary user.
     run(&format!("chmod 500 \"${CHILD}\"; exec setpriv --bounding-set=-all --inh-caps=-all \"$@\""), "forbidden");
     assert_eq!(fs::metadata(scratch.path().join("full")).unwrap().nlink(), 2, "the mounts went with their namespace");

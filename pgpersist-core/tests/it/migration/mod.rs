@@ -139,6 +139,8 @@ fn cluster(directory: &Path, sockets: &Path, installation: &Installation) -> Clu
     let options = ClusterOptions {
         settings: [("listen_addresses".to_owned(), String::new()), ("autovacuum".to_owned(), "off".to_owned())].into(),
         socket_directory: Some(sockets.to_owned()),
+        // Whoever runs the test: the source was made so.
+        user: "postgres".to_owned(),
         os_user: server_user().map(|_| OsUser::lookup("postgres").unwrap().unwrap()),
         ..ClusterOptions::default()
     };
