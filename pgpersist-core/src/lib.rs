@@ -41,8 +41,10 @@
 //! them. [`drill::crash::run`] kills a server under load and looks for every commit that it had acknowledged;
 //! [`drill::restore::run`] loads the newest dumps and sees what comes back. A [`TemporaryCluster`] is a real PostgreSQL for a test, there in the time of a function call and gone with its handle.
 //!
-//! An [`agent::run::Agent`] stays with a server as long as its process lives: it starts it again, and answers probes, health
-//! and metrics over HTTP where [`HttpOptions`](agent::http::options::HttpOptions) say.
+//! [`report::gather::overview`] looks at all of this at once, and [`report::html`] and [`report::markdown`] make a page of it.
+//!
+//! An [`agent::run::Agent`] stays with a server as long as its process lives: it starts it again, and answers probes, health,
+//! metrics and a status page over HTTP where [`HttpOptions`](agent::http::options::HttpOptions) say.
 //!
 //! Operations take an options struct and a [`ProgressSink`], return a report that serialises, and fail with an [`Error`]:
 //! its [`ErrorKind`] says what the caller can do, its [`remedy`](Error::remedy) is the next step. Nothing here prints, and
@@ -63,6 +65,7 @@ pub mod logical;
 pub mod migrate;
 pub mod pg;
 pub mod progress;
+pub mod report;
 pub mod retention;
 pub mod schedule;
 pub mod secret;

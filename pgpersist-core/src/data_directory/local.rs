@@ -104,7 +104,8 @@ impl LocalDataDirectory {
     }
 }
 
-fn hostname() -> String {
+/// The name of this machine, pod or container. Blocking.
+pub(crate) fn hostname() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 

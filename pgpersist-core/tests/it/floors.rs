@@ -18,7 +18,8 @@ const FLOORS: &[(u8, &[&str])] = &[
     (6, &["logical", "temporary"]),
     (7, &["init", "migrate", "health"]),
     (8, &["config", "drill"]),
-    (9, &["agent"]),
+    (9, &["report"]),
+    (10, &["agent"]),
 ];
 
 /// Arrows that go down and are still wrong.

@@ -59,7 +59,8 @@ fn sign(status: Status) -> char {
     }
 }
 
-fn label(name: &str) -> String {
+/// What a finding is called by people.
+pub(crate) fn label(name: &str) -> String {
     match name {
         data_directory::NAME => "Data directory".to_owned(),
         placement::NAME => "Placement".to_owned(),
