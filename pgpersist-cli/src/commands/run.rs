@@ -41,7 +41,7 @@ use pgpersist_core::server::cluster::Cluster;
 /// A server that ends by itself is started again; one that another pgpersist left running is adopted. SIGTERM and SIGINT shut
 /// it down, a second one does so immediately, as does SIGQUIT; SIGHUP reloads the configuration of both. As PID 1 it reaps
 /// orphans. The server's log goes to stdout, unless `[log] directory` is set; --json writes each line as a document. With
-/// `[health] listen` it answers /livez, /startupz, /readyz, /health and /metrics over HTTP.
+/// `[health] listen` it answers /livez, /startupz, /readyz, /health and /metrics over HTTP, and on / a status page for people.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist run -D /app/pgdata --store /app/backups/postgres -- -c shared_buffers=1GB")]
 #[command(after_help = "Exit codes: 0 stopped on request, 6 a restart can help, 2, 4, 5 and 7 it cannot; see `pgpersist --help`")]
@@ -140,6 +140,7 @@ fn http(context: &Context, cluster: &Cluster) -> Result<Option<HttpOptions>> {
     let mut health = health::options(&[], context)?;
     health.cluster = cluster.clone();
     let mut options = HttpOptions::new(listen, health);
+    options.retention = config.retention;
     options.token = config.health.token_file.as_deref().map(Token::read).transpose()?;
     Ok(Some(options))
 }

@@ -1,6 +1,7 @@
 //! What the tests share: places that vanish afterwards, the program as a process of its own, what is compared, and the
 //! judge, who shares nothing with us.
 
+pub(crate) mod browser;
 pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod exposition;

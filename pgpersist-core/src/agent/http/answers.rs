@@ -2,9 +2,14 @@
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+
+use crate::report::html;
 
 /// The content type of a word.
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
@@ -17,13 +22,13 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     content_type: &'static str,
     body: String,
-    more: Option<(HeaderName, &'static str)>,
+    more: Vec<(HeaderName, &'static str)>,
 }
 
 impl Answer {
     /// A body of this type.
     pub(crate) fn new(status: StatusCode, content_type: &'static str, body: String) -> Self {
-        Self { status, content_type, body, more: None }
+        Self { status, content_type, body, more: Vec::new() }
     }
 
     /// A word, or a sentence.
@@ -39,22 +44,35 @@ impl Answer {
         }
     }
 
+    /// A page for people, which a browser shows and does nothing else with.
+    pub(crate) fn page(status: StatusCode, page: String) -> Self {
+        let more = vec![(CONTENT_SECURITY_POLICY, html::POLICY.as_str()), (X_FRAME_OPTIONS, "DENY"), (REFERRER_POLICY, "no-referrer")];
+        Self { more, ..Self::new(status, html::CONTENT_TYPE, page) }
+    }
+
+    /// The same answer as 401: who asks is to say who he is, or has said it wrongly.
+    pub(crate) fn challenging(mut self, was_mistaken: bool) -> Self {
+        let challenge = if was_mistaken { "Bearer realm=\"pgpersist\", error=\"invalid_token\"" } else { "Bearer realm=\"pgpersist\"" };
+        self.status = StatusCode::UNAUTHORIZED;
+        self.more.push((WWW_AUTHENTICATE, challenge));
+        self
+    }
+
     /// 401: who asks is to say who he is, or has said it wrongly.
     pub(crate) fn unauthorized(was_mistaken: bool) -> Self {
-        let challenge = if was_mistaken { "Bearer realm=\"pgpersist\", error=\"invalid_token\"" } else { "Bearer realm=\"pgpersist\"" };
         let answer = Self::text(StatusCode::UNAUTHORIZED, "this wants the token of `[health] token_file`: `Authorization: Bearer TOKEN`");
-        Self { more: Some((WWW_AUTHENTICATE, challenge)), ..answer }
+        answer.challenging(was_mistaken)
     }
 
     /// 503: many others wait for the same.
     pub(crate) fn crowded() -> Self {
         let answer = Self::text(StatusCode::SERVICE_UNAVAILABLE, "too many wait for this already: ask again in a moment");
-        Self { more: Some((RETRY_AFTER, "5")), ..answer }
+        Self { more: vec![(RETRY_AFTER, "5")], ..answer }
     }
 
     /// 405.
     pub(crate) fn wrong_method() -> Self {
-        Self { more: Some((ALLOW, "GET, HEAD")), ..Self::text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET and HEAD here") }
+        Self { more: vec![(ALLOW, "GET, HEAD")], ..Self::text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET and HEAD here") }
     }
 
     /// What goes over the wire.
@@ -65,7 +83,7 @@ impl Answer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Some((name, value)) = self.more {
+        for (name, value) in self.more {
             headers.insert(name, HeaderValue::from_static(value));
         }
         response

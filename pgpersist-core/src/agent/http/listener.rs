@@ -127,7 +127,7 @@ impl Http {
         if !site.rule.shows_details() {
             self.told.say(
                 Severity::Warning,
-                "without `[health] token_file`, /health and /metrics are closed on an address that is not the loopback",
+                "without `[health] token_file`, /health and /metrics are closed, and / is bare, on an address that is not the loopback",
             );
         }
         let current: Current = Arc::new(RwLock::new(Arc::new(site)));

@@ -4,8 +4,8 @@
 //! [`options::HttpOptions`] say where and to whom. `listener` binds and accepts, `connections` decides which connection has to
 //! go when there are too many, `connection` speaks HTTP on one of them and sets its limits ([`limits::HttpLimits`]), with
 //! `first_line` for the one that hyper does not set. `routes` is the table of pages, `access` tells who sees more than one
-//! word, `answers` is what an answer looks like. Behind the pages stand `probes`, `readiness`, `report` and `metrics`; `kept`
-//! lets many ask and one find out. `site` is what all of them know.
+//! word, `answers` is what an answer looks like. Behind the pages stand `probes`, `readiness`, `report`, `metrics` and
+//! `status_page`; `kept` lets many ask and one find out. `site` is what all of them know.
 
 pub(crate) mod access;
 pub(crate) mod answers;
@@ -23,4 +23,5 @@ pub(crate) mod readiness;
 pub(crate) mod report;
 pub(crate) mod routes;
 pub(crate) mod site;
+pub(crate) mod status_page;
 pub mod token;

@@ -55,11 +55,7 @@ pub(crate) fn started(site: &Site, access: Access) -> Answer {
 pub(crate) async fn ready(site: &Site, access: Access) -> Answer {
     let obstacle = readiness::obstacle(site).await;
     let status = site.status.borrow().clone();
-    match (&obstacle, status.phase) {
-        (None, _) => answer(true, "ready", None, &status, access),
-        (Some(_), Phase::Ready) => answer(false, "unready", obstacle, &status, access),
-        (Some(_), phase) => answer(false, phase.as_str(), obstacle, &status, access),
-    }
+    answer(obstacle.is_none(), readiness::word(obstacle.as_deref(), status.phase), obstacle, &status, access)
 }
 
 fn answer(is_well: bool, state: &str, reason: Option<String>, status: &AgentStatus, access: Access) -> Answer {

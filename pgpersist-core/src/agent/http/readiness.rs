@@ -31,6 +31,15 @@ pub(crate) async fn obstacle(site: &Site) -> Option<String> {
     }
 }
 
+/// The bare word for a server that this keeps from being ready.
+pub(crate) fn word(obstacle: Option<&str>, phase: Phase) -> &'static str {
+    match (obstacle, phase) {
+        (None, _) => "ready",
+        (Some(_), Phase::Ready) => "unready",
+        (Some(_), phase) => phase.as_str(),
+    }
+}
+
 /// One query in a session of its own, as a client would send it.
 async fn ask(cluster: Cluster) -> Result<()> {
     // It reads files, and on a volume that hangs it does not come back; then nobody asks a second time.

@@ -1,4 +1,4 @@
-//! The health report as `/health` and `/metrics` show it: made once for all who ask within some seconds.
+//! The health report as `/health`, `/metrics` and the status page show it: made once for all who ask within some seconds.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,7 +40,8 @@ pub(crate) fn missing(site: &Site) -> Report {
     Report::new(site.health.clock.now(), vec![Finding::unknown("health", summary, Some(remedy.to_owned()))])
 }
 
-async fn make(options: HealthOptions) -> Report {
+/// Makes one, whoever waits.
+pub(crate) async fn make(options: HealthOptions) -> Report {
     knock(&options).await;
     let options = options.with_databases_of_server().await;
     match checks(&options) {

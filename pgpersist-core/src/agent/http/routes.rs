@@ -7,7 +7,7 @@ use crate::agent::http::access::Access;
 use crate::agent::http::answers::Answer;
 use crate::agent::http::counts::ELSEWHERE;
 use crate::agent::http::site::Site;
-use crate::agent::http::{metrics, probes, report};
+use crate::agent::http::{metrics, probes, report, status_page};
 use crate::health::Status;
 use crate::health::render::{json, prometheus};
 
@@ -19,6 +19,7 @@ enum Page {
     Ready,
     Health,
     Metrics,
+    Status,
 }
 
 /// All there are. Paths are whole: none has others below it.
@@ -28,6 +29,7 @@ const ROUTES: &[(&str, Page)] = &[
     ("/readyz", Page::Ready),
     ("/health", Page::Health),
     ("/metrics", Page::Metrics),
+    ("/", Page::Status),
 ];
 
 /// The answer to a request.
@@ -59,6 +61,7 @@ impl Page {
                 }
                 Err(report::Crowded) => Answer::crowded(),
             },
+            (Self::Status, _) => status_page::answer(site, access).await,
         }
     }
 }

@@ -8,11 +8,13 @@ use crate::agent::http::access::Rule;
 use crate::agent::http::counts::Counts;
 use crate::agent::http::kept::Kept;
 use crate::agent::http::options::HttpOptions;
-use crate::agent::http::{readiness, report};
+use crate::agent::http::{readiness, report, status_page};
 use crate::agent::status::AgentStatus;
 use crate::error::Result;
 use crate::health::checks::standard::HealthOptions;
 use crate::health::report::Report;
+use crate::report::overview::Overview;
+use crate::retention::Retention;
 use crate::server::cluster::Cluster;
 
 /// What one configuration of a listener answers from.
@@ -21,10 +23,12 @@ pub(crate) struct Site {
     pub(crate) cluster: Cluster,
     pub(crate) status: watch::Receiver<AgentStatus>,
     pub(crate) health: HealthOptions,
+    pub(crate) retention: Retention,
     pub(crate) rule: Rule,
     pub(crate) counts: Arc<Counts>,
-    pub(crate) report: Kept<Report>,
-    /// The right to wait for a report, which fewer have than may be connected: probes never wait behind them.
+    pub(crate) report: Arc<Kept<Report>>,
+    pub(crate) overview: Kept<Overview>,
+    /// The right to wait for a report or an overview, which fewer have than may be connected: probes never wait behind them.
     pub(crate) waiting: Semaphore,
     pub(crate) readiness: Kept<Result<()>>,
 }
@@ -35,9 +39,11 @@ impl Site {
             cluster,
             status,
             health: options.health.clone(),
+            retention: options.retention,
             rule: Rule::new(options.listen, options.token.clone()),
             counts,
-            report: Kept::new(report::LASTS),
+            report: Arc::new(Kept::new(report::LASTS)),
+            overview: Kept::new(status_page::LASTS),
             waiting: Semaphore::new((options.limits.connections / 16).max(1)),
             readiness: Kept::new(readiness::LASTS),
         }

@@ -55,7 +55,7 @@ fn beyond_the_loopback_nothing_is_shown_without_a_token() {
     let port = free_port();
     let cluster = TestCluster::stopped(&section(port, "").replace("127.0.0.1", "0.0.0.0"));
     let mut agent = Agent::start(&cluster, &[]);
-    agent.wait_for("/health and /metrics are closed", 1);
+    agent.wait_for("/health and /metrics are closed, and / is bare", 1);
     agent.wait_until_ready();
     assert_eq!(get(port, "/livez").body, "alive\n");
     for path in ["/health", "/metrics"] {

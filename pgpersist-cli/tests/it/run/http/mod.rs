@@ -1,9 +1,11 @@
 //! HTTP of the agent: what it tells whom, and that no client can hurt it.
 
 mod access;
+mod browser;
 mod hostile;
 mod probes;
 mod reload;
+mod status_page;
 
 use crate::support::cluster::TestCluster;
 use crate::support::http::free_port;

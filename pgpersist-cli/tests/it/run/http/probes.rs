@@ -38,7 +38,10 @@ fn every_page_tells_the_truth_from_the_start_to_the_end() {
         let head = ask(port, "HEAD", path, "");
         assert_eq!((head.status, head.body.as_str(), head.header("content-type")), (200, "", Some("application/json")), "{head:?}");
     }
-    assert_eq!((get(port, "/").status, get(port, "/livez/").status, get(port, "/health?verbose=1").status == 404), (404, 404, false));
+    assert_eq!(
+        (get(port, "/index.html").status, get(port, "/livez/").status, get(port, "/health?verbose=1").status == 404),
+        (404, 404, false)
+    );
 
     // The same report as the command's.
     let command = cluster.run(&["health", "--json"]);
