@@ -38,6 +38,10 @@ pub(crate) enum Format {
     Prometheus,
     /// One line, with the exit codes of Nagios; `health` alone.
     Nagios,
+    /// A page in Markdown; `report` alone.
+    Markdown,
+    /// A page in HTML; `report` alone.
+    Html,
 }
 
 /// The options with the same meaning everywhere.
@@ -56,7 +60,7 @@ pub(crate) struct Common {
     /// Write one JSON document to stdout, and an error as one to stderr
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
-    /// How to write the result: text or json; health also knows prometheus and nagios
+    /// How to write the result: text or json; health also knows prometheus and nagios, report markdown and html
     #[arg(long, global = true, value_enum, value_name = "FORMAT", hide_possible_values = true, help_heading = EVERYWHERE)]
     pub(crate) format: Option<Format>,
     /// No progress; warnings and errors are still shown

@@ -75,7 +75,7 @@ fn rendered(report: &Report, format: Format) -> String {
     match format {
         Format::Prometheus => prometheus::render(report),
         Format::Nagios => nagios::render(report),
-        Format::Text | Format::Json => text::render(report),
+        Format::Text | Format::Json | Format::Markdown | Format::Html => text::render(report),
     }
 }
 

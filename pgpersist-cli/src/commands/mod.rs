@@ -12,6 +12,7 @@ mod list;
 mod load;
 mod migrate;
 mod prune;
+mod report;
 mod restart;
 mod run;
 mod start;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Fence(fence::FenceArgs),
     Unfence(fence::UnfenceArgs),
     Health(health::Args),
+    Report(report::Args),
     Migrate(migrate::Args),
     Dump(dump::Args),
     Load(load::Args),
@@ -75,6 +77,7 @@ impl Command {
             Self::Fence(args) => fence::fence(args, context),
             Self::Unfence(args) => fence::unfence(args, context),
             Self::Health(args) => health::run(args, context),
+            Self::Report(args) => report::run(args, context),
             Self::Migrate(args) => migrate::run(args, context),
             Self::Dump(args) => dump::run(args, context),
             Self::Load(args) => load::run(args, context),
@@ -107,6 +110,7 @@ impl Command {
     pub(crate) fn formats(&self) -> &'static [Format] {
         match self {
             Self::Health(_) => &[Format::Text, Format::Json, Format::Prometheus, Format::Nagios],
+            Self::Report(_) => &[Format::Text, Format::Json, Format::Markdown, Format::Html],
             _ => TEXT_AND_JSON,
         }
     }

@@ -12,6 +12,7 @@ mod kill;
 mod manifests;
 mod places;
 mod power_loss;
+mod report;
 mod run;
 mod scripts;
 mod support;

@@ -1,4 +1,4 @@
-//! Promises of `health`.
+//! Promises of `health` and `report`.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -65,6 +65,29 @@ pub(super) fn table() -> Vec<Case> {
         promise("a plan is no answer for Nagios", &["health", "--format", "nagios", "--dry-run", "-D", "{dir}/absent"])
             .code(3)
             .stdout("PGPERSIST UNKNOWN - "),
+        promise("a report of an absent directory says what is not known", &["report", "--json", "-D", "{dir}/absent"])
+            .code(3)
+            .fields(&["/time", "/program_version", "/host", "/cluster/name", "/cluster/data_directory", "/cluster/own_folder", "/status"])
+            .fields(&["/health/status", "/health/findings/0/name", "/recommendations/0/about", "/recommendations/0/advice"])
+            .fields(&["/recommendations/0/status", "/gaps/0/part", "/gaps/0/reason", "/warnings/0"])
+            .missing(&["/cluster/system_identifier", "/survival", "/retention/next"])
+            .value("/dumps", serde_json::json!([]))
+            .value("/drills", serde_json::json!([]))
+            .value("/retention/meaning", serde_json::json!([])),
+        promise("a report is Markdown unless told otherwise", &["report", "-D", "{dir}/absent"])
+            .code(3)
+            .stdout("<!-- pgpersist report -->\n\n# PostgreSQL cluster main\n")
+            .stderr("warning: databases not known: "),
+        promise("a report in HTML is one page", &["report", "--format", "html", "-D", "{dir}/absent"])
+            .code(3)
+            .stdout("<!DOCTYPE html>\n<!-- pgpersist report -->\n<html lang=\"en\">")
+            .stderr("warning: databases not known: "),
+        promise("a report's file needs a name that says its format", &["report", "--output", "report.txt", "-D", "{dir}/absent"])
+            .code(2)
+            .stderr("error: the name of the report report.txt says no format"),
+        promise("a format of a page is no format of a list", &["list", "--format", "html", "--store", "{dir}"])
+            .code(2)
+            .stderr("error: this command does not know that format"),
         promise("health without a directory is invalid", &["health"]).code(2).stderr("error: no data directory is named"),
     ]
 }
@@ -97,6 +120,26 @@ pub(super) fn journey() -> Vec<Case> {
             .stdout("{name=\"dumps\"} 0\n")
             .stdout("{name=\"last_drill\"} 0\n")
             .stdout("{name=\"transaction_ids\"} 0\n"),
+        promise("a report has its promised fields", &["report", "--json"])
+            .fields(&["/cluster/system_identifier", "/cluster/version", "/databases/0/name", "/databases/0/size_bytes"])
+            .fields(&["/databases/0/present", "/databases/0/last_dump_at", "/storage/0/place", "/storage/0/path", "/storage/0/free_bytes"])
+            .fields(&["/storage/0/total_bytes", "/dumps/0/name", "/dumps/0/database", "/dumps/0/taken_at", "/dumps/0/size_bytes"])
+            .fields(&["/dumps/0/state", "/dumps/0/rows"])
+            .missing(&["/dumps/0/reason", "/databases/0/proven_at", "/storage/0/growth_bytes_per_day", "/storage/0/full_in_s"])
+            .value("/cluster/state", "running")
+            .value("/databases/0/dumps", 1)
+            .value("/retention/next/dropped", serde_json::json!([]))
+            .value("/settings/fsync", "on")
+            .value("/schedules", serde_json::json!([]))
+            .value("/gaps", serde_json::json!([])),
+        promise("a report goes into a file, whose name says its format", &["report", "--json", "--output", "volume/report.html"])
+            .fields(&["/file"]),
+        promise("a report replaces a report", &["report", "--output", "volume/report.html"]).stdout("Wrote {dir}/volume/report.html.\n"),
+        promise("a report replaces nothing else", &["report", "--output", "volume/notes.md", "--json"])
+            .before(|cluster| drop(cluster.scratch.write("volume/notes.md", "# My notes\n")))
+            .code(5)
+            .error("unsafe"),
+        promise("unless it is told to", &["report", "--output", "volume/notes.md", "--yes"]).stdout("Wrote "),
         in_order(promise("health of a stopped server fails, in the same order", &["health", "--json"]))
             .before(|cluster| drop(cluster.run(&["stop"]).done()))
             .code(1)

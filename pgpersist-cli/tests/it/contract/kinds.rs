@@ -13,16 +13,18 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
     let fits = match word {
         "pid" | "port" | "rounds" | "files" => value.as_u64().is_some_and(|number| number > 0),
         "size_bytes" | "bytes" | "freed_bytes" | "objects" | "seed" | "acknowledged" | "in_flight" | "lost" | "torn"
-        | "uncompressed_bytes" | "rows" | "rows_expected" | "rows_found" | "table_count" => value.is_u64(),
+        | "uncompressed_bytes" | "rows" | "rows_expected" | "rows_found" | "table_count" | "free_bytes" | "total_bytes" => value.is_u64(),
         "duration_s" | "downtime_s" | "min" | "median" | "max" | "cluster_s" | "restore_s" | "dump_age_s" | "age_s" | "load_s"
         | "check_s" => value.as_f64().is_some_and(|seconds| seconds >= 0.0),
-        "verified" | "valid" | "changed" | "resumed" | "immediate" => value.is_boolean(),
-        "started_at" | "taken_at" | "time" | "since" => OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.offset().is_utc()),
+        "verified" | "valid" | "changed" | "resumed" | "immediate" | "present" | "matches" => value.is_boolean(),
+        "started_at" | "taken_at" | "time" | "since" | "last_dump_at" | "proven_at" => {
+            OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.offset().is_utc())
+        }
         "sha256" => text.len() == 64 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')),
         // Text, since a number of 64 bits is rounded by many readers of JSON.
         "system_identifier" => text.parse::<u64>().is_ok(),
         "version" | "server_version" | "program_version" => text.starts_with(|digit: char| digit.is_ascii_digit()),
-        "data_directory" | "socket_directory" | "log_file" | "from" | "to" | "file" | "path" => text.starts_with('/'),
+        "data_directory" | "socket_directory" | "log_file" | "from" | "to" | "file" | "path" | "own_folder" => text.starts_with('/'),
         "status" if !value.is_null() => matches!(text, "pass" | "warn" | "unknown" | "fail"),
         "state" => matches!(
             text,
@@ -43,7 +45,8 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
         "value" => !value.is_null(),
         "action" | "name" | "database" | "reason" | "remedy" | "summary" | "key" | "source" | "plan" | "steps" | "dumps" | "warnings"
         | "undo" | "kept_aside" | "kind" | "host" | "user" | "url" | "shell" | "script" | "example" | "detail" | "causes" | "error"
-        | "proves" | "proves_not" | "reasons" | "id" | "target" | "cluster" | "store" | "kept_commands" => !text.is_empty(),
+        | "proves" | "proves_not" | "reasons" | "id" | "target" | "cluster" | "store" | "kept_commands" | "about" | "advice" | "part"
+        | "place" | "what" | "before" | "after" => !text.is_empty(),
         other => panic!("no type is promised for `{other}` ({pointer})"),
     };
     assert!(fits, "{pointer} is {value}");
