@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use time::{Duration, OffsetDateTime, UtcOffset};
 
-use crate::health::wording::size;
 use crate::report::escape::html;
 use crate::report::overview::DumpFacts;
 use crate::report::words::{count, moment};
+use crate::wording::size;
 
 /// How many databases have a line; the style has so many colours, and there are so many marks.
 pub(super) const MOST_SERIES: usize = 6;

@@ -17,7 +17,6 @@ use crate::health::Finding;
 use crate::health::checks::settings;
 use crate::health::checks::standard::{HealthOptions, checks};
 use crate::health::report::{self, Report};
-use crate::health::wording::size;
 use crate::logical::prune_plan::PrunePlan;
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
 use crate::report::advice::advise;
@@ -32,6 +31,7 @@ use crate::server::same_cluster;
 use crate::server::session::Session;
 use crate::store::BackupStore;
 use crate::store::open;
+use crate::wording::size;
 use crate::workers;
 
 /// What our sessions are called in `pg_stat_activity`.

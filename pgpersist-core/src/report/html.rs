@@ -8,7 +8,6 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::health::Status;
-use crate::health::wording::{duration, size};
 use crate::report::MARK;
 use crate::report::chart::{self, Chart, NARROW, WIDE};
 use crate::report::escape::html;
@@ -17,6 +16,7 @@ use crate::report::overview::Overview;
 use crate::report::page::{Block, Cell, Page, Table, runs};
 use crate::report::sections::outline;
 use crate::report::words::{moment, sign, whole, word};
+use crate::wording::{duration, size};
 
 /// Its type, for whoever serves it.
 pub const CONTENT_TYPE: &str = "text/html; charset=utf-8";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::{OffsetDateTime, UtcOffset};
 
 use crate::health::Status;
-use crate::health::wording::{ago, duration};
+use crate::wording::{ago, duration};
 
 /// `2026-02-08 09:33:16 UTC`.
 pub(super) fn moment(at: OffsetDateTime) -> String {

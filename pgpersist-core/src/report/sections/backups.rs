@@ -3,12 +3,12 @@
 use time::OffsetDateTime;
 
 use crate::health::Status;
-use crate::health::wording::size;
 use crate::report::chart::Chart;
 use crate::report::overview::{DumpFacts, Overview};
 use crate::report::page::{Block, Cell, Section, Table};
 use crate::report::sections::parts::{DATABASES_TOLD, caption, gap, section};
 use crate::report::words::{count, distance, grouped};
+use crate::wording::size;
 
 /// How many dumps are told one by one.
 const DUMPS_TOLD: usize = 500;

@@ -4,7 +4,6 @@ use time::OffsetDateTime;
 
 use crate::health::render::text::label;
 use crate::health::report::Report;
-use crate::health::wording::size;
 use crate::health::{Finding, Status};
 use crate::report::live::Live;
 use crate::report::overview::Overview;
@@ -15,6 +14,7 @@ use crate::report::sections::parts::{gap, section};
 use crate::report::sections::schedules::schedules;
 use crate::report::sections::storage::{settings, storage};
 use crate::report::words::{about, count, distance, moment, seconds, whole, word};
+use crate::wording::size;
 
 /// The page of an overview; on a live page with what the agent knows.
 pub(in crate::report) fn page(overview: &Overview, live: Option<&Live>) -> Page {

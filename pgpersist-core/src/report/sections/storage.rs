@@ -1,12 +1,12 @@
 //! Where everything lies, whether that survives, when it is full, and the settings on which durability hangs.
 
 use crate::health::Status;
-use crate::health::wording::size;
 use crate::report::overview::Overview;
 use crate::report::page::{Block, Cell, Section, Table};
 use crate::report::sections::parts::{gap, section};
 use crate::report::storage::PlaceFacts;
 use crate::report::words::{about, count, whole};
+use crate::wording::size;
 
 /// From how much in use on a disk looks full; when that is a finding is for the checks to say.
 const NEARLY_FULL: f64 = 0.85;
