@@ -44,7 +44,8 @@
 //! [`report::gather::overview`] looks at all of this at once, and [`report::html`] and [`report::markdown`] make a page of it.
 //!
 //! An [`agent::run::Agent`] stays with a server as long as its process lives: it starts it again, and answers probes, health,
-//! metrics and a status page over HTTP where [`HttpOptions`](agent::http::options::HttpOptions) say.
+//! metrics and a status page over HTTP where [`HttpOptions`](agent::http::options::HttpOptions) say. Whom it tells of failures and
+//! recoveries is a [`Hook`](agent::hooks::Hook).
 //!
 //! Operations take an options struct and a [`ProgressSink`], return a report that serialises, and fail with an [`Error`]:
 //! its [`ErrorKind`] says what the caller can do, its [`remedy`](Error::remedy) is the next step. Nothing here prints, and
@@ -72,6 +73,7 @@ pub mod secret;
 pub mod server;
 pub mod store;
 pub mod temporary;
+pub mod web_url;
 pub mod wording;
 pub mod workers;
 

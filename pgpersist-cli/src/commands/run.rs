@@ -1,5 +1,7 @@
 //! `run`: the agent in the foreground, the process that a container starts.
 
+mod hooks;
+
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::args::Format;
 use crate::cluster;
+use crate::commands::run::hooks::hooks;
 use crate::commands::{drill, dump, health, init};
 use crate::context::Context;
 use crate::exit::Exit;
@@ -26,6 +29,7 @@ use pgpersist_core::agent::jobs::restore_drill::RestoreDrillJob;
 use pgpersist_core::agent::log::{AgentLog, Speaker};
 use pgpersist_core::agent::options::AgentOptions;
 use pgpersist_core::agent::run::Agent;
+use pgpersist_core::agent::service_manager::ServiceManager;
 use pgpersist_core::data_directory::DataDirectory;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::error::{Error, Result};
@@ -41,7 +45,8 @@ use pgpersist_core::server::cluster::Cluster;
 /// A server that ends by itself is started again; one that another pgpersist left running is adopted. SIGTERM and SIGINT shut
 /// it down, a second one does so immediately, as does SIGQUIT; SIGHUP reloads the configuration of both. As PID 1 it reaps
 /// orphans. The server's log goes to stdout, unless `[log] directory` is set; --json writes each line as a document. With
-/// `[health] listen` it answers /livez, /startupz, /readyz, /health and /metrics over HTTP, and on / a status page for people.
+/// `[health] listen` it answers /livez, /startupz, /readyz, /health and /metrics over HTTP, and on / a status page for people; with
+/// `[hooks]` it runs a command or calls a webhook on failures and recoveries. Started by systemd, it tells that how far it is.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist run -D /app/pgdata --store /app/backups/postgres -- -c shared_buffers=1GB")]
 #[command(after_help = "Exit codes: 0 stopped on request, 6 a restart can help, 2, 4, 5 and 7 it cannot; see `pgpersist --help`")]
@@ -68,6 +73,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         ];
         plan.extend(options.jobs.iter().map(ScheduledJob::describe));
         plan.extend(options.http.map(|http| format!("answer HTTP on {} meanwhile", http.listen)));
+        plan.extend(
+            options.hooks.iter().flat_map(|hooks| &hooks.hooks).map(|hook| format!("tell the {} of failures and recoveries", hook.name())),
+        );
         let text = || plan.iter().enumerate().map(|(number, step)| format!("{}. {step}\n", number + 1)).collect();
         return context.output.write(|| json!({ "plan": plan }), text).map(|()| Exit::DONE);
     }
@@ -76,8 +84,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let log = Arc::new(LogLines::begin(look, least)?);
     let result = runtime::uninterrupted(async {
         let (commands, receiver) = command::channel();
-        let signals = listen(commands, args, context, log.clone())?;
+        let service_manager = service_manager(&log);
+        let signals = listen(commands, args, context, log.clone(), service_manager.clone())?;
         let agent = Agent::new(cluster, options, log.clone(), receiver);
+        let agent = match service_manager {
+            Some(service_manager) => agent.telling(service_manager),
+            None => agent,
+        };
         tokio::select! {
             result = agent.run() => result,
             never = signals => never,
@@ -105,6 +118,7 @@ fn what_to_run(args: &Args, context: &Context) -> Result<(Cluster, AgentOptions)
         disk: DiskOptions::new(store::folders(context)?, config.cluster.ballast_bytes),
         jobs: jobs(context)?,
         http: http(context, &cluster)?,
+        hooks: hooks(context, &cluster)?,
         ..AgentOptions::default()
     };
     Ok((cluster, options))
@@ -145,8 +159,24 @@ fn http(context: &Context, cluster: &Cluster) -> Result<Option<HttpOptions>> {
     Ok(Some(options))
 }
 
+/// Systemd, where it has started us and wants to be told. One that cannot be told keeps no server down.
+fn service_manager(log: &LogLines) -> Option<Arc<ServiceManager>> {
+    ServiceManager::from_environment()
+        .unwrap_or_else(|error| {
+            log.line(Speaker::Agent, Severity::Warning, &format!("systemd is not told anything: {error}"));
+            None
+        })
+        .map(Arc::new)
+}
+
 /// Makes commands of signals, for ever.
-fn listen(commands: mpsc::Sender<Command>, args: &Args, context: &Context, log: Arc<LogLines>) -> Result<impl Future<Output = Result<()>>> {
+fn listen(
+    commands: mpsc::Sender<Command>,
+    args: &Args,
+    context: &Context,
+    log: Arc<LogLines>,
+    service_manager: Option<Arc<ServiceManager>>,
+) -> Result<impl Future<Output = Result<()>>> {
     let register = |kind| signal(kind).map_err(|e| Error::Bug(format!("could not listen to signals: {e}")));
     let (mut interrupt, mut terminate) = (register(SignalKind::interrupt())?, register(SignalKind::terminate())?);
     let (mut quit, mut hangup) = (register(SignalKind::quit())?, register(SignalKind::hangup())?);
@@ -156,14 +186,22 @@ fn listen(commands: mpsc::Sender<Command>, args: &Args, context: &Context, log: 
                 _ = interrupt.recv() => Command::Stop,
                 _ = terminate.recv() => Command::Stop,
                 _ = quit.recv() => Command::StopNow,
-                _ = hangup.recv() => match context.reloaded().and_then(|context| what_to_run(args, &context)) {
-                    Ok(new) => Command::Reload(Box::new(new)),
-                    Err(error) => {
-                        let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
-                        log.line(Speaker::Agent, Severity::Error, &format!("{error}{causes}; the old configuration stays"));
-                        continue;
+                _ = hangup.recv() => {
+                    if let Some(service_manager) = &service_manager {
+                        service_manager.reloading();
                     }
-                },
+                    match context.reloaded().and_then(|context| what_to_run(args, &context)) {
+                        Ok(new) => Command::Reload(Box::new(new)),
+                        Err(error) => {
+                            let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+                            log.line(Speaker::Agent, Severity::Error, &format!("{error}{causes}; the old configuration stays"));
+                            if let Some(service_manager) = &service_manager {
+                                service_manager.reloaded();
+                            }
+                            continue;
+                        }
+                    }
+                }
             };
             // An agent that takes none any more is about to end.
             let _ = commands.send(command).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::agent::disk_watch::DiskOptions;
+use crate::agent::hooks::options::HooksOptions;
 use crate::agent::http::options::HttpOptions;
 use crate::agent::jobs::ScheduledJob;
 use crate::agent::restart_policy::RestartPolicy;
@@ -30,10 +31,12 @@ pub struct AgentOptions {
     pub jobs: Vec<ScheduledJob>,
     /// Where probes, health and metrics are answered; nowhere without it.
     pub http: Option<HttpOptions>,
+    /// Who is told of failures and recoveries; nobody without it.
+    pub hooks: Option<HooksOptions>,
 }
 
 impl Default for AgentOptions {
-    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on, no ballast, no jobs, no HTTP.
+    /// `init`'s defaults, no store, 60 s for a clean shutdown, the log is passed on, no ballast, no jobs, no HTTP, no hooks.
     fn default() -> Self {
         Self {
             init: InitOptions::default(),
@@ -45,6 +48,7 @@ impl Default for AgentOptions {
             disk: DiskOptions::default(),
             jobs: Vec::new(),
             http: None,
+            hooks: None,
         }
     }
 }

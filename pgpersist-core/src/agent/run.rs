@@ -1,6 +1,8 @@
 //! The agent's loop: ready, start, watch, start again, stop.
 
+mod fence;
 mod room;
+mod shutdown;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use crate::agent::command::{Command, Commands};
 use crate::agent::control::server::Answering;
 use crate::agent::control::{server, socket};
 use crate::agent::disk_watch::{self, Watched};
+use crate::agent::hooks::house::House;
 use crate::agent::http::listener::Http;
 use crate::agent::jobs::runner::Runner;
 use crate::agent::life::{Life, Look, Place};
@@ -20,15 +23,16 @@ use crate::agent::log::{AgentLog, Told, with_causes};
 use crate::agent::log_relay;
 use crate::agent::making_ready::make_ready;
 use crate::agent::options::AgentOptions;
+use crate::agent::reporter::Reporter;
 use crate::agent::restart_policy::Restarts;
+use crate::agent::service_manager::ServiceManager;
 use crate::agent::status::{AgentStatus, Phase, beat};
 use crate::data_directory::Claim;
-use crate::data_directory::fence::{self, Fence};
+use crate::data_directory::fence::Fence;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pg::log_line::Severity;
 use crate::progress::ProgressSink;
 use crate::server::cluster::Cluster;
-use crate::server::lock::{self, Held};
 use crate::server::restart;
 use crate::server::start::{self, StartOptions};
 use crate::workers;
@@ -43,8 +47,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 const RECOVERY_TOLD: Duration = Duration::from_secs(10);
 /// How long a look at the volume may take before it counts as a warning: a network file system may hang for minutes.
 const VOLUME_LOOK: Duration = Duration::from_secs(10);
-/// How long an immediate shutdown may take.
-const IMMEDIATE: Duration = Duration::from_secs(15);
 /// How long a clean shutdown is tried where nothing can be written any more.
 const WITHOUT_VOLUME: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,9 @@ pub struct Agent {
     watched: Watched,
     /// Answers on the control socket, once the directory is ours; ends with the agent.
     control: JoinSet<()>,
+    hooks: House,
+    reporter: Arc<Reporter>,
+    service_manager: Option<Arc<ServiceManager>>,
     /// Whether it was told to stop while it shut the server down for another reason.
     stop_asked: bool,
 }
@@ -92,10 +97,37 @@ impl Agent {
         let restarts = Restarts::new(options.restarts);
         let (status, _) = watch::channel(AgentStatus::new());
         let told = Told(log);
-        let jobs = Runner::new(cluster.directory().own_folder().path().to_owned(), told.clone(), status.clone());
-        let http = Http::new(status.clone(), told.clone());
+        let own = cluster.directory().own_folder().path().to_owned();
+        let jobs = Runner::new(own.clone(), told.clone(), status.clone());
+        let reporter = Arc::new(Reporter::new());
+        let http = Http::new(status.clone(), told.clone(), Arc::clone(&reporter));
+        let hooks = House::new(own, told.clone(), status.clone(), Arc::clone(&reporter));
+        let service_manager = None;
         let (watched, _) = watch::channel((cluster.clone(), options.disk.clone()));
-        Self { cluster, options, told, commands, status, restarts, jobs, http, watched, control: JoinSet::new(), stop_asked: false }
+        let control = JoinSet::new();
+        Self {
+            cluster,
+            options,
+            told,
+            commands,
+            status,
+            restarts,
+            jobs,
+            http,
+            watched,
+            control,
+            hooks,
+            reporter,
+            service_manager,
+            stop_asked: false,
+        }
+    }
+
+    /// One that also tells systemd how far it is.
+    #[must_use]
+    pub fn telling(mut self, service_manager: Arc<ServiceManager>) -> Self {
+        self.service_manager = Some(service_manager);
+        self
     }
 
     /// What it knows, now and later.
@@ -111,21 +143,46 @@ impl Agent {
     /// when the volume is gone, when the address for HTTP is taken, and when the server does not end: in the last case alone it
     /// still runs.
     pub async fn run(mut self) -> Result<()> {
-        // First of all: whoever watches a long way up asks here, and with the address taken there is nothing to begin.
-        self.http.follow(&self.cluster, self.options.http.as_ref()).await?;
+        self.hooks.replace(self.options.hooks.as_ref());
         let beating = beat(self.status.clone());
         let watching = disk_watch::watch(self.watched.subscribe(), self.status.subscribe(), self.told.clone());
-        // In the same task, so that it turns as long as this one does, and for as long as that waits.
+        let (service_manager, status) = (self.service_manager.clone(), self.status());
+        let telling = async {
+            match &service_manager {
+                Some(service_manager) => service_manager.follow(status).await,
+                None => std::future::pending().await,
+            }
+        };
+        // In the same task, so that they turn as long as this one does, and for as long as that waits.
         let outcome = tokio::select! {
             outcome = self.live() => outcome,
             never = beating => match never {},
             never = watching => match never {},
+            never = telling => match never {},
         };
+        self.say_stopping();
         self.jobs.finish().await;
+        if let Err(error) = &outcome
+            && !self.stop_asked
+        {
+            let stopped = async { while let Some(Command::Reload(_)) = self.commands.recv().await {} };
+            tokio::select! {
+                () = self.hooks.tell_end(error) => {}
+                () = stopped => {}
+            }
+        }
         outcome
     }
 
+    fn say_stopping(&self) {
+        if let Some(service_manager) = &self.service_manager {
+            service_manager.stopping();
+        }
+    }
+
     async fn live(&mut self) -> Result<()> {
+        // First of all: whoever watches a long way up asks here, and with the address taken there is nothing to begin.
+        self.http.follow(&self.cluster, self.options.http.as_ref()).await?;
         // What is fenced is not even made ready: somebody wants to see it as it is.
         if !self.wait_for_fence(None).await? {
             return Ok(());
@@ -169,39 +226,6 @@ impl Agent {
                 }
             }
         }
-    }
-
-    /// Waits as long as there is a fence, without a server; false when it was told to stop meanwhile.
-    async fn wait_for_fence(&mut self, claim: Option<&Claim>) -> Result<bool> {
-        let Some(fence) = self.fence().await? else { return Ok(!self.stop_asked) };
-        // Nobody else comes in meanwhile.
-        let _claim = if claim.is_some() { None } else { Some(self.cluster.directory().claim().await?) };
-        self.open_control();
-        // One whose agent was killed while it shut the server down.
-        if let Some(life) = Life::adopt(&self.cluster).await? {
-            self.shut_down(&life, self.options.stop_timeout, false).await?;
-        }
-        self.told.say(Severity::Warning, &format!("{}: no server is started until `pgpersist unfence`", fence.describe()));
-        self.set_phase(Phase::Fenced, None);
-        while !self.stop_asked {
-            if self.fence().await?.is_none() {
-                self.told.say(Severity::Log, "the fence is gone");
-                return Ok(true);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(PERIOD) => {}
-                command = self.commands.recv() => match command {
-                    Some(Command::Reload(new)) => self.reload(*new, None).await,
-                    Some(Command::Stop | Command::StopNow) | None => return Ok(false),
-                },
-            }
-        }
-        Ok(false)
-    }
-
-    async fn fence(&self) -> Result<Option<Fence>> {
-        let own = self.cluster.directory().own_folder().clone();
-        workers::run(move || fence::read(&own)).await
     }
 
     /// None when it was told to stop before it came to anything.
@@ -277,6 +301,9 @@ impl Agent {
         let turn = self.watch(&life).await;
         let (told_to_stop, fenced) = (matches!(turn, Turn::Stop { .. }), matches!(turn, Turn::Fenced(_)));
         self.stop_asked |= told_to_stop;
+        if told_to_stop || matches!(turn, Turn::VolumeGone(_)) {
+            self.say_stopping();
+        }
         let outcome = match turn {
             Turn::Ended => Ok(()),
             Turn::Stop { immediate } => self.shut_down(&life, self.options.stop_timeout, immediate).await,
@@ -388,58 +415,6 @@ impl Agent {
         }
     }
 
-    /// Shuts the server down: fast, then immediately. A second command to stop hurries.
-    async fn shut_down(&mut self, life: &Life, timeout: Duration, immediate: bool) -> Result<()> {
-        self.set_phase(Phase::Stopping, None);
-        self.jobs.dismiss();
-        let cluster = self.cluster.clone();
-        if !immediate {
-            self.told.say(Severity::Log, "shutting the server down");
-            life.signal(Signal::INT)?;
-            let fast = life.all_ended(&cluster, Instant::now() + timeout);
-            tokio::pin!(fast);
-            let ended = loop {
-                tokio::select! {
-                    ended = &mut fast => break ended?,
-                    command = self.commands.recv() => match command {
-                        // It was shut down for another reason: this is the first word of stopping.
-                        Some(Command::Stop) if !self.stop_asked => self.stop_asked = true,
-                        Some(Command::Stop | Command::StopNow) => {
-                            self.stop_asked = true;
-                            break false;
-                        }
-                        Some(Command::Reload(_)) => {}
-                        None => break (&mut fast).await?,
-                    },
-                }
-            };
-            if ended {
-                return self.say_ended(&cluster).await;
-            }
-        }
-        self.told.say(Severity::Warning, "the clean shutdown is cut short: the next start recovers, nothing is lost");
-        life.signal(Signal::QUIT)?;
-        if life.all_ended(&cluster, Instant::now() + IMMEDIATE).await? {
-            return self.say_ended(&cluster).await;
-        }
-        Err(Error::Deadline {
-            what: format!("the server (process {}) did not end", life.pid()),
-            after: timeout + IMMEDIATE,
-            remedy: Some(format!("look at {} and at the processes below {}", cluster.log_file().path().display(), life.pid())),
-        })
-    }
-
-    async fn say_ended(&self, cluster: &Cluster) -> Result<()> {
-        match lock::look(cluster).await {
-            Ok(Held::ByLeftover(holders)) => {
-                let what = format!("the server has ended, but {}, which it started, still holds its lock", lock::named(&holders));
-                self.told.say(Severity::Warning, &what);
-            }
-            _ => self.told.say(Severity::Log, "the server has ended"),
-        }
-        Ok(())
-    }
-
     /// Waits as long as the policy says; false when it was told to stop meanwhile.
     async fn may_start_again(&mut self, failure: Error) -> Result<bool> {
         self.told.say(Severity::Error, &with_causes(&failure));
@@ -468,8 +443,19 @@ impl Agent {
         Ok(true)
     }
 
+    fn say_reloaded(&self) {
+        if let Some(service_manager) = &self.service_manager {
+            service_manager.reloaded();
+        }
+    }
+
     /// Goes on with another configuration, unless the server would refuse it.
-    async fn reload(&mut self, (cluster, mut options): (Cluster, AgentOptions), life: Option<&Life>) {
+    async fn reload(&mut self, new: (Cluster, AgentOptions), life: Option<&Life>) {
+        self.take_up(new, life).await;
+        self.say_reloaded();
+    }
+
+    async fn take_up(&mut self, (cluster, mut options): (Cluster, AgentOptions), life: Option<&Life>) {
         if cluster.path() != self.cluster.path() {
             return self.told.say(Severity::Error, "the configuration names another data directory; the old configuration stays");
         }
@@ -492,6 +478,8 @@ impl Agent {
         self.options = options;
         self.watched.send_replace((self.cluster.clone(), self.options.disk.clone()));
         self.jobs.replace(&self.options.jobs);
+        self.reporter.forget();
+        self.hooks.replace(self.options.hooks.as_ref());
         let signalled = life.map_or(Ok(()), |life| life.signal(Signal::HUP));
         match signalled {
             Ok(()) => self.told.say(Severity::Log, "the configuration was reloaded"),

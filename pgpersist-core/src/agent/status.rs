@@ -77,6 +77,8 @@ pub struct AgentStatus {
     /// When the agent's loop has turned last. It turns every few seconds, also while it waits for something.
     #[serde(skip)]
     pub beat: Instant,
+    /// What was told by each hook, and the heartbeat.
+    pub hooks: BTreeMap<String, HookStatus>,
     /// Where HTTP is answered.
     pub http: Option<SocketAddr>,
 }
@@ -91,6 +93,21 @@ pub struct JobStatus {
     pub next_at: Option<OffsetDateTime>,
 }
 
+/// How often a hook was told something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct HookStatus {
+    /// So often with success.
+    pub successes: u64,
+    /// So often it failed, or did not end in time.
+    pub failures: u64,
+}
+
+impl HookStatus {
+    pub(crate) fn count(&mut self, is_success: bool) {
+        if is_success { self.successes += 1 } else { self.failures += 1 }
+    }
+}
+
 impl AgentStatus {
     pub(crate) fn new() -> Self {
         Self {
@@ -103,6 +120,7 @@ impl AgentStatus {
             jobs: BTreeMap::new(),
             has_started: false,
             beat: Instant::now(),
+            hooks: BTreeMap::new(),
             http: None,
         }
     }

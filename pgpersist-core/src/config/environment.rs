@@ -18,6 +18,8 @@ pub const WORKING_DIRECTORY: &str = "PGPERSIST_WORKING_DIRECTORY";
 /// them: they would tell a pgpersist below it about another directory and file.
 pub const HANDED_OVER: &[&str] = &[CONFIG, CONFIG_TEXT, WORKING_DIRECTORY];
 
+/// What a hook is told by its environment; it may call us again.
+const TOLD_TO_HOOKS: &[&str] = &["PGPERSIST_EVENT", "PGPERSIST_STATUS", "PGPERSIST_CLUSTER", "PGPERSIST_SUMMARY"];
 /// `PGPERSIST_CACHE` is where templates of throw-away clusters are kept, also without a configuration.
 const RESERVED: &[&str] = &[CONFIG, CONFIG_TEXT, WORKING_DIRECTORY, "PGPERSIST_LOG", "PGPERSIST_CACHE"];
 const PREFIX: &str = "PGPERSIST_";
@@ -45,7 +47,8 @@ pub(crate) fn read_libpq(environment: &BTreeMap<String, String>, base: &Path) ->
 pub(crate) fn read_own(environment: &BTreeMap<String, String>, base: &Path) -> Result<Layer> {
     let mut layer = Layer::new(base.to_owned());
     for (variable, text) in environment.iter().filter(|(variable, _)| variable.starts_with(PREFIX)) {
-        if RESERVED.contains(&variable.as_str()) || variable.starts_with("PGPERSIST_TEST_") || is_service_link(variable, text) {
+        let is_reserved = [RESERVED, TOLD_TO_HOOKS].iter().any(|names| names.contains(&variable.as_str()));
+        if is_reserved || variable.starts_with("PGPERSIST_TEST_") || is_service_link(variable, text) {
             continue;
         }
         let source = Source::Variable(variable.clone());
@@ -147,6 +150,7 @@ mod tests {
                 ("PGPERSIST_CLUSTER_SETTINGS_SHARED_BUFFERS", "1GB"),
                 ("PGPERSIST_TEST_ANYTHING", "x"),
                 ("PGPERSIST_CONFIG", "x"),
+                ("PGPERSIST_EVENT", "failure"),
                 ("PATH", "/bin"),
             ]),
             Path::new("/"),

@@ -32,6 +32,10 @@ pub enum Kind {
     TimeZone,
     /// A list of database names.
     Databases,
+    /// A program and its arguments, as a list.
+    Command,
+    /// An address that is called, `http://…` or `https://…`; what follows its host is never shown.
+    Url,
     /// One of these words.
     OneOf(&'static [&'static str]),
 }
@@ -105,6 +109,15 @@ pub const KEYS: &[Key] = &[
     used("health.disk_fail_percent", Kind::Percent, Some("95")),
     used("health.disk_full_warn", Kind::Duration, Some("45d")),
     used("health.disk_full_fail", Kind::Duration, Some("3d")),
+    used("hooks.command", Kind::Command, None),
+    used("hooks.webhook", Kind::Url, None),
+    used("hooks.webhook_file", Kind::Path, None),
+    used("hooks.webhook_token_file", Kind::Path, None),
+    used("hooks.ca_file", Kind::Path, None),
+    used("hooks.interval", Kind::Duration, Some("1m")),
+    used("hooks.deadline", Kind::Duration, Some("30s")),
+    used("hooks.heartbeat", Kind::Url, None),
+    used("hooks.heartbeat_interval", Kind::Duration, Some("1m")),
 ];
 
 /// The keys of one `[[store]]`.

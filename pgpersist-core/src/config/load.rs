@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::connection::ConnectionSettings;
 use crate::config::keys::{self, Kind, Support};
 use crate::config::layer::Layer;
+use crate::config::load::hooks::HooksConfig;
 use crate::config::sources::Sources;
 use crate::config::value::{self, Raw, Source, Sourced, Value};
 use crate::config::{environment, file};
@@ -17,6 +18,8 @@ use crate::schedule;
 use crate::schedule::cron::CronSchedule;
 use crate::schedule::timetable::Timetable;
 use crate::store::url::StoreUrl;
+
+pub mod hooks;
 
 /// What `init` does when the directory is empty and something is known about its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +168,8 @@ pub struct Config {
     pub drill_checks: Vec<CheckConfig>,
     /// `[health]`.
     pub health: HealthConfig,
+    /// `[hooks]`.
+    pub hooks: HooksConfig,
     /// What libpq's environment says about sessions.
     pub connection: ConnectionSettings,
     /// What is set and has no effect, each with its place.
@@ -324,6 +329,7 @@ impl Merged {
                 token_file: self.path("health.token_file"),
                 probes: questions(&self.probes, |[name, database, sql]| ProbeConfig { name, database, sql }),
             },
+            hooks: self.hooks()?,
             warnings: self.unused(),
             shown: self.shown(&connection),
             connection,
@@ -404,6 +410,7 @@ impl Merged {
             .filter_map(|key| self.values.get(key.name).map(|sourced| (key.name, &sourced.source)))
             .map(|(name, source)| format!("`{name}` ({source}) is not used by this version"))
             .chain(token)
+            .chain(self.unused_of_hooks())
             .chain(copies)
             .collect()
     }
@@ -415,7 +422,7 @@ impl Merged {
         };
         for key in keys::KEYS {
             if let Some(sourced) = self.values.get(key.name) {
-                show(key.name.to_owned(), sourced.value.to_json(), &sourced.source);
+                show(key.name.to_owned(), hooks::without_secrets(key.kind, &sourced.value), &sourced.source);
             }
             // The settings of PostgreSQL follow the section they belong to.
             if key.name == "cluster.bin_directory" {

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::pg::database_name;
 use crate::schedule::cron::{self, CronSchedule};
 use crate::store::url::StoreUrl;
+use crate::web_url::{WebUrl, WebUrlError};
 
 /// Where a value came from. `Display` is what `config show` prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +184,11 @@ fn read(kind: Kind, raw: Raw, base: &Path) -> Result<Value, Refusal> {
 fn scalar(kind: Kind, raw: Raw, base: &Path) -> Result<Value, String> {
     match kind {
         Kind::Databases => databases(raw).map(Value::List),
+        Kind::Command => command(raw).map(Value::List),
+        Kind::Url => {
+            let url = text(raw, "an address such as `https://hooks.example.com/…`")?;
+            url.parse::<WebUrl>().map(|_| Value::Text(url)).map_err(|error: WebUrlError| error.to_string())
+        }
         Kind::Schedule => {
             let text = text(raw, "a schedule such as `0 2 * * *`")?;
             CronSchedule::parse(&text, cron::DEFAULT_TIME_ZONE).map(|_| Value::Text(text))
@@ -261,6 +267,30 @@ fn databases(raw: Raw) -> Result<Vec<String>, String> {
         }
     }
     Ok(names)
+}
+
+/// Of the environment, words are parted by blanks: a program with commas in its arguments is not rare.
+fn command(raw: Raw) -> Result<Vec<String>, String> {
+    let expected = "a program and its arguments, such as `[\"/usr/local/bin/alert\", \"--pager\"]`";
+    let words = match raw {
+        Raw::Word(text) => text.split_ascii_whitespace().map(str::to_owned).collect(),
+        Raw::List(items) => items.into_iter().map(|item| argument(item, expected)).collect::<Result<Vec<_>, _>>()?,
+        other => return Err(format!("expected {expected}, found {}", other.type_name())),
+    };
+    match words.first() {
+        None => Err(format!("expected {expected}, found nothing")),
+        Some(program) if program.is_empty() => Err(format!("expected {expected}, found no name of a program")),
+        Some(_) if words.iter().any(|word| word.contains('\0')) => Err(format!("expected {expected}, found a NUL in it")),
+        Some(_) => Ok(words),
+    }
+}
+
+/// Unlike a name, an argument may be empty.
+fn argument(raw: Raw, expected: &str) -> Result<String, String> {
+    match raw {
+        Raw::Text(text) => Ok(text),
+        other => Err(format!("expected {expected}, found {} in the list", other.type_name())),
+    }
 }
 
 fn name(text: String) -> Result<String, String> {

@@ -60,6 +60,21 @@ pub(super) fn table() -> Vec<Case> {
             .file("[cluster]\ndata_directory = \"{dir}/d\"\n[health]\nlisten = \"127.0.0.1:9432\"\ntoken_file = \"absent\"\n")
             .code(4)
             .error("not_found"),
+        promise("a dry run of run tells whom it would tell", &["run", "--allow-ephemeral", "--dry-run"])
+            .file("[cluster]\ndata_directory = \"{dir}/volume/data\"\n[hooks]\nwebhook = \"https://example.com/canary\"\ncommand = [\"/bin/alert\"]\n")
+            .stdout("3. tell the command of failures and recoveries\n4. tell the webhook of failures and recoveries\n"),
+        promise("a webhook's address that is not there is not found", &["run", "--allow-ephemeral", "--dry-run", "--json"])
+            .file("[cluster]\ndata_directory = \"{dir}/d\"\n[hooks]\nwebhook_file = \"absent\"\n")
+            .code(4)
+            .error("not_found"),
+        promise("an address that nobody can call is invalid and not repeated", &["config", "check"])
+            .file("[hooks]\nwebhook = \"example.com/canary\"\n")
+            .code(2)
+            .stderr("line 2, `hooks.webhook`: expected an address such as `https://hooks.example.com/…`, found what is no address"),
+        promise("a hook's deadline without a hook has no effect", &["config", "check"])
+            .file("[hooks]\ndeadline = \"5s\"\n")
+            .code(3)
+            .stderr("has no effect without a hook"),
         promise("a deadline is at least a second", &["start", "--timeout", "0"])
             .file(PLACE)
             .code(2)

@@ -48,6 +48,9 @@ pub(super) fn table() -> Vec<Case> {
             .stdout("\"value\": \"{dir}/backups\"")
             .stdout("\"source\": \"--data-directory\""),
         promise("--format json means the same", &["config", "show", "--format", "json"]).fields(&["/values/0/key"]),
+        promise("an address that is called is shown without what follows its host", &["config", "show"])
+            .variable("PGPERSIST_HOOKS_WEBHOOK", "https://hooks.example.com/canary")
+            .stdout("https://hooks.example.com/***"),
         promise("no secret is ever shown", &["config", "show"]).variable("PGPASSWORD", "canary").stdout("***"),
         promise("config check accepts a valid file", &["config", "check"]).file(VALID).stdout("valid ({dir}/pgpersist.toml)"),
         promise("the file may be named by a variable", &["config", "check", "--json"])

@@ -52,6 +52,7 @@ const KNOWN: &[&str] = &[
     "User",
     "WantedBy",
     "Wants",
+    "WatchdogSec",
 ];
 
 /// The options, in order; some are there more than once.
@@ -96,6 +97,9 @@ fn it_waits_restarts_and_writes_as_the_program_needs() {
     let start = option("ExecStart");
     let patience: u32 = option("TimeoutStopSec")[0].parse().unwrap();
     assert!(patience >= stop_timeout(&start) + 10);
+    // Time is asked for while it starts, and the loop turns every few seconds.
+    assert_eq!(option("Type"), ["notify"]);
+    assert!(option("WatchdogSec")[0].parse::<u32>().unwrap() >= 30);
     // The exit codes of `run` that a restart cannot help with: docs/contract.md.
     assert_eq!(option("RestartPreventExitStatus"), ["1", "2", "4", "5", "7"]);
     let scratch = Scratch::new();

@@ -5,12 +5,14 @@ mod control;
 mod crashes;
 mod fence;
 mod first_process;
+mod hooks;
 pub(crate) mod http;
 mod kubelet;
 pub(crate) mod recovery;
 mod reload;
 mod room;
 mod schedules;
+mod service_manager;
 mod stopping;
 mod volume;
 

@@ -31,7 +31,7 @@ fn record(cluster: &TestCluster, job: &str) -> Value {
 }
 
 /// Makes the record say that the job's moments were dealt with up to then.
-fn handled(cluster: &TestCluster, job: &str, until: &str) {
+pub(super) fn handled(cluster: &TestCluster, job: &str, until: &str) {
     let mut record = record(cluster, job);
     record["handled"] = until.into();
     cluster.scratch.write_bytes(&format!("volume/.pgpersist/data/schedule/{job}.json"), record.to_string().as_bytes());

@@ -11,6 +11,7 @@ pub(crate) mod moments;
 pub(crate) mod mount;
 pub(crate) mod processes;
 pub(crate) mod proof;
+pub(crate) mod receiver;
 pub(crate) mod scratch;
 pub(crate) mod shared_memory;
 #[path = "../../../../pgpersist-core/tests/it/support/skip.rs"]

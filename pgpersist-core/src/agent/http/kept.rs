@@ -12,6 +12,14 @@ use futures_util::future::{BoxFuture, Shared};
 pub(crate) struct Found<T> {
     pub(crate) value: T,
     at: Instant,
+    begun: Instant,
+}
+
+impl<T> Found<T> {
+    /// When finding it out began: what happened later is not in it.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
+    }
 }
 
 type Asked<T> = Shared<BoxFuture<'static, Option<Arc<Found<T>>>>>;
@@ -57,10 +65,19 @@ impl<T: Send + Sync + 'static> Kept<T> {
             return (asked.clone(), false);
         }
         let finding = find();
-        let task = tokio::spawn(async move { Arc::new(Found { value: finding.await, at: Instant::now() }) });
+        let begun = Instant::now();
+        let task = tokio::spawn(async move { Arc::new(Found { value: finding.await, at: Instant::now(), begun }) });
         let asked = async move { task.await.ok() }.boxed().shared();
         *last = Some(asked.clone());
         (asked, true)
+    }
+
+    /// Forgets an answer that was found. One that is being found out is still the next one.
+    pub(crate) fn forget(&self) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_some_and(|asked| asked.peek().is_some()) {
+            *last = None;
+        }
     }
 
     fn is_fresh(&self, found: &Found<T>) -> bool {
@@ -88,6 +105,8 @@ mod tests {
         assert_eq!(get().await, 1);
         tokio::time::sleep(Duration::from_millis(150)).await;
         assert_eq!(tokio::join!(get(), get()), (2, 2));
+        kept.forget();
+        assert_eq!(get().await, 3);
     }
 
     #[tokio::test]

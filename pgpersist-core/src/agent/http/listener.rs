@@ -16,6 +16,7 @@ use crate::agent::http::limits::HttpLimits;
 use crate::agent::http::options::HttpOptions;
 use crate::agent::http::site::Site;
 use crate::agent::log::Told;
+use crate::agent::reporter::Reporter;
 use crate::agent::status::AgentStatus;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pg::log_line::Severity;
@@ -32,6 +33,7 @@ pub(crate) struct Http {
     status: watch::Sender<AgentStatus>,
     told: Told,
     counts: Arc<Counts>,
+    reporter: Arc<Reporter>,
     running: Option<Running>,
 }
 
@@ -52,8 +54,8 @@ impl Drop for Running {
 
 impl Http {
     /// Off.
-    pub(crate) fn new(status: watch::Sender<AgentStatus>, told: Told) -> Self {
-        Self { status, told, counts: Arc::default(), running: None }
+    pub(crate) fn new(status: watch::Sender<AgentStatus>, told: Told, reporter: Arc<Reporter>) -> Self {
+        Self { status, told, counts: Arc::default(), reporter, running: None }
     }
 
     /// Goes on as these options say.
@@ -71,7 +73,7 @@ impl Http {
         if let Some(running) = &mut self.running
             && (running.options.listen, running.options.limits) == (options.listen, options.limits)
         {
-            let site = Site::new(cluster.clone(), options, self.status.subscribe(), self.counts.clone());
+            let site = Site::new(cluster.clone(), options, self.status.subscribe(), self.counts.clone(), self.reporter.clone());
             *running.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(site);
             running.options = options.clone();
             return Ok(());
@@ -122,7 +124,7 @@ impl Http {
 
     fn begin(&mut self, cluster: &Cluster, options: &HttpOptions, listener: TcpListener) -> Result<()> {
         let address = listener.local_addr().map_err(|error| refusal(options.listen, &error))?;
-        let site = Site::new(cluster.clone(), options, self.status.subscribe(), self.counts.clone());
+        let site = Site::new(cluster.clone(), options, self.status.subscribe(), self.counts.clone(), self.reporter.clone());
         self.told.say(Severity::Log, &format!("HTTP is answered on http://{address}"));
         if !site.rule.shows_details() {
             self.told.say(

@@ -12,7 +12,9 @@ pub(crate) fn render(site: &Site, report: Option<&Report>) -> String {
     let mut text = String::new();
     gauge(&mut text, "pgpersist_build_info", "Always 1, with the version of pgpersist.");
     line(&mut text, "pgpersist_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    agent(&mut text, &site.status.borrow().clone());
+    let status = site.status.borrow().clone();
+    agent(&mut text, &status);
+    hooks(&mut text, &status);
     requests(&mut text, site);
     text + &report.map(prometheus::render).unwrap_or_default()
 }
@@ -47,6 +49,17 @@ fn agent(text: &mut String, status: &AgentStatus) {
     number("pgpersist_recovery_end_bytes", "Where its log ends, an LSN.", recovery.end.map(|end| end.0 as f64));
     number("pgpersist_recovery_bytes_per_second", "How fast it replays.", recovery.bytes_per_s);
     number("pgpersist_recovery_remaining_seconds", "How long it will still take at this rate.", recovery.eta_s);
+}
+
+fn hooks(text: &mut String, status: &AgentStatus) {
+    if !status.hooks.is_empty() {
+        counter(text, "pgpersist_hook_runs_total", "How often a hook, or the heartbeat, was told something, by outcome.");
+    }
+    for (hook, runs) in &status.hooks {
+        for (outcome, count) in [("success", runs.successes), ("failure", runs.failures)] {
+            line(text, "pgpersist_hook_runs_total", &[("hook", hook), ("outcome", outcome)], count as f64);
+        }
+    }
 }
 
 fn requests(text: &mut String, site: &Site) {

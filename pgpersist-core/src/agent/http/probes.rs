@@ -76,8 +76,8 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::agent::http::counts::Counts;
     use crate::agent::http::options::HttpOptions;
+    use crate::agent::reporter::Reporter;
     use crate::data_directory::local::LocalDataDirectory;
     use crate::health::checks::standard::HealthOptions;
     use crate::pg::lsn::Lsn;
@@ -88,7 +88,7 @@ mod tests {
         let directory = Arc::new(LocalDataDirectory::open("/nonexistent").unwrap());
         let cluster = Cluster::new(directory, InstallationSearch::from_environment(None), ClusterOptions::default());
         let options = HttpOptions::new("127.0.0.1:0".parse().unwrap(), HealthOptions::new(cluster.clone()));
-        Site::new(cluster, &options, watch::channel(status).1, Arc::new(Counts::default()))
+        Site::new(cluster, &options, watch::channel(status).1, Arc::default(), Arc::new(Reporter::new()))
     }
 
     #[test]

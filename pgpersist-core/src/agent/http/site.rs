@@ -8,11 +8,11 @@ use crate::agent::http::access::Rule;
 use crate::agent::http::counts::Counts;
 use crate::agent::http::kept::Kept;
 use crate::agent::http::options::HttpOptions;
-use crate::agent::http::{readiness, report, status_page};
+use crate::agent::http::{readiness, status_page};
+use crate::agent::reporter::Reporter;
 use crate::agent::status::AgentStatus;
 use crate::error::Result;
 use crate::health::checks::standard::HealthOptions;
-use crate::health::report::Report;
 use crate::report::overview::Overview;
 use crate::retention::Retention;
 use crate::server::cluster::Cluster;
@@ -26,7 +26,7 @@ pub(crate) struct Site {
     pub(crate) retention: Retention,
     pub(crate) rule: Rule,
     pub(crate) counts: Arc<Counts>,
-    pub(crate) report: Arc<Kept<Report>>,
+    pub(crate) reporter: Arc<Reporter>,
     pub(crate) overview: Kept<Overview>,
     /// The right to wait for a report or an overview, which fewer have than may be connected: probes never wait behind them.
     pub(crate) waiting: Semaphore,
@@ -34,7 +34,13 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn new(cluster: Cluster, options: &HttpOptions, status: watch::Receiver<AgentStatus>, counts: Arc<Counts>) -> Self {
+    pub(crate) fn new(
+        cluster: Cluster,
+        options: &HttpOptions,
+        status: watch::Receiver<AgentStatus>,
+        counts: Arc<Counts>,
+        reporter: Arc<Reporter>,
+    ) -> Self {
         Self {
             cluster,
             status,
@@ -42,7 +48,7 @@ impl Site {
             retention: options.retention,
             rule: Rule::new(options.listen, options.token.clone()),
             counts,
-            report: Arc::new(Kept::new(report::LASTS)),
+            reporter,
             overview: Kept::new(status_page::LASTS),
             waiting: Semaphore::new((options.limits.connections / 16).max(1)),
             readiness: Kept::new(readiness::LASTS),

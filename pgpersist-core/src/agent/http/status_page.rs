@@ -9,7 +9,7 @@ use crate::agent::http::access::Access;
 use crate::agent::http::answers::Answer;
 use crate::agent::http::kept::Found;
 use crate::agent::http::readiness;
-use crate::agent::http::report::{self, Crowded};
+use crate::agent::http::report::Crowded;
 use crate::agent::http::site::Site;
 use crate::report::gather::{self, OverviewOptions};
 use crate::report::html;
@@ -64,11 +64,10 @@ async fn get(site: &Site) -> Result<Option<Arc<Found<Overview>>>, Crowded> {
 /// Makes one of the report that `/health` shows, too. That one is there only when every volume has answered, so a volume that
 /// hangs holds no second thread here.
 fn make(site: &Site) -> impl Future<Output = Overview> + Send + 'static {
-    let (kept, health) = (site.report.clone(), site.health.clone());
+    let (reporter, health) = (Arc::clone(&site.reporter), site.health.clone());
     let options = OverviewOptions { retention: site.retention, ..OverviewOptions::new(health.clone()) };
     async move {
-        let found = kept.get(|| report::make(health.clone())).await;
-        match found {
+        match reporter.wait(&health).await {
             Some(found) => gather::gather(&options, found.value.clone()).await,
             None => gather::overview(&options).await,
         }

@@ -1,18 +1,12 @@
 //! The bearer token: read from a file, and compared in a time that tells nothing.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
+use crate::agent::secret_file::{self, MAX_BYTES};
 use crate::error::{Error, Result};
-
-/// A longer one does not fit into a request.
-const MAX_BYTES: usize = 4096;
 
 /// What opens the details of an agent's answers. Only its hash is kept.
 #[derive(Clone)]
@@ -45,26 +39,9 @@ impl Token {
     /// [`Error::File`] when it cannot be read; `Invalid` when everybody could read it, when it is no plain file, and as
     /// [`Token::new`].
     pub fn read(path: &Path) -> Result<Self> {
+        let text = secret_file::read(path, "token", "[health] token_file")?;
         let shown = path.display();
-        let failed = |error| Error::file("read the token in", path, error);
-        // A pipe would block until somebody writes into it.
-        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(Error::invalid(format!("{shown} is no plain file, so it holds no token"), "name a file in `[health] token_file`"));
-        }
-        if metadata.mode() & 0o007 != 0 {
-            return Err(Error::invalid(
-                format!("the token in {shown} is open to every user of this machine"),
-                format!("close it: `chmod o= {shown}`; as a Secret of Kubernetes it wants `defaultMode: 0440`"),
-            ));
-        }
-        let mut bytes = Vec::new();
-        file.take(2 * MAX_BYTES as u64).read_to_end(&mut bytes).map_err(failed)?;
-        // What is no text is refused like any other sign that no header carries.
-        let text = String::from_utf8_lossy(&bytes);
-        Self::new(text.trim_end_matches(['\n', '\r'])).map_err(|error| {
+        Self::new(text.expose()).map_err(|error| {
             let remedy = format!("write one into it: `openssl rand -hex 32 > {shown}`");
             Error::invalid(format!("{error} ({shown})"), remedy)
         })

@@ -106,6 +106,8 @@ fn the_example_stays_valid_when_its_comments_are_taken_away() {
         .lines()
         .map(|line| line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || rest.contains(" = ")).unwrap_or(line))
         .filter(|line| !line.contains("encryption") && !line.contains("s3://"))
+        // The address stands in the line before.
+        .filter(|line| !line.starts_with("webhook_file"))
         .map(|line| if line.starts_with("[[store]]") && line.contains("copies") { "" } else { line })
         .map(|line| format!("{line}\n"))
         .collect();
@@ -113,6 +115,8 @@ fn the_example_stays_valid_when_its_comments_are_taken_away() {
     assert_eq!(config.retention.max_bytes, Some(50 << 30));
     assert_eq!(config.health.token_file.as_deref(), Some(Path::new("/etc/http.token")));
     assert_eq!(config.schedule.dump.unwrap().jitter, Duration::from_secs(600));
+    assert_eq!(config.hooks.webhook.unwrap().to_string(), "https://hooks.example.com");
+    assert_eq!(config.hooks.command.unwrap().expose().as_slice(), ["/usr/local/bin/alert", "--pager"]);
     assert_eq!(config.warnings.len(), 2);
 }
 
@@ -216,6 +220,17 @@ fn a_wrong_value_says_what_was_expected() {
         ("health.listen = '9432'", "expected an IP address and a port such as `127.0.0.1:9432`"),
         ("health.listen = 'localhost:9432'", "expected an IP address and a port"),
         ("health.listen = '127.0.0.1:94320'", "expected an IP address and a port"),
+        ("hooks.command = []", "a program and its arguments, such as"),
+        ("hooks.command = ['']", "no name of a program"),
+        ("hooks.command = 'canary'", "found text"),
+        ("hooks.command = ['x', 7]", "found a number in the list"),
+        ("hooks.webhook = 'canary'", "one without `https://`"),
+        ("hooks.webhook = 'https://x:canary@example.com/'", "a user name or a password"),
+        ("hooks.heartbeat = 'ftp://canary/'", "another scheme"),
+        ("hooks.webhook = 'https://x/canary'\nhooks.webhook_file = 'x'", "`webhook` names an address already"),
+        ("hooks.interval = '0s'", "expected at least 1 s, found `0s`"),
+        ("hooks.deadline = '500ms'", "expected at least 1 s"),
+        ("hooks.heartbeat_interval = '60'", "is no duration"),
         ("retention.keep_days = 0", "expected a whole number, 1 to"),
         ("retention.keep_days = 1.5", "expected a whole number"),
         ("retention.max_bytes = 'many'", "is no size"),
@@ -242,6 +257,27 @@ fn any_address_can_be_listened_on_and_a_token_for_none_is_told() {
 }
 
 #[test]
+fn hooks_are_read_and_what_has_no_effect_is_told() {
+    let config =
+        load("[hooks]\nwebhook = 'http://example.com/canary'\nwebhook_token_file = 'token'\nca_file = 'ca.pem'\ninterval = '5s'").unwrap();
+    assert!(!config.hooks.is_empty());
+    assert_eq!((config.hooks.interval, config.hooks.deadline), (Duration::from_secs(5), Duration::from_secs(30)));
+    assert_eq!(config.hooks.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+    assert_eq!(config.warnings, ["`hooks.webhook_token_file` (/etc/p.toml:3) goes to http://example.com for everybody on the way to read"]);
+    let text = "[hooks]\nwebhook_token_file = 'x'\nca_file = 'x'\ninterval = '5s'\ndeadline = '5s'\nheartbeat_interval = '5s'";
+    let config = load(text).unwrap();
+    assert!(config.hooks.is_empty());
+    let keys: Vec<_> = config.warnings.iter().filter_map(|warning| warning.split('`').nth(1)).collect();
+    assert_eq!(keys, ["hooks.webhook_token_file", "hooks.ca_file", "hooks.interval", "hooks.deadline", "hooks.heartbeat_interval"]);
+    let mut sources = sources("");
+    sources.environment.insert("PGPERSIST_HOOKS_COMMAND".into(), "/bin/alert --to me".into());
+    sources.environment.insert("PGPERSIST_HOOKS_WEBHOOK".into(), "https://example.com/canary".into());
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(config.hooks.command.unwrap().expose().as_slice(), ["/bin/alert", "--to", "me"]);
+    assert_eq!(config.hooks.webhook.unwrap().target().expose(), "/canary");
+}
+
+#[test]
 fn encryption_is_refused_rather_than_ignored() {
     let (text, remedy) = refusal("[[store]]\nurl = '/backups'\nencryption = { recipients = ['age1...'] }\n");
     assert!(text.contains("line 3, `store.encryption`: not in this version"), "{text}");
@@ -259,9 +295,16 @@ fn settings_of_postgresql_become_text() {
 fn show_never_holds_a_secret() {
     let mut sources = sources("[cluster.settings]\nprimary_conninfo = 'host=x password=canary'\n");
     sources.environment.insert("PGPASSWORD".into(), "canary".into());
+    sources.environment.insert("PGPERSIST_HOOKS_WEBHOOK".into(), "https://example.com/canary?canary".into());
+    sources.environment.insert("PGPERSIST_HOOKS_HEARTBEAT".into(), "https://example.com/canary".into());
+    sources.environment.insert("PGPERSIST_HOOKS_COMMAND".into(), "/bin/alert canary".into());
     let config = Config::load(&sources).unwrap();
     assert!(!format!("{:?}", config.values()).contains("canary"), "{:?}", config.values());
     assert!(!format!("{:?}", config.connection).contains("canary"));
+    assert!(!format!("{:?}", config.hooks).contains("canary"), "{:?}", config.hooks);
+    let shown = |key: &str| config.values().iter().find(|value| value.key == key).unwrap().value.clone();
+    assert_eq!(shown("hooks.webhook"), "https://example.com/***");
+    assert_eq!(shown("hooks.command"), serde_json::json!(["/bin/alert", "***"]));
     assert_eq!(source_of(&config, "environment.PGPASSWORD"), "PGPASSWORD");
     assert_eq!(config.connection.password("x", 1, "y", "z").unwrap().expose(), "canary");
 }
