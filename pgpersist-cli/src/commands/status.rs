@@ -96,8 +96,8 @@ fn agent_text(agent: &AgentView) -> String {
         text.push_str(&format!("  the server ended: {}\n", printable(failure)));
     }
     for (job, status) in &agent.jobs {
-        let next = match (&status.record.begun, status.next_at) {
-            (Some(begun), _) => format!("under way since {}", moment(begun.started_at)),
+        let next = match (status.running_since, status.next_at) {
+            (Some(since), _) => format!("under way since {}", moment(since)),
             (None, Some(next)) => format!("next at {}", moment(next)),
             (None, None) => "next after what it follows".to_owned(),
         };

@@ -84,7 +84,7 @@ pub struct AgentStatus {
 }
 
 /// How it stands with a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobStatus {
     /// What is remembered of it.
     pub record: JobRecord,

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::agent::status::{AgentStatus, JobStatus, Phase};
+use crate::schedule::record::Run;
 
 /// A question, as one line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +59,43 @@ pub struct AgentView {
     /// Why the server ended last, when it did so by itself.
     pub last_failure: Option<String>,
     /// How it stands with each job.
-    pub jobs: BTreeMap<String, JobStatus>,
+    pub jobs: BTreeMap<String, JobView>,
     /// Where HTTP is answered.
     pub http: Option<String>,
+}
+
+/// How it stands with a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct JobView {
+    /// When it is done; none for one that only follows another one.
+    pub schedule: Option<String>,
+    /// Since when a run is under way.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub running_since: Option<OffsetDateTime>,
+    /// When it begins next; none while it runs, and for one that only follows another one.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next_at: Option<OffsetDateTime>,
+    /// The last run that has ended.
+    pub last: Option<Run>,
+    /// When the last run that succeeded began.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_success_at: Option<OffsetDateTime>,
+    /// How many runs in a row have failed since.
+    pub failures: u32,
+}
+
+impl JobView {
+    fn of(JobStatus { record, next_at }: &JobStatus) -> Self {
+        Self {
+            schedule: record.schedule.clone(),
+            running_since: record.begun.map(|begun| begun.started_at),
+            next_at: *next_at,
+            last: record.last.clone(),
+            last_success_at: record.last_success_at,
+            failures: record.failures,
+        }
+    }
 }
 
 impl AgentView {
@@ -72,7 +108,7 @@ impl AgentView {
             restarts: status.restarts,
             recovery: serde_json::to_value(status.recovery).unwrap_or_default(),
             last_failure: status.last_failure.clone(),
-            jobs: status.jobs.clone(),
+            jobs: status.jobs.iter().map(|(job, status)| (job.clone(), JobView::of(status))).collect(),
             http: status.http.map(|address| address.to_string()),
         }
     }
