@@ -153,7 +153,8 @@ pub(super) fn journey() -> Vec<Case> {
             assert!(kept.starts_with(cluster.scratch.path()) && kept.is_dir(), "{report}");
             // It lies on another file system, so the scratch folder does not take it along.
             let ledger = std::path::Path::new(report["ledger"].as_str().unwrap());
-            std::fs::remove_dir_all(ledger.parent().unwrap()).unwrap();
+            std::fs::remove_file(ledger).unwrap();
+            std::fs::remove_dir(ledger.parent().unwrap()).unwrap();
         }),
     ]
 }
