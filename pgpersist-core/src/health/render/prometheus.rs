@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::health::checks::{connection, data_directory, disk, dumps, last_drill, server, settings, transaction_ids};
+use crate::health::checks::{connection, data_directory, disk, dumps, last_drill, schedule, server, settings, transaction_ids};
 use crate::health::report::Report;
 use crate::health::{Finding, Status};
 
@@ -48,6 +48,8 @@ const METRICS: &[Metric] = &[
     of_place("pgpersist_disk_size_bytes", "Bytes of the file system, without what is reserved for root.", "total_bytes"),
     of_place("pgpersist_disk_free_inodes", "Files that may still be created.", "free_inodes"),
     of_place("pgpersist_disk_read_only", "Whether the file system is mounted read-only.", "read_only"),
+    of_place("pgpersist_disk_full_seconds", "Time until it is full, at the growth of the last days or hours.", "full_in_s"),
+    number("pgpersist_ballast_bytes", "Room that is given back when the volume is full.", disk::NAME, "ballast_bytes"),
     number("pgpersist_server_uptime_seconds", "Time since the server was started.", server::NAME, "uptime_s"),
     number("pgpersist_connections", "Sessions of clients.", connection::NAME, "used"),
     number("pgpersist_connections_max", "Sessions that the server allows (max_connections).", connection::NAME, "max"),
@@ -73,6 +75,14 @@ const METRICS: &[Metric] = &[
     ),
 ];
 
+/// What is told of each scheduled job, which has a finding of its own.
+const OF_JOBS: &[(&str, &str, &str)] = &[
+    ("pgpersist_job_failures", "Runs in a row that have failed.", "failures"),
+    ("pgpersist_job_running", "Whether a run is under way.", "running"),
+    ("pgpersist_job_last_success_age_seconds", "Time since the last run began that succeeded.", "last_success_age_s"),
+    ("pgpersist_job_duration_seconds", "How long the last run took.", "last_duration_s"),
+];
+
 /// The whole text.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
@@ -87,6 +97,7 @@ pub fn render(report: &Report) -> String {
     gauge(&mut text, "pgpersist_health_duration_seconds", "How long the checks took.");
     line(&mut text, "pgpersist_health_duration_seconds", &[], report.duration_s);
     probes(&mut text, report);
+    jobs(&mut text, report);
     for metric in METRICS {
         series(&mut text, metric, report);
     }
@@ -108,6 +119,20 @@ fn probes(text: &mut String, report: &Report) {
     for (finding, value) in answers {
         let label = |key: &str| finding.observed.get(key).and_then(Value::as_str).unwrap_or_default();
         line(text, "pgpersist_probe_value", &[("name", label("probe")), ("database", label("database"))], value);
+    }
+}
+
+fn jobs(text: &mut String, report: &Report) {
+    for (name, help, field) in OF_JOBS {
+        let told =
+            |finding: &Finding| Some((finding.name.strip_prefix(schedule::PREFIX)?.to_owned(), measured(finding.observed.get(*field)?)?));
+        let values: Vec<(String, f64)> = report.findings.iter().filter_map(told).collect();
+        if !values.is_empty() {
+            gauge(text, name, help);
+        }
+        for (job, value) in values {
+            line(text, name, &[("job", &job)], value);
+        }
     }
 }
 
@@ -257,12 +282,27 @@ mod tests {
     }
 
     #[test]
+    fn each_job_is_told_apart() {
+        let job = |name: &str, failures: u32| Finding::pass(name, "x").observing("failures", failures).observing("running", failures > 0);
+        let findings =
+            vec![job("schedule:dump", 0), job("schedule:restore_drill", 3), Finding::pass("server", "x").observing("failures", 9)];
+        let samples = parse(&render(&Report::new(datetime!(2026-02-08 0:00 UTC), findings)));
+        let told = |metric: &str| -> Vec<(String, f64)> {
+            samples.iter().filter(|(name, ..)| name == metric).map(|(_, labels, value)| (labels["job"].clone(), *value)).collect()
+        };
+        assert_eq!(told("pgpersist_job_failures"), [("dump".to_owned(), 0.0), ("restore_drill".to_owned(), 3.0)]);
+        assert_eq!(told("pgpersist_job_running"), [("dump".to_owned(), 0.0), ("restore_drill".to_owned(), 1.0)]);
+        assert_eq!(told("pgpersist_job_duration_seconds"), []);
+    }
+
+    #[test]
     fn names_of_metrics_follow_the_conventions() {
-        for metric in METRICS {
-            assert!(metric.name.starts_with("pgpersist_") && metric.help.ends_with('.') && !metric.help.contains(['\n', '\\']));
+        let all = METRICS.iter().map(|metric| (metric.name, metric.help, metric.field)).chain(OF_JOBS.iter().copied());
+        for (name, help, field) in all {
+            assert!(name.starts_with("pgpersist_") && help.ends_with('.') && !help.contains(['\n', '\\']));
             // A field's unit is the metric's.
-            assert!(!metric.field.ends_with("_s") || metric.name.ends_with("_seconds"), "{}", metric.name);
-            assert!(!metric.field.ends_with("_bytes") || metric.name.ends_with("_bytes"), "{}", metric.name);
+            assert!(!field.ends_with("_s") || name.ends_with("_seconds"), "{name}");
+            assert!(!field.ends_with("_bytes") || name.ends_with("_bytes"), "{name}");
         }
     }
 
