@@ -93,6 +93,8 @@ pub fn record(directory: &Path, own: &OwnFolder, stores: &[PathBuf], log_directo
     // As the check of the disk names them.
     let stores: Vec<PathBuf> = stores.iter().map(|store| places::absolute(store)).collect::<Result<_>>()?;
     let places = places::of_cluster(directory, &stores, log_directory)?;
+    // Whoever was killed here left a temporary file, and a server that runs for years sweeps only when it starts.
+    durable::sweep(own.path())?;
     let mut history = SpaceHistory::read(own)?;
     history.add(&places, clock.now().unix_timestamp());
     history.write(own)
