@@ -1,5 +1,7 @@
 //! `load`: the target is as it was or complete, and the next load removes what a killed one left.
 
+use std::time::{Duration, Instant};
+
 use crate::kill::dump::{ALL_ORDERS, orders};
 use crate::kill::harness::{Story, kill_at_random};
 use crate::kill::sweep::{Aim, Runner, sweep};
@@ -83,6 +85,13 @@ impl Story for Load {
     }
 
     fn judge(&mut self) {
+        // What it had said to the server before it was killed, the server does: a database is renamed under our eyes.
+        let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgpersist'";
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.yard().sql("postgres", busy) != "0" {
+            assert!(Instant::now() < deadline, "the sessions of a killed load do not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         if self.databases("^copy$").is_empty() {
             assert!(!self.taken, "the target is gone; there are {:?}", self.databases("."));
         } else {
