@@ -28,6 +28,7 @@ use crate::server::cluster::Cluster;
 use crate::server::create::{self, CreateOptions};
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::ServerLock;
+use crate::server::orphans;
 use crate::server::os_user;
 use crate::server::same_cluster;
 use crate::server::session::Session;
@@ -205,7 +206,7 @@ impl Work {
         if vacancy::refuse_foreign_server(cluster).await? {
             return Ok(Self { lock: None });
         }
-        let lock = ServerLock::take(cluster, ORPHANS).await?;
+        let lock = orphans::outlast(cluster, ORPHANS).await?;
         // Nothing is in the way of a directory that is still to be made.
         vacancy::clear_of_killed_server(cluster).await?;
         Ok(Self { lock: Some(Arc::new(lock)) })

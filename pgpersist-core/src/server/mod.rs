@@ -9,6 +9,7 @@ pub mod create;
 pub mod installation;
 pub mod lock;
 pub mod log_file;
+pub(crate) mod orphans;
 pub mod os_user;
 pub(crate) mod postmaster;
 pub mod process;

@@ -84,6 +84,11 @@ pub(crate) fn start_ticks(pid: i32) -> Option<u64> {
     Some(stat(pid)?.start_ticks)
 }
 
+/// The parent of a process; 0 where that lives in a PID namespace that is not seen.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    Some(stat(pid)?.parent)
+}
+
 /// When a process started, in seconds since 1970; `None` when there is none.
 pub fn started_at(pid: i32) -> Option<i64> {
     let ticks = stat(pid)?.start_ticks;

@@ -16,6 +16,7 @@ use crate::pg::postmaster_pid::PostmasterPid;
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::{self, ServerLock};
+use crate::server::orphans;
 use crate::server::process::{self, Presence, ServerRecord};
 use crate::server::room::{self, Room};
 use crate::server::settings::directory_arguments;
@@ -129,11 +130,11 @@ async fn refuse_fenced(cluster: &Cluster) -> Result<()> {
     workers::run(move || fence::check(&own)).await
 }
 
-/// Takes the lock for a server about to be started, and removes a `postmaster.pid` that is proven to be a leftover. Starts
+/// Takes the lock for a server about to be started, ends what a dead postmaster has left that does not end by itself, and removes a `postmaster.pid` that is proven to be a leftover. Starts
 /// nothing: it may be dropped at any moment.
 pub(crate) async fn clear_the_way(cluster: &Cluster, options: &StartOptions) -> Result<ServerLock> {
     refuse_fenced(cluster).await?;
-    let lock = ServerLock::take(cluster, options.timeout.min(ORPHANS_GRACE)).await?;
+    let lock = orphans::outlast(cluster, options.timeout.min(ORPHANS_GRACE)).await?;
     if let Presence::Stale(pid_file) = cluster.presence().await? {
         stale::remove_pid_file(cluster, &pid_file, options.timeout, options.trust_stale_pid).await?;
     }

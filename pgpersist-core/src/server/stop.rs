@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::fs::lock_holders::Holder;
 use crate::server::cluster::{Cluster, ServerStatus};
 use crate::server::lock::{self, Held};
+use crate::server::orphans::{self, NOTICE};
 use crate::server::postmaster::Postmaster;
 use crate::server::process;
 use crate::workers;
@@ -85,14 +86,20 @@ pub async fn stop(cluster: &Cluster, timeout: Duration) -> Result<StopReport> {
 
 /// Nothing to stop is to be seen: well, unless somebody holds the lock all the same.
 async fn without_postmaster(cluster: &Cluster, grace: Duration) -> Result<StopReport> {
-    let deadline = Instant::now() + grace;
+    let began = Instant::now();
+    let deadline = began + grace;
     let leftover = loop {
         match lock::look(cluster).await? {
             Held::Free => break Vec::new(),
             Held::ByLeftover(holders) => break holders,
             held if Instant::now() >= deadline => return Err(lock::refusal(cluster, &held)),
-            // The backends of a killed postmaster end by themselves.
-            Held::ByServer(_) => tokio::time::sleep(POLL).await,
+            // The backends of a killed postmaster end by themselves, or not at all.
+            Held::ByServer(_) => {
+                tokio::time::sleep(POLL).await;
+                if began.elapsed() >= NOTICE {
+                    orphans::end(cluster).await?;
+                }
+            }
         }
     };
     Ok(StopReport { status: cluster.status().await?, changed: false, immediate: false, leftover })

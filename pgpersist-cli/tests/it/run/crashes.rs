@@ -127,3 +127,41 @@ fn what_no_restart_can_help_is_said_at_once() {
     let run = cluster.run(&["run", "--allow-ephemeral"]);
     assert_eq!(run.code, Some(7), "{run:?}");
 }
+
+#[test]
+fn a_backend_that_never_notices_is_ended_before_the_next_server_starts() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_until_ready();
+    for (round, of_agent) in [false, true].into_iter().enumerate() {
+        // As one that waits for a lock in shared memory whose holder was killed: it hears of nothing but signals that kill.
+        cluster.sql_in_background("postgres", "SELECT pg_sleep(1000)");
+        let sleeper =
+            || cluster.sql("postgres", "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)' AND pid <> pg_backend_pid()");
+        eventually("it sleeps", || !sleeper().is_empty());
+        let sleeper = sleeper().parse().unwrap();
+        kill(sleeper, Signal::STOP);
+        let postmaster = cluster.postmaster().unwrap();
+        if of_agent {
+            agent.signal(Signal::KILL);
+            agent.ended();
+        }
+        kill(postmaster, Signal::KILL);
+        if of_agent {
+            agent = Agent::start(&cluster, &[]);
+        }
+        agent.wait_for(" is ready after ", round + 2);
+        assert!(!std::path::Path::new(&format!("/proc/{sleeper}/cwd")).exists(), "it is still there");
+    }
+    agent.stopped();
+    // `stop` alone does the same.
+    cluster.start();
+    cluster.sql_in_background("postgres", "SELECT pg_sleep(1000)");
+    let sleeper =
+        || cluster.sql("postgres", "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)' AND pid <> pg_backend_pid()");
+    eventually("it sleeps", || !sleeper().is_empty());
+    kill(sleeper().parse().unwrap(), Signal::STOP);
+    kill(cluster.postmaster().unwrap(), Signal::KILL);
+    cluster.run(&["stop"]).done();
+    cluster.start();
+}
