@@ -9,6 +9,12 @@ use pgpersist_core::error::Result;
 use pgpersist_core::progress::{Event, ProgressSink};
 use pgpersist_core::server::cluster::Cluster;
 use pgpersist_core::server::stop::{self, StopReport};
+use pgpersist_core::server::supervisor;
+
+/// Whether there is one. From a fence to making ready it lets go of the directory for a moment, and its socket stays.
+pub(crate) async fn is_there(cluster: &Cluster) -> Result<bool> {
+    Ok(supervisor::is_there(cluster).await? || Control::find(cluster).await?.is_some())
+}
 
 /// How it is. One that does not answer is a warning: what the command does, it does without an agent, too.
 pub(crate) async fn view(cluster: &Cluster, context: &Context) -> Result<Option<AgentView>> {

@@ -9,12 +9,12 @@ use crate::commands::status;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::runtime;
+use crate::{runtime, supervising};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::data_directory::fence::{self, Fence};
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::server::cluster::{Cluster, ServerState};
-use pgpersist_core::server::{stop, supervisor};
+use pgpersist_core::server::stop;
 use pgpersist_core::workers;
 
 /// How often is looked whether an agent has done its part.
@@ -71,7 +71,7 @@ pub(crate) fn unfence(args: &UnfenceArgs, context: &Context) -> Result<Exit> {
         let own = cluster.directory().own_folder().clone();
         let changed = workers::run(move || fence::remove(&own)).await?;
         let deadline = Instant::now() + Duration::from_secs(args.timeout);
-        while changed && supervisor::is_there(&cluster).await? && cluster.status().await?.state != ServerState::Running {
+        while changed && supervising::is_there(&cluster).await? && cluster.status().await?.state != ServerState::Running {
             if Instant::now() > deadline {
                 context.progress.warn("the fence is gone; the server does not accept connections yet: look at what its agent says");
                 break;
@@ -88,7 +88,7 @@ async fn shut_down(cluster: &Cluster, timeout: Duration) -> Result<bool> {
     let ran = cluster.presence().await?.running().is_some();
     // An agent gives an immediate shutdown some time after the fast one.
     let deadline = Instant::now() + timeout + Duration::from_secs(30);
-    while supervisor::is_there(cluster).await? {
+    while supervising::is_there(cluster).await? {
         if cluster.presence().await?.running().is_none() {
             return Ok(ran);
         }
