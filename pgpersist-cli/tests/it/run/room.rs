@@ -19,8 +19,9 @@ const BALLAST: u64 = 32 << 20;
 
 /// A cluster on a small volume of its own, which an agent is to keep ballast on.
 struct Ground {
-    cluster: TestCluster,
+    // Dropped first: a folder with a mount point in it cannot be removed.
     volume: Volume,
+    cluster: TestCluster,
 }
 
 impl Ground {
@@ -28,7 +29,7 @@ impl Ground {
         let cluster = TestCluster::planned("");
         let volume = Volume::create(&cluster.scratch.folder("volumes"), "own", FileSystem::Ext4, 250)?;
         user::hand_over(volume.path());
-        let ground = Self { cluster, volume };
+        let ground = Self { volume, cluster };
         ground.configure("ballast = \"32MB\"");
         Some(ground)
     }
