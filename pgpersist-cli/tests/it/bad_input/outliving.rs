@@ -12,8 +12,10 @@ struct Sleeper(i32);
 impl Sleeper {
     fn start(cluster: &TestCluster) -> Self {
         let note = cluster.scratch.join("volume/sleeper");
-        cluster
-            .sql("postgres", &format!("COPY (SELECT 1) TO PROGRAM 'sleep 600 </dev/null >/dev/null 2>&1 & echo $! >{}'", note.display()));
+        cluster.sql(
+            "postgres",
+            &format!("COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; sleep 600 </dev/null >/dev/null 2>&1 & echo $! >{}'", note.display()),
+        );
         Self(fs::read_to_string(note).unwrap().trim().parse().unwrap())
     }
 
