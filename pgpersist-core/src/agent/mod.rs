@@ -6,11 +6,12 @@
 //! still there, [`disk_watch`] remembers how full it becomes, [`control`] is the socket on which it is asked and told, `log_relay`
 //! passes the server's log on, [`jobs`] are what is done at its times, [`http`] answers probes, health, metrics and people, and
 //! [`hooks`] tell of failures and recoveries. `reporter` makes the health report for both of them, and [`service_manager`] tells
-//! systemd how far the agent is.
+//! systemd how far the agent is. [`supervising`] and [`fencing`] are what others do together with the agent of a cluster.
 
 pub mod command;
 pub mod control;
 pub mod disk_watch;
+pub mod fencing;
 pub mod hooks;
 pub mod http;
 pub mod jobs;
@@ -25,4 +26,5 @@ pub mod run;
 pub mod secret_file;
 pub mod service_manager;
 pub mod status;
+pub mod supervising;
 pub(crate) mod volume;
