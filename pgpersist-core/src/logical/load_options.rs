@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::error::Result;
 use crate::logical::database_state::DatabaseState;
 use crate::logical::side_file::SideFile;
+use crate::server::clients;
+use crate::server::cluster::Cluster;
 use crate::server::connection::ConnectionOptions;
 
 /// A dump to load: where its bytes come from, and what is known about them.
@@ -132,6 +135,16 @@ impl LoadOptions {
             connect: Duration::from_secs(30),
             timeout: Duration::from_secs(24 * 60 * 60),
         }
+    }
+
+    /// The same for a running cluster, with the `psql` that fits its server.
+    ///
+    /// # Errors
+    /// As [`Cluster::connection`] and [`clients::directory`].
+    pub async fn for_cluster(cluster: &Cluster, database: impl Into<String>) -> Result<Self> {
+        let connection = cluster.connection("postgres").await?;
+        let psql = clients::directory(cluster, &connection, "psql").await?.join("psql");
+        Ok(Self::new(connection, psql, database))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod drill_records;
 pub mod dump;
 pub mod dump_cluster;
 pub mod dump_request;
+pub mod dump_source;
 pub mod globals;
 pub mod gzip;
 pub mod known_store;
