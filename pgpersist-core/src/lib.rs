@@ -47,6 +47,9 @@
 //! metrics and a status page over HTTP where [`HttpOptions`](agent::http::options::HttpOptions) say. Whom it tells of failures and
 //! recoveries is a [`Hook`](agent::hooks::Hook).
 //!
+//! A program that is configured rather than programmed has all of these made of the file, the environment and the keys that the
+//! program `pgpersist` knows, too: [`configured`].
+//!
 //! Operations take an options struct and a [`ProgressSink`], return a report that serialises, and fail with an [`Error`]:
 //! its [`ErrorKind`] says what the caller can do, its [`remedy`](Error::remedy) is the next step. Nothing here prints, and
 //! no handle destroys anything when it is dropped, except a [`TemporaryCluster`] what it made itself.
@@ -56,6 +59,7 @@
 pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod configured;
 pub mod data_directory;
 pub mod drill;
 pub mod error;

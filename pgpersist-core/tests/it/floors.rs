@@ -20,6 +20,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (8, &["config", "drill"]),
     (9, &["report"]),
     (10, &["agent"]),
+    (11, &["configured"]),
 ];
 
 /// Arrows that go down and are still wrong.

@@ -5,6 +5,7 @@
 mod support;
 
 mod cluster;
+mod configured;
 mod continue_as;
 mod control_file;
 mod data_directory;

@@ -1,0 +1,34 @@
+//! What the configuration wants done at its times.
+
+use std::sync::Arc;
+
+use crate::agent::jobs::ScheduledJob;
+use crate::agent::jobs::dump::DumpJob;
+use crate::agent::jobs::prune::PruneJob;
+use crate::agent::jobs::restore_drill::RestoreDrillJob;
+use crate::config::load::Config;
+use crate::configured::{drill, dump, stores};
+use crate::error::Result;
+use crate::schedule;
+use crate::server::cluster::Cluster;
+
+/// The jobs of an agent of this cluster.
+pub(super) fn jobs(config: &Config, cluster: &Cluster) -> Result<Vec<ScheduledJob>> {
+    let mut jobs = Vec::new();
+    if let Some(timetable) = &config.schedule.dump {
+        let request = dump::of(config, cluster.clone(), Vec::new())?;
+        let prune = PruneJob { shelf: request.shelf.clone(), retention: config.retention };
+        let dump = ScheduledJob::new(Arc::new(DumpJob(request)), timetable.clone());
+        jobs.push(ScheduledJob { deadline: config.schedule.dump_deadline, ..dump });
+        if let Some(timetable) = &config.schedule.prune {
+            let follows = Some(schedule::DUMP.to_owned());
+            jobs.push(ScheduledJob { follows, ..ScheduledJob::new(Arc::new(prune), timetable.clone()) });
+        }
+    }
+    if let Some(timetable) = &config.schedule.restore_drill {
+        let own = cluster.directory().own_folder().clone();
+        let drill = RestoreDrillJob { shelf: stores::shelf(config)?, options: drill::scheduled(config)?, own };
+        jobs.push(ScheduledJob { deadline: config.schedule.drill_deadline, ..ScheduledJob::new(Arc::new(drill), timetable.clone()) });
+    }
+    Ok(jobs)
+}
