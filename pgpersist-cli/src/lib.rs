@@ -16,7 +16,6 @@ mod privileges;
 mod progress;
 mod runtime;
 mod store;
-mod supervising;
 mod terminal;
 
 use std::ffi::OsString;

@@ -19,7 +19,7 @@ use rustix::process::Gid;
 use crate::context::Context;
 use pgpersist_core::config::environment;
 use pgpersist_core::config::load::Config;
-use pgpersist_core::config::value;
+use pgpersist_core::configured;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::data_directory::placement::{self, Verdict};
 use pgpersist_core::data_directory::state::State;
@@ -83,17 +83,7 @@ pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString])
         return Ok(());
     }
     let config = context.config()?;
-    let name = &config.cluster.os_user;
-    let wrong = |reason: &str, remedy: &str| value::wrong(&name.source, "cluster.os_user", reason, Some(remedy.to_owned()));
-    let Some(user) = OsUser::lookup(&name.value)? else {
-        return Err(wrong(
-            &format!("there is no user `{}` on this machine", name.value),
-            "install PostgreSQL, which creates `postgres`, or set `[cluster] os_user` to the user who owns the cluster",
-        ));
-    };
-    if user.uid == 0 {
-        return Err(wrong("PostgreSQL does not run as root", "name another user, such as `postgres`"));
-    }
+    let user = configured::os_user::named(config)?;
     if !context.common.dry_run {
         if on_plan {
             // What nobody can look into cannot be planned with: a root that was killed between making a directory and handing

@@ -1,7 +1,7 @@
 //! `drill`: do the real thing to prove it. `crash` kills a server under load; `restore` loads the dumps; `list` shows past
 //! drills.
 
-pub(crate) mod restore;
+mod restore;
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,9 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::{runtime, store};
+use crate::runtime;
 use pgpersist_core::clock::SystemClock;
+use pgpersist_core::configured;
 use pgpersist_core::data_directory::DataDirectory;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::data_directory::state::State;
@@ -142,7 +143,7 @@ fn crash(args: &CrashArgs, context: &Context) -> Result<Exit> {
         ..CrashOptions::new(args.seed.unwrap_or_else(crash::draw_seed))
     };
     let file = args.report.as_deref().map(|path| ReportFile::named(path, context)).transpose()?;
-    let directory = configured(context)?;
+    let directory = directory_of(context)?;
     let report = runtime::block_on("`drill crash`", async {
         let target = target(args, &directory, context).await?;
         options.check(&target)?;
@@ -164,7 +165,7 @@ fn crash(args: &CrashArgs, context: &Context) -> Result<Exit> {
 }
 
 /// The data directory, where one is configured: throw-away drills need none.
-fn configured(context: &Context) -> Result<Option<LocalDataDirectory>> {
+fn directory_of(context: &Context) -> Result<Option<LocalDataDirectory>> {
     context.config()?.cluster.data_directory.as_ref().map(LocalDataDirectory::open).transpose()
 }
 
@@ -182,7 +183,7 @@ async fn target(args: &CrashArgs, directory: &Option<LocalDataDirectory>, contex
         },
         None => None,
     };
-    Ok(Target::ThrowAway { search: cluster::search(context)?, os_user: None, major })
+    Ok(Target::ThrowAway { search: configured::cluster::search(context.config()?), os_user: None, major })
 }
 
 /// Keeps the report beside the cluster. A drill is not undone by a folder that cannot be written.
@@ -241,14 +242,14 @@ fn past_drills(context: &Context) -> Result<(Vec<Value>, Vec<String>)> {
         config.data_directory()?;
     }
     let (mut drills, mut unreadable) = (Vec::new(), Vec::new());
-    let directory = configured(context)?;
+    let directory = directory_of(context)?;
     if let Some(directory) = &directory {
         let (reports, others) = history::list(directory.own_folder())?;
         drills = reports;
         unreadable.extend(others.iter().map(|path| path.display().to_string()));
     }
     if !config.stores.is_empty() {
-        let shelf = store::shelf(context)?;
+        let shelf = configured::stores::shelf(config)?;
         match runtime::block_on("`drill list`", history::add_from_store(&mut drills, &shelf)) {
             Ok(others) => unreadable.extend(others),
             Err(error) if error.kind() == ErrorKind::Cancelled || directory.is_none() => return Err(error),

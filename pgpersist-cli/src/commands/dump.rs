@@ -9,15 +9,15 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::progress::count;
-use crate::{cluster, database, runtime, store, supervising};
+use crate::{cluster, database, runtime};
+use pgpersist_core::agent::supervising;
 use pgpersist_core::clock::{Clock, SystemClock};
+use pgpersist_core::configured;
 use pgpersist_core::error::Result;
-use pgpersist_core::health::space::history;
 use pgpersist_core::logical::dump::RolePasswords;
 use pgpersist_core::logical::dump_cluster::DumpReport;
 use pgpersist_core::logical::dump_request::DumpRequest;
 use pgpersist_core::schedule;
-use pgpersist_core::server::cluster::Cluster;
 use pgpersist_core::wording::size;
 
 /// Dump databases to backup_YYYYMMDD_HHMMSS.sql.gz in the store
@@ -33,8 +33,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let config = context.config()?;
     let role_passwords = if args.role_passwords { RolePasswords::Keep } else { RolePasswords::LeaveOut };
-    let request = DumpRequest { role_passwords, ..request(args.database.clone(), context)? };
+    let request =
+        DumpRequest { role_passwords, begin_anew: context.common.yes, ..configured::dump::request(config, args.database.clone())? };
     if context.common.dry_run {
         let databases = runtime::block_on("`dump --dry-run`", request.resolve())?;
         let steps: Vec<String> = databases.iter().map(|name| format!("dump the database {name} to {}", request.shelf.store())).collect();
@@ -46,35 +48,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let report = runtime::block_on("`dump`", async {
-        let _held = supervising::hold(schedule::DUMP, &request.cluster, context).await?;
+        let _held = supervising::hold(schedule::DUMP, &request.cluster, context.progress.as_ref()).await?;
         request.carry_out(&clock, context.progress.as_ref()).await
     });
     let report = report.inspect_err(|error| cluster::explain_denial(error, context))?;
-    remember_room(&request.cluster, context)?;
+    configured::dump::remember_room(config, &request.cluster);
     context.output.write(|| json(&report), || text(&report))?;
     Ok(Exit::DONE)
-}
-
-/// For the forecast of health, where no agent watches. Whoever may dump a cluster need not be able to write beside its data.
-fn remember_room(cluster: &Cluster, context: &Context) -> Result<()> {
-    let (own, log_file) = (cluster.directory().own_folder(), cluster.log_file());
-    let log_directory = log_file.path().parent().unwrap_or(cluster.path());
-    let _ = history::record(cluster.path(), own, &store::folders(context)?, log_directory, &SystemClock);
-    Ok(())
-}
-
-/// A dump of these databases; where none is named, of the configured ones, else of PGDATABASE, else of all.
-pub(crate) fn request(named: Vec<String>, context: &Context) -> Result<DumpRequest> {
-    let config = context.config()?;
-    let mut databases = named;
-    if databases.is_empty() {
-        databases.clone_from(&config.cluster.databases);
-    }
-    if databases.is_empty() {
-        databases.extend(config.connection.database.as_ref().map(|database| database.value.clone()));
-    }
-    let request = DumpRequest::new(cluster::open(context)?, store::shelf(context)?);
-    Ok(DumpRequest { databases, begin_anew: context.common.yes, ..request })
 }
 
 /// The promised document: all dumps, and the first one's fields at the top.

@@ -1,16 +1,14 @@
 //! `health`: is everything well? The report goes to stdout in the format that was asked for; the exit code is the verdict.
 
 use crate::args::Format;
-use crate::cluster;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::runtime;
 use pgpersist_core::clock::SystemClock;
+use pgpersist_core::configured;
 use pgpersist_core::error::Result;
 use pgpersist_core::health::Status;
-use pgpersist_core::health::checks::disk::DiskLimits;
-use pgpersist_core::health::checks::probe::Probe;
-use pgpersist_core::health::checks::standard::{HealthOptions, checks};
+use pgpersist_core::health::checks::standard::checks;
 use pgpersist_core::health::render::{json, nagios, prometheus, text};
 use pgpersist_core::health::report::{self, Report};
 
@@ -29,7 +27,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
-    let options = options(&args.table, context)?;
+    let options = configured::health::options(context.config()?, &args.table)?;
     let report = runtime::block_on("`health`", async {
         let options = options.with_databases_of_server().await;
         Ok(report::run(&checks(&options)?, &SystemClock).await)
@@ -37,38 +35,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let document = json::render(&report)?;
     context.output.verbatim(|| document, &rendered(&report, context.output.format()))?;
     Ok(if context.output.format() == Format::Nagios { Exit(nagios::exit_code(&report)) } else { Exit(verdict(report.status, args.strict)) })
-}
-
-/// What is to be looked at, and these tables.
-pub(super) fn options(tables: &[String], context: &Context) -> Result<HealthOptions> {
-    let config = context.config()?;
-    let mut options = HealthOptions::new(cluster::open(context)?);
-    options.cluster_name.clone_from(&config.cluster.name);
-    options.stores = config.stores.iter().map(|store| store.url.clone()).collect();
-    options.databases.clone_from(&config.cluster.databases);
-    if let (true, Some(database)) = (options.databases.is_empty(), &config.connection.database) {
-        options.databases.push(database.value.clone());
-    }
-    options.probes = config
-        .health
-        .probes
-        .iter()
-        .map(|probe| Probe { name: probe.name.clone(), database: probe.database.clone(), sql: probe.sql.clone() })
-        .collect();
-    // A probe of the same name has its finding already.
-    options.tables = tables.iter().filter(|table| !options.probes.iter().any(|probe| probe.name == **table)).cloned().collect();
-    options.tables.dedup();
-    options.schedules = config.schedule.named();
-    options.dump_max_age = config.health.dump_max_age;
-    options.drill_max_age = config.health.drill_max_age;
-    options.disk = DiskLimits {
-        warn_percent: config.health.disk_warn_percent,
-        fail_percent: config.health.disk_fail_percent,
-        warn_full_in: config.health.disk_full_warn,
-        fail_full_in: config.health.disk_full_fail,
-    };
-    options.ballast_bytes = config.cluster.ballast_bytes;
-    Ok(options)
 }
 
 fn rendered(report: &Report, format: Format) -> String {

@@ -9,11 +9,11 @@ use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::{runtime, store};
-use pgpersist_core::config::load::WhenMissing as Configured;
+use crate::runtime;
+use pgpersist_core::configured;
 use pgpersist_core::error::Result;
-use pgpersist_core::init::plan::{InitPlan, InitWishes, WhenMissing};
-use pgpersist_core::init::ready::{self, InitOptions};
+use pgpersist_core::init::plan::InitPlan;
+use pgpersist_core::init::ready;
 use pgpersist_core::progress::ProgressSink;
 
 /// Make the data directory ready: adopt what is there, create a cluster, restore one, or refuse
@@ -31,33 +31,14 @@ pub(crate) struct Args {
     restore_latest: bool,
 }
 
-/// How a data directory is made ready, from the configuration.
-pub(super) fn options(context: &Context, allow_ephemeral: bool) -> Result<InitOptions> {
-    let config = context.config()?;
-    let wishes = InitWishes {
-        allow_ephemeral,
-        when_missing: match config.cluster.when_missing {
-            Configured::Restore => WhenMissing::Restore,
-            Configured::Refuse => WhenMissing::Refuse,
-        },
-        ..InitWishes::default()
-    };
-    Ok(InitOptions {
-        cluster_name: config.cluster.name.clone(),
-        databases: config.cluster.databases.clone(),
-        superuser: cluster::own_name(context)?,
-        wishes,
-    })
-}
-
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let config = context.config()?;
     let cluster = cluster::open(context)?;
-    let mut options = options(context, args.allow_ephemeral)?;
+    let mut options = configured::init::options(config, args.allow_ephemeral)?;
     options.wishes.new = args.new;
     options.wishes.restore_latest = args.restore_latest;
     // Without a store there is nobody to ask what is known of this cluster, apart from the card on the volume.
-    let shelf = if config.stores.is_empty() { None } else { Some(store::shelf(context)?) };
+    let shelf = configured::stores::shelf_if_any(config)?;
     if context.common.dry_run {
         let plan = runtime::block_on("`init --dry-run`", async { ready::plan(&cluster, shelf.as_ref(), options.wishes).await })?;
         let text = || format!("Would {}.\n", step(&plan, &cluster.path().display().to_string()));

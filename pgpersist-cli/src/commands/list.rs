@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::{database, runtime, store};
+use pgpersist_core::configured;
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::shelf::{DumpEntry, DumpState};
 use pgpersist_core::wording::size;
@@ -46,7 +47,7 @@ pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
 }
 
 pub(crate) fn show(args: &ShowArgs, context: &Context) -> Result<Exit> {
-    let shelf = store::shelf(context)?;
+    let shelf = configured::stores::shelf(context.config()?)?;
     let entry = runtime::block_on("`show`", async { shelf.find(&args.name, args.database.as_deref()).await })?;
     context.output.write(
         || document(&entry),

@@ -8,15 +8,15 @@ use rustix::fs::Access;
 use serde_json::json;
 
 use crate::args::Format;
-use crate::commands::health;
 use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::runtime;
+use pgpersist_core::configured;
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::fs::durable;
-use pgpersist_core::report::gather::{self, OverviewOptions};
+use pgpersist_core::report::gather;
 use pgpersist_core::report::overview::Overview;
 use pgpersist_core::report::{MARK, html, markdown};
 
@@ -45,8 +45,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         };
         return context.output.write(|| json!({ "plan": [plan] }), || format!("{}\n", printable(&plan))).map(|()| Exit::DONE);
     }
-    let mut options = OverviewOptions::new(health::options(&[], context)?);
-    options.retention = context.config()?.retention;
+    let options = configured::report::options(context.config()?)?;
     let overview = runtime::block_on("`report`", async { Ok(gather::overview(&options).await) })?;
     for gap in &overview.gaps {
         context.progress.warn(&format!("{} not known: {}", gap.part, gap.reason));

@@ -1,7 +1,5 @@
 //! `run`: the agent in the foreground, the process that a container starts.
 
-mod hooks;
-
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,32 +9,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::args::Format;
-use crate::cluster;
-use crate::commands::run::hooks::hooks;
-use crate::commands::{drill, dump, health, init};
+use crate::commands::init;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::log_lines::{LogLines, Look};
-use crate::{runtime, store};
+use crate::runtime;
 use pgpersist_core::agent::command::{self, Command};
-use pgpersist_core::agent::disk_watch::DiskOptions;
-use pgpersist_core::agent::http::options::HttpOptions;
-use pgpersist_core::agent::http::token::Token;
 use pgpersist_core::agent::jobs::ScheduledJob;
-use pgpersist_core::agent::jobs::dump::DumpJob;
-use pgpersist_core::agent::jobs::prune::PruneJob;
-use pgpersist_core::agent::jobs::restore_drill::RestoreDrillJob;
 use pgpersist_core::agent::log::{AgentLog, Speaker};
 use pgpersist_core::agent::options::AgentOptions;
 use pgpersist_core::agent::run::Agent;
 use pgpersist_core::agent::service_manager::ServiceManager;
-use pgpersist_core::data_directory::DataDirectory;
-use pgpersist_core::data_directory::local::LocalDataDirectory;
+use pgpersist_core::configured;
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::init::ready;
-use pgpersist_core::logical::dump_request::DumpRequest;
 use pgpersist_core::pg::log_line::Severity;
-use pgpersist_core::schedule;
 use pgpersist_core::server::arguments;
 use pgpersist_core::server::cluster::Cluster;
 
@@ -108,55 +95,10 @@ fn what_to_run(args: &Args, context: &Context) -> Result<(Cluster, AgentOptions)
         let text = word.to_str().ok_or_else(|| Error::invalid(format!("`{}` is not UTF-8", word.display()), "write it in UTF-8"))?;
         words.push(text.to_owned());
     }
-    let cluster = cluster::open_with(context, arguments::settings(&words)?)?;
-    let options = AgentOptions {
-        init: init::options(context, args.allow_ephemeral)?,
-        shelf: if config.stores.is_empty() { None } else { Some(store::shelf(context)?) },
-        trust_stale_pid: context.common.yes,
-        stop_timeout: Duration::from_secs(args.stop_timeout),
-        relay_log: config.log_directory.is_none(),
-        disk: DiskOptions::new(store::folders(context)?, config.cluster.ballast_bytes),
-        jobs: jobs(context)?,
-        http: http(context, &cluster)?,
-        hooks: hooks(context, &cluster)?,
-        ..AgentOptions::default()
-    };
+    let cluster = configured::cluster::open(config, arguments::settings(&words)?)?;
+    let stop_timeout = Duration::from_secs(args.stop_timeout);
+    let options = configured::agent::options(config, &cluster, args.allow_ephemeral, context.common.yes, stop_timeout)?;
     Ok((cluster, options))
-}
-
-/// What the configuration wants done at its times.
-fn jobs(context: &Context) -> Result<Vec<ScheduledJob>> {
-    let config = context.config()?;
-    let mut jobs = Vec::new();
-    if let Some(timetable) = &config.schedule.dump {
-        // `--yes` is about the server's past, not about every dump to come.
-        let request = DumpRequest { begin_anew: false, ..dump::request(Vec::new(), context)? };
-        let prune = PruneJob { shelf: request.shelf.clone(), retention: config.retention };
-        let dump = ScheduledJob::new(Arc::new(DumpJob(request)), timetable.clone());
-        jobs.push(ScheduledJob { deadline: config.schedule.dump_deadline, ..dump });
-        if let Some(timetable) = &config.schedule.prune {
-            let follows = Some(schedule::DUMP.to_owned());
-            jobs.push(ScheduledJob { follows, ..ScheduledJob::new(Arc::new(prune), timetable.clone()) });
-        }
-    }
-    if let Some(timetable) = &config.schedule.restore_drill {
-        let own = LocalDataDirectory::open(config.data_directory()?)?.own_folder().clone();
-        let drill = RestoreDrillJob { shelf: store::shelf(context)?, options: drill::restore::scheduled(context)?, own };
-        jobs.push(ScheduledJob { deadline: config.schedule.drill_deadline, ..ScheduledJob::new(Arc::new(drill), timetable.clone()) });
-    }
-    Ok(jobs)
-}
-
-/// Where to answer HTTP, if anywhere.
-fn http(context: &Context, cluster: &Cluster) -> Result<Option<HttpOptions>> {
-    let config = context.config()?;
-    let Some(listen) = config.health.listen else { return Ok(None) };
-    let mut health = health::options(&[], context)?;
-    health.cluster = cluster.clone();
-    let mut options = HttpOptions::new(listen, health);
-    options.retention = config.retention;
-    options.token = config.health.token_file.as_deref().map(Token::read).transpose()?;
-    Ok(Some(options))
 }
 
 /// Systemd, where it has started us and wants to be told. One that cannot be told keeps no server down.

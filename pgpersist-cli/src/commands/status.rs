@@ -8,9 +8,10 @@ use crate::cluster;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::printable;
-use crate::{runtime, supervising};
+use crate::runtime;
 use pgpersist_core::agent::control::protocol::AgentView;
 use pgpersist_core::agent::status::Phase;
+use pgpersist_core::agent::supervising;
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::server::cluster::{ServerState, ServerStatus};
 use pgpersist_core::wording::{duration, moment};
@@ -26,7 +27,7 @@ pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
     let cluster = cluster::open(context)?;
     let (status, agent) = runtime::block_on("`status`", async {
         // First: an agent that starts a server meanwhile would be told together with none.
-        let agent = supervising::view(&cluster, context).await?;
+        let agent = supervising::view(&cluster, context.progress.as_ref()).await?;
         Ok((cluster.status().await?, agent))
     })?;
     context.output.write(

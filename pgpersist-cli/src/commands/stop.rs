@@ -7,7 +7,8 @@ use crate::commands::lifecycle::{self, Verb};
 use crate::commands::status;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::{runtime, supervising};
+use crate::runtime;
+use pgpersist_core::agent::supervising;
 use pgpersist_core::error::Result;
 
 /// Stop the server: fast, and when that takes too long, immediately; an agent that supervises it ends, too

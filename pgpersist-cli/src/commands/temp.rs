@@ -11,10 +11,10 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-use crate::cluster;
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::runtime;
+use pgpersist_core::configured;
 use pgpersist_core::error::{Error, Result};
 use pgpersist_core::progress::{Event, ProgressSink};
 use pgpersist_core::server::connection::ConnectionOptions;
@@ -123,7 +123,7 @@ fn options(args: &Args, context: &Context) -> Result<TemporaryOptions> {
     let name = &context.config()?.cluster.os_user.value;
     let os_user = if rustix::process::geteuid().is_root() { OsUser::lookup(name)? } else { None };
     Ok(TemporaryOptions {
-        search: cluster::search(context)?,
+        search: configured::cluster::search(context.config()?),
         major: args.postgres_version,
         profile: if args.durable { Profile::Durable } else { Profile::Ephemeral },
         tcp: args.tcp,

@@ -7,14 +7,11 @@ use serde_json::json;
 use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::{Exit, code};
-use crate::{cluster, database, runtime, store};
+use crate::{database, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::config::load::Config;
-use pgpersist_core::data_directory::DataDirectory;
-use pgpersist_core::data_directory::local::LocalDataDirectory;
+use pgpersist_core::configured;
 use pgpersist_core::data_directory::own_folder::OwnFolder;
-use pgpersist_core::data_directory::state::State;
-use pgpersist_core::drill::invariants::{Invariant, SqlInvariant};
 use pgpersist_core::drill::restore::{self, RestoreOptions};
 use pgpersist_core::drill::restore_report::RestoreReport;
 use pgpersist_core::drill::subjects::Subjects;
@@ -51,17 +48,17 @@ pub(super) fn run(args: &RestoreArgs, context: &Context) -> Result<Exit> {
     let config = context.config()?;
     let shelf = store::existing_shelf(context)?;
     let options = RestoreOptions {
-        invariants: invariants(config),
+        subjects: subjects(args, config)?,
         trust: if args.trust { Trust::Superuser } else { Trust::OwnDump },
         keep: args.keep,
-        ..RestoreOptions::new(subjects(args, config)?, cluster::search(context)?)
+        ..configured::drill::scheduled(config)?
     };
     if context.common.dry_run {
         let plan = runtime::block_on("`drill restore --dry-run`", restore::plan(&shelf, &options))?;
         context.output.write(|| json!({ "plan": plan }), || super::lines(&plan))?;
         return Ok(Exit::DONE);
     }
-    let own = volume(config)?;
+    let own = configured::drill::volume(config)?;
     let report = runtime::block_on("`drill restore`", async {
         let (clock, progress): (Arc<dyn Clock>, Arc<dyn ProgressSink>) = (Arc::new(SystemClock), context.progress.clone());
         let report = restore::run(&shelf, &options, &clock, &progress).await?;
@@ -82,29 +79,6 @@ fn subjects(args: &RestoreArgs, config: &Config) -> Result<Subjects> {
             return Err(pgpersist_core::Error::invalid("one dump is of one database", "give `-d` once, or leave out `--dump`"));
         }
     })
-}
-
-/// A drill of the whole cluster, as the configuration wants it.
-pub(crate) fn scheduled(context: &Context) -> Result<RestoreOptions> {
-    let config = context.config()?;
-    let subjects = Subjects::Cluster(config.cluster.databases.clone());
-    Ok(RestoreOptions { invariants: invariants(config), ..RestoreOptions::new(subjects, cluster::search(context)?) })
-}
-
-/// The configured checks.
-fn invariants(config: &Config) -> Vec<Arc<dyn Invariant>> {
-    let invariant = |check: &pgpersist_core::config::load::CheckConfig| {
-        let invariant = SqlInvariant { name: check.name.clone(), database: check.database.clone(), sql: check.sql.clone() };
-        Arc::new(invariant) as Arc<dyn Invariant>
-    };
-    config.drill_checks.iter().map(invariant).collect()
-}
-
-/// Where the cluster's own reports lie, if its files are at hand. A drill needs none: it may run on another machine.
-fn volume(config: &Config) -> Result<Option<OwnFolder>> {
-    let Some(path) = &config.cluster.data_directory else { return Ok(None) };
-    let directory = LocalDataDirectory::open(path)?;
-    Ok(matches!(directory.state_now(), Ok(State::Cluster(_))).then(|| directory.own_folder().clone()))
 }
 
 /// A drill is not undone by a place that cannot be written.
