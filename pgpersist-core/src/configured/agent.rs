@@ -69,13 +69,9 @@ mod tests {
 
     fn of(config: &Config) -> AgentOptions {
         let directory = Arc::new(LocalDataDirectory::open("/nowhere/pgdata").unwrap());
-        let options = ClusterOptions { port: 7, ..ClusterOptions::default() };
-        let cluster = Cluster::new(directory, InstallationSearch::default(), options);
-        options_of(config, &cluster)
-    }
-
-    fn options_of(config: &Config, cluster: &Cluster) -> AgentOptions {
-        options(config, cluster, true, false, Duration::from_secs(5)).unwrap()
+        let seven = ClusterOptions { port: 7, ..ClusterOptions::default() };
+        let cluster = Cluster::new(directory, InstallationSearch::default(), seven);
+        options(config, &cluster, true, false, Duration::from_secs(5)).unwrap()
     }
 
     #[test]

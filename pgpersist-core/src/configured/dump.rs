@@ -42,9 +42,13 @@ pub fn remember_room(config: &Config, cluster: &Cluster) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::config::file::SourceFile;
     use crate::config::sources::Sources;
+    use crate::data_directory::local::LocalDataDirectory;
+    use crate::server::cluster::ClusterOptions;
 
     fn config(file: &str, environment: &[(&str, &str)]) -> Config {
         let text = format!("[[store]]\nurl = '/nowhere/backups'\n[cluster]\ndata_directory = '/nowhere/pgdata'\n{file}");
@@ -57,11 +61,8 @@ mod tests {
     fn what_is_named_beats_the_configuration_and_that_the_environment() {
         let by = |file, environment: &[(&str, &str)], named: &[&str]| {
             let config = config(file, environment);
-            let cluster = Cluster::new(
-                std::sync::Arc::new(crate::data_directory::local::LocalDataDirectory::open("/nowhere/pgdata").unwrap()),
-                cluster::search(&config),
-                crate::server::cluster::ClusterOptions::default(),
-            );
+            let directory = LocalDataDirectory::open("/nowhere/pgdata").unwrap();
+            let cluster = Cluster::new(Arc::new(directory), cluster::search(&config), ClusterOptions::default());
             of(&config, cluster, named.iter().map(|name| (*name).to_owned()).collect()).unwrap()
         };
         let (file, environment) = ("databases = ['orders', 'invoices']\n", [("PGDATABASE", "other")]);

@@ -51,7 +51,10 @@ mod tests {
         for (name, reason) in [("no-such-user", "there is no user `no-such-user`"), ("root", "does not run as root")] {
             let error = named(&of(name)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);
-            assert!(error.to_string().starts_with("/etc/p.toml, line 2, `cluster.os_user`") && error.to_string().contains(reason), "{error}");
+            assert!(
+                error.to_string().starts_with("/etc/p.toml, line 2, `cluster.os_user`") && error.to_string().contains(reason),
+                "{error}"
+            );
             assert!(error.remedy().is_some());
             assert_eq!(instead_of_root(&of(name)).is_err(), rustix::process::geteuid().is_root());
         }
