@@ -27,9 +27,26 @@ pub struct SourceFile {
 /// # Errors
 /// [`Error::Config`] that names file, line and key.
 pub(crate) fn read(file: &SourceFile) -> Result<Layer> {
-    let lines = Lines { path: &file.path, text: &file.text };
-    let document = DeTable::parse(&file.text).map_err(|error| lines.syntax(&error))?;
-    let mut layer = Layer::new(file.path.parent().unwrap_or(Path::new("/")).to_owned());
+    read_text(&file.text, Some(&file.path), file.path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Reads the values that a program gives. They go through the text of a file, so that they are checked by the same rules.
+///
+/// # Errors
+/// [`Error::Config`] that names the key.
+pub(crate) fn read_given(given: &toml::Table, base: &Path) -> Result<Layer> {
+    let text = toml::to_string(given).map_err(|error| Error::Config {
+        place: "the values that the program gives".to_owned(),
+        reason: error.to_string(),
+        remedy: Some("give text, whole numbers, true, false, lists and tables of these".to_owned()),
+    })?;
+    read_text(&text, None, base)
+}
+
+fn read_text(text: &str, path: Option<&Path>, base: &Path) -> Result<Layer> {
+    let lines = Lines { path, text };
+    let document = DeTable::parse(text).map_err(|error| lines.syntax(&error))?;
+    let mut layer = Layer::new(base.to_owned());
     for (section, content) in document.get_ref() {
         let (name, source) = (section.get_ref().as_ref(), lines.source(section));
         match (name, content.get_ref()) {
@@ -201,13 +218,17 @@ fn not_tables(name: &str, source: &Source) -> Error {
 }
 
 struct Lines<'a> {
-    path: &'a Path,
+    /// The file, where it is one.
+    path: Option<&'a Path>,
     text: &'a str,
 }
 
 impl Lines<'_> {
     fn source<T>(&self, spanned: &Spanned<T>) -> Source {
-        Source::File { path: self.path.to_owned(), line: self.line(spanned.span().start) }
+        match self.path {
+            Some(path) => Source::File { path: path.to_owned(), line: self.line(spanned.span().start) },
+            None => Source::Given,
+        }
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -218,7 +239,7 @@ impl Lines<'_> {
         let line = error.span().map(|span| format!(", line {}", self.line(span.start))).unwrap_or_default();
         // The message alone: the library's own display quotes the line, which may hold what nobody should read in a log.
         Error::Config {
-            place: format!("{}{line}", self.path.display()),
+            place: self.path.map_or_else(|| "the values that the program gives".to_owned(), |path| format!("{}{line}", path.display())),
             reason: error.message().lines().collect::<Vec<_>>().join(", "),
             remedy: Some("`pgpersist config example` shows a whole file".to_owned()),
         }

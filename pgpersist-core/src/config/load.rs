@@ -190,6 +190,7 @@ impl Config {
         }
         layers.push(environment::read_own(&sources.environment, base)?);
         layers.push(read_flags(sources, base)?);
+        layers.push(file::read_given(&sources.given, base)?);
         let connection = ConnectionSettings::read(&sources.environment, sources.password_file.clone());
         let mut config = Merged::from(layers).into_config(connection)?;
         config.file = sources.file.as_ref().map(|file| file.path.clone());

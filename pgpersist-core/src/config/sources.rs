@@ -32,7 +32,7 @@ pub struct Flag {
 }
 
 /// Everything that a configuration is made of.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sources {
     /// The file, where there is one.
     pub file: Option<SourceFile>,
@@ -40,6 +40,8 @@ pub struct Sources {
     pub environment: BTreeMap<String, String>,
     /// The options.
     pub flags: Vec<Flag>,
+    /// What a program gives by itself, with the sections and keys of the file; it beats all else.
+    pub given: toml::Table,
     /// The absolute directory that relative paths of environment and options count from.
     pub working_directory: PathBuf,
     /// What the password file holds.
@@ -88,7 +90,7 @@ impl Sources {
                 PasswordFile::default()
             }
         };
-        Ok(Self { file, environment, flags, working_directory, password_file, warnings })
+        Ok(Self { file, environment, flags, given: toml::Table::new(), working_directory, password_file, warnings })
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Source {
     Variable(String),
     /// An option of the command line, such as `--data-directory`.
     Flag(String),
+    /// A program, by a value in its own code.
+    Given,
 }
 
 impl fmt::Display for Source {
@@ -38,6 +40,7 @@ impl fmt::Display for Source {
             Self::Default => formatter.write_str("default"),
             Self::File { path, line } => write!(formatter, "{}:{line}", path.display()),
             Self::Variable(name) | Self::Flag(name) => formatter.write_str(name),
+            Self::Given => formatter.write_str("the program"),
         }
     }
 }
@@ -148,6 +151,7 @@ pub fn wrong(source: &Source, key: &str, reason: &str, remedy: Option<String>) -
         Source::File { path, line } => format!("{}, line {line}, `{key}`", path.display()),
         Source::Variable(name) => format!("environment variable {name}"),
         Source::Flag(name) => format!("option {name}"),
+        Source::Given => format!("`{key}`"),
     };
     Error::Config { place, reason: reason.to_owned(), remedy: Some(remedy.unwrap_or_else(|| mend(source, key))) }
 }
@@ -159,6 +163,7 @@ fn mend(source: &Source, key: &str) -> String {
         Source::File { .. } => format!("mend `{key}` there; {example}"),
         Source::Variable(name) => format!("unset {name} or give it another value; {example}"),
         Source::Flag(name) => format!("give {name} another value; `--help` tells what it takes"),
+        Source::Given => format!("give it another value; {example}"),
     }
 }
 

@@ -315,3 +315,29 @@ proptest::proptest! {
         let _ = load(&text);
     }
 }
+
+#[test]
+fn what_a_program_gives_beats_all_else_and_is_checked_like_a_file() {
+    let mut sources = sources("[cluster]\nport = 1111\nname = \"file\"");
+    sources.given = toml::toml! {
+        [cluster]
+        port = 2222
+        databases = ["a", "b"]
+        [cluster.settings]
+        "pg_stat_statements.max" = 100
+        [[store]]
+        url = "relative"
+    };
+    let config = Config::load(&sources).unwrap();
+    assert_eq!((config.cluster.port, config.cluster.name.as_str(), config.cluster.databases.len()), (2222, "file", 2));
+    assert_eq!(config.cluster.settings["pg_stat_statements.max"], "100");
+    assert!(config.stores[0].url.folder().unwrap().is_absolute());
+    assert_eq!(config.values().iter().find(|value| value.key == "cluster.port").unwrap().source.to_string(), "the program");
+    sources.given = toml::toml! {
+        [cluster]
+        prot = 1
+    };
+    let error = Config::load(&sources).unwrap_err();
+    assert_eq!(error.to_string(), "`cluster.prot`: unknown key");
+    assert_eq!(error.remedy().unwrap(), "did you mean `port`?");
+}
