@@ -1,0 +1,739 @@
+"""``Cluster``: a data directory, the PostgreSQL programs that fit it, its server and its dumps."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from os import PathLike
+from pathlib import Path
+from typing import Any, Optional, Sequence, Union
+from urllib.parse import quote
+
+from pgpersist import _native
+from pgpersist._config import Config
+from pgpersist._faces import awaited, blocking
+from pgpersist._progress import ProgressListener, told
+from pgpersist._report import Report
+from pgpersist._seconds import Seconds, seconds
+
+_Path = Union[str, "PathLike[str]"]
+
+
+class ServerState(enum.Enum):
+    """What a server is doing."""
+
+    RUNNING = "running"
+    RECOVERING = "recovering"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    #: A cluster without a server.
+    STOPPED = "stopped"
+    #: No directory.
+    ABSENT = "absent"
+    EMPTY = "empty"
+    #: Our own interrupted work.
+    HALF_MADE = "half_made"
+    #: Somebody else's files.
+    FOREIGN = "foreign"
+    #: Files that contradict each other.
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class ServerStatus(Report):
+    """What stands in the data directory, and what its server is doing.
+
+    Attributes:
+        state: what the server is doing.
+        detail: why, where the state alone does not say it.
+        pid: the postmaster's process id.
+        port: its port.
+        socket_directory: the folder of its socket.
+        version: the major version of the cluster, or the full one of its programs where they are at hand.
+        system_identifier: the cluster's, as text.
+        log_file: the server's log.
+        data_directory: the data directory.
+    """
+
+    state: ServerState
+    detail: Optional[str]
+    pid: Optional[int]
+    port: Optional[int]
+    socket_directory: Optional[Path]
+    version: Optional[str]
+    system_identifier: Optional[str]
+    log_file: Path
+    data_directory: Path
+
+
+@dataclass(frozen=True)
+class StartReport(ServerStatus):
+    """How a start went.
+
+    Attributes:
+        changed: whether the server was started; ``False`` when it ran already.
+        duration: how long it took until connections were accepted.
+    """
+
+    changed: bool
+    duration: timedelta
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StopReport(ServerStatus):
+    """How a stop went.
+
+    Attributes:
+        changed: whether a server was stopped.
+        immediate: whether the clean shutdown took too long, so that the next start recovers.
+        warnings: what should be known.
+    """
+
+    changed: bool
+    immediate: bool
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FenceReport(ServerStatus):
+    """What became of a fence.
+
+    Attributes:
+        changed: putting up: whether a server was shut down; taking away: whether there was a fence.
+    """
+
+    changed: bool
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class InitPlan(Report):
+    """What making ready would do.
+
+    Attributes:
+        action: ``adopt``, ``create`` or ``restore``.
+    """
+
+    action: str
+
+
+@dataclass(frozen=True)
+class InitReport(Report):
+    """What making ready did.
+
+    Attributes:
+        action: ``adopted``, ``created`` or ``restored``.
+        data_directory: the data directory.
+        system_identifier: the cluster's, as text.
+        version: PostgreSQL's version.
+        databases_created: the databases that were missing.
+    """
+
+    action: str
+    data_directory: Path
+    system_identifier: str
+    version: str
+    databases_created: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MigrationPlan(Report):
+    """What a migration would do.
+
+    Attributes:
+        action: what there is to do, in one word.
+        steps: the steps, for people.
+        consent_to: what needs ``consent=True``, if anything.
+    """
+
+    action: str
+    system_identifier: str
+    bytes: int
+    files: int
+    steps: tuple[str, ...]
+    consent_to: Optional[str]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MigrateReport(Report):
+    """How a migration went.
+
+    Attributes:
+        changed: whether there was something to do.
+        resumed: whether it went on where an interrupted one had stopped.
+        downtime: how long the server was down.
+        undo: the commands that lead back, without what is written from now on.
+    """
+
+    system_identifier: str
+    bytes: int
+    files: int
+    downtime: timedelta
+    resumed: bool
+    changed: bool
+    warnings: tuple[str, ...]
+    undo: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dump(Report):
+    """A dump that was made.
+
+    Attributes:
+        name: its name in the store.
+        database: of which database.
+        size_bytes: as stored.
+        uncompressed_bytes: of SQL.
+        duration: how long it took.
+        started_at: when it began.
+        sha256: of what is stored.
+        tables: the rows of each table.
+    """
+
+    name: str
+    database: str
+    size_bytes: int
+    uncompressed_bytes: int
+    duration: timedelta
+    started_at: datetime
+    sha256: str
+    tables: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class DumpReport(Report):
+    """The dumps that were made, one for each database."""
+
+    dumps: tuple[Dump, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DumpEntry(Report):
+    """A dump in the store.
+
+    Attributes:
+        name: its name.
+        database: of which database, where that is known.
+        taken_at: when.
+        size_bytes: as stored.
+    """
+
+    name: str
+    database: Optional[str]
+    taken_at: datetime
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class LoadReport(Report):
+    """How a load went.
+
+    Attributes:
+        database: the database that was made.
+        verified: whether every byte and row count is as recorded; ``None`` where nothing was recorded.
+        tables: the rows of each table.
+        kept_aside: the name under which the replaced database is kept.
+    """
+
+    name: str
+    database: str
+    duration: timedelta
+    verified: Optional[bool]
+    tables: Mapping[str, int]
+    kept_aside: Optional[str]
+    removed: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BadDump(Report):
+    """A dump that is damaged, or could not be read.
+
+    Attributes:
+        name: its name.
+        reason: why.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class VerifyReport(Report):
+    """Whether dumps are what was written.
+
+    Attributes:
+        objects: how many were looked at.
+        bytes: how large they are.
+    """
+
+    objects: int
+    bytes: int
+    damaged: tuple[BadDump, ...]
+    unreadable: tuple[BadDump, ...]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all are whole."""
+        return not self.damaged and not self.unreadable
+
+
+@dataclass(frozen=True)
+class Kept(Report):
+    """A dump that stays.
+
+    Attributes:
+        reason: which rule keeps it.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dropped(Report):
+    """A dump that goes.
+
+    Attributes:
+        reason: why no rule keeps it.
+        size_bytes: what that frees.
+    """
+
+    name: str
+    reason: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PrunePlan(Report):
+    """What retention keeps and drops."""
+
+    kept: tuple[Kept, ...]
+    dropped: tuple[Dropped, ...]
+    freed_bytes: int
+
+
+class Cluster:
+    """One PostgreSQL cluster, durable by default. It holds nothing open, and dropping it changes nothing.
+
+    Each operation has two faces: ``start()`` blocks, with the GIL released and Ctrl-C heard, ``start_async()`` is awaited.
+    Cancelling either leaves the old state or the new one.
+
+    Args:
+        data_directory: where its files live; on a volume that survives.
+        config: what else there is to know; by default nothing but the other arguments, which beat it.
+        store: where its dumps live: a folder, a URL, or a :class:`BackupStore`.
+        databases: the databases that are created when missing, dumped and watched.
+        port: the port, also of the socket's name.
+        settings: any settings of PostgreSQL.
+        name: the cluster's name in the stores.
+
+    Raises:
+        InvalidError: a value that does not fit, with its key.
+    """
+
+    def __init__(
+        self,
+        data_directory: Optional[_Path] = None,
+        *,
+        config: Optional[Config] = None,
+        store: Optional[_Path] = None,
+        databases: Optional[Sequence[str]] = None,
+        port: Optional[int] = None,
+        settings: Optional[Mapping[str, Union[str, int, float, bool]]] = None,
+        name: Optional[str] = None,
+    ) -> None:
+        if isinstance(databases, str):
+            raise TypeError(f"databases is a list of names, not the str {databases!r}")
+        given: dict[str, Any] = {
+            "cluster": {
+                "data_directory": data_directory,
+                "databases": None if databases is None else list(databases),
+                "port": port,
+                "settings": None if settings is None else dict(settings),
+                "name": name,
+            }
+        }
+        if store is not None:
+            given["store"] = [{"url": store}]
+        self._config = Config.from_dict(given) if config is None else config._with(given)
+        self._native = _native.NativeCluster(self._config._native, None)
+
+    @property
+    def config(self) -> Config:
+        """The configuration, with the arguments laid over it."""
+        return self._config
+
+    @property
+    def data_directory(self) -> Optional[Path]:
+        """Where its files live."""
+        return self._native.data_directory
+
+    @property
+    def name(self) -> str:
+        """Its name in the stores."""
+        return self._native.name
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """The databases that are created when missing, dumped and watched."""
+        return tuple(self._native.databases)
+
+    # -- its life
+
+    def status(self) -> ServerStatus:
+        """What stands in the data directory and what its server is doing; touches nothing."""
+        with told(None) as listener:
+            return ServerStatus._of(blocking(self._native.status(*listener)))
+
+    async def status_async(self) -> ServerStatus:
+        """As :meth:`status`."""
+        with told(None) as listener:
+            return ServerStatus._of(await awaited(self._native.status(*listener)))
+
+    def init(
+        self,
+        *,
+        allow_ephemeral: bool = False,
+        new: bool = False,
+        restore_latest: bool = False,
+        progress: Optional[ProgressListener] = None,
+    ) -> InitReport:
+        """Makes the data directory ready: adopts what is there, creates a cluster, restores one, or refuses. Never overwrites.
+
+        Args:
+            allow_ephemeral: accept a place that does not survive this machine.
+            new: begin a new history although another cluster is known here; its backups are kept.
+            restore_latest: load the newest backups when the directory is empty.
+            progress: told of each step.
+
+        Raises:
+            UnsafeError: going on could lose data; the remedy says how to insist.
+            ConflictError: somebody else uses the directory.
+        """
+        with told(progress) as listener:
+            return InitReport._of(blocking(self._native.init(allow_ephemeral, new, restore_latest, *listener)))
+
+    async def init_async(
+        self,
+        *,
+        allow_ephemeral: bool = False,
+        new: bool = False,
+        restore_latest: bool = False,
+        progress: Optional[ProgressListener] = None,
+    ) -> InitReport:
+        """As :meth:`init`."""
+        with told(progress) as listener:
+            return InitReport._of(await awaited(self._native.init(allow_ephemeral, new, restore_latest, *listener)))
+
+    def plan_init(self, *, allow_ephemeral: bool = False, new: bool = False, restore_latest: bool = False) -> InitPlan:
+        """What :meth:`init` would do; changes nothing."""
+        return InitPlan._of(blocking(self._native.plan_init(allow_ephemeral, new, restore_latest)))
+
+    async def plan_init_async(
+        self, *, allow_ephemeral: bool = False, new: bool = False, restore_latest: bool = False
+    ) -> InitPlan:
+        """As :meth:`plan_init`."""
+        return InitPlan._of(await awaited(self._native.plan_init(allow_ephemeral, new, restore_latest)))
+
+    def start(self, *, timeout: Seconds = 60, trust_stale_pid: bool = False) -> StartReport:
+        """Starts the server and waits until it accepts connections. It runs on when this process ends.
+
+        Args:
+            timeout: how long to wait; a recovery that takes longer goes on by itself.
+            trust_stale_pid: a left ``postmaster.pid`` is stale although nothing proves it.
+
+        Raises:
+            DeadlineError: it is not ready yet.
+            ConflictError: a server runs there that pgpersist did not start.
+        """
+        return StartReport._of(blocking(self._native.start(seconds(timeout, "timeout"), trust_stale_pid)))
+
+    async def start_async(self, *, timeout: Seconds = 60, trust_stale_pid: bool = False) -> StartReport:
+        """As :meth:`start`."""
+        return StartReport._of(await awaited(self._native.start(seconds(timeout, "timeout"), trust_stale_pid)))
+
+    def stop(self, *, timeout: Seconds = 60) -> StopReport:
+        """Stops the server: fast, and after ``timeout`` immediately. An agent that supervises it ends, too."""
+        return StopReport._of(blocking(self._native.stop(seconds(timeout, "timeout"))))
+
+    async def stop_async(self, *, timeout: Seconds = 60) -> StopReport:
+        """As :meth:`stop`."""
+        return StopReport._of(await awaited(self._native.stop(seconds(timeout, "timeout"))))
+
+    def restart(self, *, timeout: Seconds = 60, trust_stale_pid: bool = False) -> StartReport:
+        """Stops the server and starts it again, with the configuration of now."""
+        return StartReport._of(blocking(self._native.restart(seconds(timeout, "timeout"), trust_stale_pid)))
+
+    async def restart_async(self, *, timeout: Seconds = 60, trust_stale_pid: bool = False) -> StartReport:
+        """As :meth:`restart`."""
+        return StartReport._of(await awaited(self._native.restart(seconds(timeout, "timeout"), trust_stale_pid)))
+
+    def fence(self, reason: Optional[str] = None, *, timeout: Seconds = 60) -> FenceReport:
+        """Shuts the server down and keeps it down, whoever wants to start it, until :meth:`unfence`."""
+        return FenceReport._of(blocking(self._native.fence(reason, seconds(timeout, "timeout"))))
+
+    async def fence_async(self, reason: Optional[str] = None, *, timeout: Seconds = 60) -> FenceReport:
+        """As :meth:`fence`."""
+        return FenceReport._of(await awaited(self._native.fence(reason, seconds(timeout, "timeout"))))
+
+    def unfence(self, *, timeout: Seconds = 60) -> FenceReport:
+        """Takes the fence away; an agent that waits starts the server."""
+        with told(None) as listener:
+            return FenceReport._of(blocking(self._native.unfence(seconds(timeout, "timeout"), *listener)))
+
+    async def unfence_async(self, *, timeout: Seconds = 60) -> FenceReport:
+        """As :meth:`unfence`."""
+        with told(None) as listener:
+            return FenceReport._of(await awaited(self._native.unfence(seconds(timeout, "timeout"), *listener)))
+
+    def url(self, database: str = "postgres") -> str:
+        """How clients on this machine connect to a database of the running server: ``postgresql://…``.
+
+        Raises:
+            UnavailableError: no server runs.
+        """
+        return _url(blocking(self._native.connection(database)), database)
+
+    async def url_async(self, database: str = "postgres") -> str:
+        """As :meth:`url`."""
+        return _url(await awaited(self._native.connection(database)), database)
+
+    # -- its dumps
+
+    def dump(
+        self,
+        *databases: str,
+        role_passwords: bool = False,
+        begin_anew: bool = False,
+        progress: Optional[ProgressListener] = None,
+    ) -> DumpReport:
+        """Dumps databases to the store as ``.sql.gz``; none named means the configured ones, else all.
+
+        Args:
+            databases: their names.
+            role_passwords: keep the roles' passwords in the dump of roles.
+            begin_anew: fill a store that has lost its dumps, as one whose volume is not mounted seems to have.
+            progress: told of each step, and of bytes.
+        """
+        with told(progress) as listener:
+            native = _native.dump(self._native, list(databases), role_passwords, begin_anew, *listener)
+            return DumpReport._of(blocking(native))
+
+    async def dump_async(
+        self,
+        *databases: str,
+        role_passwords: bool = False,
+        begin_anew: bool = False,
+        progress: Optional[ProgressListener] = None,
+    ) -> DumpReport:
+        """As :meth:`dump`. A cancelled dump leaves nothing in the store."""
+        with told(progress) as listener:
+            native = _native.dump(self._native, list(databases), role_passwords, begin_anew, *listener)
+            return DumpReport._of(await awaited(native))
+
+    def load(
+        self,
+        name: _Path = "latest",
+        *,
+        database: Optional[str] = None,
+        clean: bool = False,
+        disconnect: bool = False,
+        trust: bool = False,
+        no_owner: bool = False,
+        accept_locale: bool = False,
+        progress: Optional[ProgressListener] = None,
+    ) -> LoadReport:
+        """Makes a database of a dump, all or nothing.
+
+        Args:
+            name: a dump's name in the store, ``latest``, or the path of a file.
+            database: the database to make; else the one that the dump was made of.
+            clean: replace a database that holds something: it is renamed and kept.
+            disconnect: end other sessions of the database that is replaced.
+            trust: run the dump's SQL as the superuser: it can then do whatever it likes on this machine.
+            no_owner: everything belongs to the database's owner, and nothing is granted.
+            accept_locale: load although the cluster's locale is not the dump's.
+            progress: told of each step, and of bytes.
+
+        Raises:
+            DamagedError: the dump is not what was written; nothing was changed.
+            ConflictError: the database holds something, and ``clean`` is not given.
+        """
+        with told(progress) as listener:
+            native = _native.load(
+                self._native, _name(name), database, clean, disconnect, trust, no_owner, accept_locale, *listener
+            )
+            return LoadReport._of(blocking(native))
+
+    async def load_async(
+        self,
+        name: _Path = "latest",
+        *,
+        database: Optional[str] = None,
+        clean: bool = False,
+        disconnect: bool = False,
+        trust: bool = False,
+        no_owner: bool = False,
+        accept_locale: bool = False,
+        progress: Optional[ProgressListener] = None,
+    ) -> LoadReport:
+        """As :meth:`load`."""
+        with told(progress) as listener:
+            native = _native.load(
+                self._native, _name(name), database, clean, disconnect, trust, no_owner, accept_locale, *listener
+            )
+            return LoadReport._of(await awaited(native))
+
+    def dumps(self) -> list[DumpEntry]:
+        """All dumps of this cluster in the store, the newest first."""
+        return [DumpEntry._of(entry) for entry in blocking(_native.list_dumps(self._native))]
+
+    async def dumps_async(self) -> list[DumpEntry]:
+        """As :meth:`dumps`."""
+        return [DumpEntry._of(entry) for entry in await awaited(_native.list_dumps(self._native))]
+
+    def find_dump(self, name: str = "latest", *, database: Optional[str] = None) -> DumpEntry:
+        """One dump, by its name or as the latest.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return DumpEntry._of(blocking(_native.find_dump(self._native, name, database)))
+
+    async def find_dump_async(self, name: str = "latest", *, database: Optional[str] = None) -> DumpEntry:
+        """As :meth:`find_dump`."""
+        return DumpEntry._of(await awaited(_native.find_dump(self._native, name, database)))
+
+    def verify(
+        self,
+        name: Optional[str] = None,
+        *,
+        database: Optional[str] = None,
+        quick: bool = False,
+        progress: Optional[ProgressListener] = None,
+    ) -> VerifyReport:
+        """Compares dumps with what was written: one, those of a database, or all.
+
+        Args:
+            quick: look at sizes and at the first and last bytes only.
+        """
+        with told(progress) as listener:
+            return VerifyReport._of(blocking(_native.verify_dumps(self._native, name, database, quick, *listener)))
+
+    async def verify_async(
+        self,
+        name: Optional[str] = None,
+        *,
+        database: Optional[str] = None,
+        quick: bool = False,
+        progress: Optional[ProgressListener] = None,
+    ) -> VerifyReport:
+        """As :meth:`verify`."""
+        with told(progress) as listener:
+            return VerifyReport._of(await awaited(_native.verify_dumps(self._native, name, database, quick, *listener)))
+
+    def plan_prune(self, **rules: Optional[int]) -> PrunePlan:
+        """What :meth:`prune` would drop; changes nothing."""
+        return PrunePlan._of(blocking(_native.prune(self._native, _rules(rules), False, True)))
+
+    async def plan_prune_async(self, **rules: Optional[int]) -> PrunePlan:
+        """As :meth:`plan_prune`."""
+        return PrunePlan._of(await awaited(_native.prune(self._native, _rules(rules), False, True)))
+
+    def prune(self, *, consent: bool = False, **rules: Optional[int]) -> PrunePlan:
+        """Drops the dumps that no rule keeps.
+
+        Args:
+            consent: drop also more than half of them at once.
+            rules: ``keep_days``, ``keep_last``, ``keep_daily``, ``keep_weekly``, ``keep_monthly``, ``max_bytes``; else the
+                configured ones.
+
+        Raises:
+            ConsentNeededError: more than half would go; its ``plan`` says which.
+        """
+        return PrunePlan._of(blocking(_native.prune(self._native, _rules(rules), consent, False)))
+
+    async def prune_async(self, *, consent: bool = False, **rules: Optional[int]) -> PrunePlan:
+        """As :meth:`prune`."""
+        return PrunePlan._of(await awaited(_native.prune(self._native, _rules(rules), consent, False)))
+
+    # -- its place
+
+    def plan_migrate(self, source: _Path) -> MigrationPlan:
+        """What :meth:`migrate` would do; changes nothing."""
+        return MigrationPlan._of(blocking(_native.plan_migrate(self._native, source)))
+
+    async def plan_migrate_async(self, source: _Path) -> MigrationPlan:
+        """As :meth:`plan_migrate`."""
+        return MigrationPlan._of(await awaited(_native.plan_migrate(self._native, source)))
+
+    def migrate(
+        self,
+        source: _Path,
+        *,
+        consent: bool = False,
+        timeout: Seconds = 60,
+        progress: Optional[ProgressListener] = None,
+    ) -> MigrateReport:
+        """Moves the cluster in ``source`` into this data directory: copied, compared, switched; the source is kept aside.
+
+        Args:
+            consent: a running server of the source is stopped at the end.
+            timeout: how long its clean shutdown may take.
+
+        Raises:
+            ConsentNeededError: the source's server runs.
+        """
+        with told(progress) as listener:
+            native = _native.migrate(self._native, source, consent, seconds(timeout, "timeout"), *listener)
+            return MigrateReport._of(blocking(native))
+
+    async def migrate_async(
+        self,
+        source: _Path,
+        *,
+        consent: bool = False,
+        timeout: Seconds = 60,
+        progress: Optional[ProgressListener] = None,
+    ) -> MigrateReport:
+        """As :meth:`migrate`."""
+        with told(progress) as listener:
+            native = _native.migrate(self._native, source, consent, seconds(timeout, "timeout"), *listener)
+            return MigrateReport._of(await awaited(native))
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name!r} in {str(self.data_directory)!r}>"
+
+
+_RULES = ("keep_days", "keep_last", "keep_daily", "keep_weekly", "keep_monthly", "max_bytes")
+
+
+def _rules(given: Mapping[str, Optional[int]]) -> dict[str, Optional[int]]:
+    unknown = sorted(set(given) - set(_RULES))
+    if unknown:
+        raise TypeError(f"{unknown[0]!r} is no rule of retention; there are {', '.join(_RULES)}")
+    return {rule: given.get(rule) for rule in _RULES}
+
+
+def _name(name: _Path) -> str:
+    # A path is told from a name in the store by a `/` in it.
+    if isinstance(name, str):
+        return name
+    text = str(name)
+    return text if "/" in text else f"./{text}"
+
+
+def _url(parts: tuple[str, int, str, Optional[str]], database: str) -> str:
+    host, port, user, password = parts
+    login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    if host.startswith(("/", "@")):
+        return f"postgresql://{login}@/{quote(database, safe='')}?host={quote(host, safe='/')}&port={port}"
+    host = f"[{host}]" if ":" in host else host
+    return f"postgresql://{login}@{host}:{port}/{quote(database, safe='')}"

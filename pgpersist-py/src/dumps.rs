@@ -1,0 +1,188 @@
+//! Dumps: made, loaded, listed, verified, pruned.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use crate::cluster::{Ground, NativeCluster};
+use crate::operation::{Operation, document, value_answer, with_warnings};
+use crate::progress::Told;
+use pgpersist_core::agent::supervising;
+use pgpersist_core::clock::{Clock, SystemClock};
+use pgpersist_core::configured;
+use pgpersist_core::error::{Error, Result};
+use pgpersist_core::logical::dump::RolePasswords;
+use pgpersist_core::logical::dump_request::DumpRequest;
+use pgpersist_core::logical::dump_source;
+use pgpersist_core::logical::load::load as load_dump;
+use pgpersist_core::logical::load_options::{Existing, LoadOptions, LoadedOwners, OtherSessions, Trust};
+use pgpersist_core::logical::verify::{Depth, Subject, verify};
+use pgpersist_core::progress::ProgressSink;
+use pgpersist_core::retention::Retention;
+use pgpersist_core::schedule;
+use pgpersist_core::server::clients;
+use pgpersist_core::workers;
+
+/// Dumps databases; none named means the configured ones, else all.
+#[pyfunction]
+pub(crate) fn dump(
+    cluster: &NativeCluster,
+    databases: Vec<String>,
+    role_passwords: bool,
+    begin_anew: bool,
+    listener: Py<PyAny>,
+    with_bytes: bool,
+) -> Operation {
+    let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
+    Operation::told("`dump`", told.clone(), async move {
+        let request = DumpRequest {
+            role_passwords: if role_passwords { RolePasswords::Keep } else { RolePasswords::LeaveOut },
+            begin_anew,
+            ..request(&ground, databases)?
+        };
+        let _held = supervising::hold(schedule::DUMP, &request.cluster, told.as_ref()).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let report = request.carry_out(&clock, told.as_ref()).await?;
+        let (config, cluster) = (ground.config.clone(), request.cluster.clone());
+        workers::run(move || {
+            configured::dump::remember_room(&config, &cluster);
+            Ok(())
+        })
+        .await?;
+        Ok(with_warnings(document(&report)?, &told))
+    })
+}
+
+fn request(ground: &Ground, mut databases: Vec<String>) -> Result<DumpRequest> {
+    if ground.store.is_none() {
+        return configured::dump::request(&ground.config, databases);
+    }
+    if databases.is_empty() {
+        databases.clone_from(&ground.config.cluster.databases);
+    }
+    Ok(DumpRequest { databases, ..DumpRequest::new(ground.cluster()?, ground.shelf()?) })
+}
+
+/// Loads a dump into a database, all or nothing.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the layer above has names and defaults for them")]
+pub(crate) fn load(
+    cluster: &NativeCluster,
+    name: String,
+    database: Option<String>,
+    clean: bool,
+    disconnect: bool,
+    trust: bool,
+    no_owner: bool,
+    accept_locale: bool,
+    listener: Py<PyAny>,
+    with_bytes: bool,
+) -> Operation {
+    let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
+    Operation::told("`load`", told.clone(), async move {
+        let cluster = ground.cluster()?;
+        let found = dump_source::find(|| ground.shelf(), &name, database.as_deref()).await?;
+        let database = configured::load::database(&ground.config, &found, database.as_deref())?;
+        let connection = cluster.connection("postgres").await?;
+        let psql = clients::directory(&cluster, &connection, "psql").await?.join("psql");
+        let options = LoadOptions {
+            existing: if clean { Existing::KeepAside } else { Existing::Refuse },
+            other_sessions: if disconnect { OtherSessions::Disconnect } else { OtherSessions::Refuse },
+            trust: if trust { Trust::Superuser } else { found.trust },
+            owners: if no_owner { LoadedOwners::DatabaseOwner } else { LoadedOwners::AsDumped },
+            accept_locale,
+            ..LoadOptions::new(connection, psql, database)
+        };
+        let (clock, sink): (Arc<dyn Clock>, Arc<dyn ProgressSink>) = (Arc::new(SystemClock), told);
+        Ok(value_answer(document(&load_dump(&options, found.source, &clock, &sink).await?)?))
+    })
+}
+
+/// All dumps of the cluster, the newest first.
+#[pyfunction]
+pub(crate) fn list_dumps(cluster: &NativeCluster) -> Operation {
+    let ground = cluster.ground.clone();
+    Operation::new("`list`", async move { Ok(value_answer(document(&ground.shelf()?.list().await?)?)) })
+}
+
+/// One dump, by its name or as the latest.
+#[pyfunction]
+pub(crate) fn find_dump(cluster: &NativeCluster, name: String, database: Option<String>) -> Operation {
+    let ground = cluster.ground.clone();
+    Operation::new("`show`", async move { Ok(value_answer(document(&ground.shelf()?.find(&name, database.as_deref()).await?)?)) })
+}
+
+/// Compares dumps with what was written.
+#[pyfunction]
+pub(crate) fn verify_dumps(
+    cluster: &NativeCluster,
+    name: Option<String>,
+    database: Option<String>,
+    quick: bool,
+    listener: Py<PyAny>,
+    with_bytes: bool,
+) -> Operation {
+    let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
+    Operation::told("`verify`", told.clone(), async move {
+        let shelf = ground.shelf()?;
+        let mut globals = Vec::new();
+        let entries = match &name {
+            Some(name) => vec![shelf.find(name, database.as_deref()).await?],
+            None => {
+                if database.is_none() {
+                    globals = shelf.globals().await?;
+                }
+                shelf.list().await?.into_iter().filter(|entry| database.is_none() || entry.database == database).collect()
+            }
+        };
+        let subjects: Vec<Subject> = entries.iter().map(Subject::from).chain(globals.into_iter().map(Subject::new)).collect();
+        let depth = if quick { Depth::Quick } else { Depth::Full };
+        Ok(value_answer(document(&verify(shelf.store().as_ref(), &subjects, depth, told.as_ref()).await?)?))
+    })
+}
+
+/// The rules of retention, each only where it is given; else the configured ones.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Rules {
+    keep_days: Option<u32>,
+    keep_last: Option<u32>,
+    keep_daily: Option<u32>,
+    keep_weekly: Option<u32>,
+    keep_monthly: Option<u32>,
+    max_bytes: Option<u64>,
+}
+
+impl Rules {
+    fn over(&self, configured: Retention) -> Retention {
+        Retention {
+            keep_days: self.keep_days.or(configured.keep_days),
+            keep_last: self.keep_last.or(configured.keep_last),
+            keep_daily: self.keep_daily.or(configured.keep_daily),
+            keep_weekly: self.keep_weekly.or(configured.keep_weekly),
+            keep_monthly: self.keep_monthly.or(configured.keep_monthly),
+            max_bytes: self.max_bytes.or(configured.max_bytes),
+        }
+    }
+}
+
+/// Applies retention, or only tells what it would do.
+#[pyfunction]
+pub(crate) fn prune(cluster: &NativeCluster, rules: Rules, consent: bool, only_plan: bool) -> Operation {
+    let ground = cluster.ground.clone();
+    Operation::new("`prune`", async move {
+        let shelf = ground.shelf()?;
+        let plan = shelf.prune_plan(&rules.over(ground.config.retention), SystemClock.now()).await?;
+        if only_plan {
+            return Ok(value_answer(document(&plan)?));
+        }
+        if plan.drops_more_than_half() && !consent {
+            return Err(Error::ConsentNeeded {
+                action: "dropping more than half of the dumps at once".to_owned(),
+                plan: plan.dropped.iter().map(|dropped| format!("drop {} ({})", dropped.name, dropped.reason)).collect(),
+            });
+        }
+        plan.execute(shelf.store().as_ref()).await?;
+        Ok(value_answer(document(&plan)?))
+    })
+}
