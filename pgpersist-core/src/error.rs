@@ -244,6 +244,19 @@ pub enum Error {
         source: Box<Error>,
     },
 
+    /// Code from outside failed: for those who implement a store, a check or another trait of ours, and have errors of their own.
+    #[error("{what}")]
+    External {
+        /// What failed, such as "the store `Bucket` failed in `put`".
+        what: String,
+        /// What that means for the caller. Only the implementor knows; it is part of each trait's contract.
+        kind: ErrorKind,
+        /// The next step.
+        remedy: Option<String>,
+        /// The implementor's own error; whoever knows its type finds it again by `downcast_ref`.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// The caller stopped it.
     #[error("{what} was cancelled")]
     Cancelled {
@@ -307,6 +320,16 @@ impl Error {
         Self::Sql { action: action.into(), source }
     }
 
+    /// A failure of code from outside, for those who implement a trait of this library.
+    pub fn external(
+        what: impl Into<String>,
+        kind: ErrorKind,
+        remedy: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::External { what: what.into(), kind, remedy: some(remedy), source: source.into() }
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -318,7 +341,7 @@ impl Error {
             Self::Unavailable { .. } | Self::Deadline { .. } => ErrorKind::Unavailable,
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Damaged { .. } => ErrorKind::Damaged,
-            Self::Program { kind, .. } | Self::ServerStart { kind, .. } => *kind,
+            Self::Program { kind, .. } | Self::ServerStart { kind, .. } | Self::External { kind, .. } => *kind,
             Self::Sql { source, .. } => sql_kind(source),
             Self::NotAllDumped { source, .. } => source.kind(),
             Self::Cancelled { .. } => ErrorKind::Cancelled,
@@ -339,6 +362,7 @@ impl Error {
             | Self::Deadline { remedy, .. }
             | Self::Program { remedy, .. }
             | Self::ServerStart { remedy, .. }
+            | Self::External { remedy, .. }
             | Self::VersionMismatch { remedy, .. } => remedy.clone(),
             Self::NotAllDumped { source, .. } => match source.kind() {
                 ErrorKind::NotFound => {
@@ -547,6 +571,19 @@ mod tests {
             assert_eq!(error.kind(), kind, "{number}: {:?}", error.causes());
             assert!(error.remedy().is_some(), "{number}: {:?}", error.causes());
         }
+    }
+
+    #[test]
+    fn an_error_from_outside_keeps_its_kind_and_its_own_error() {
+        let error = Error::external("the store `Bucket` failed in `get`", ErrorKind::NotFound, "", Said("bucket 7 is gone".into()));
+        assert_eq!((error.kind(), error.remedy()), (ErrorKind::NotFound, None));
+        assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<Said>()));
+        // Also through an error of ours that stands above it.
+        let above = Error::NotAllDumped { missing: vec!["shop".into()], made: Vec::new(), source: Box::new(error) };
+        assert_eq!(
+            (above.kind(), above.causes().join(": ")),
+            (ErrorKind::NotFound, "the store `Bucket` failed in `get`: bucket 7 is gone".into())
+        );
     }
 
     #[test]

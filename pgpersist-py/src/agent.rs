@@ -173,7 +173,8 @@ impl NativeAgent {
         match &*life {
             Some(life) if life.process == std::process::id() => Ok(life.clone()),
             Some(life) => {
-                let text = format!("this agent lives in process {}, and this is a child forked from it: use the cluster's URL", life.process);
+                let text =
+                    format!("this agent lives in process {}, and this is a child forked from it: use the cluster's URL", life.process);
                 Err(PyRuntimeError::new_err(text))
             }
             None => Err(PyRuntimeError::new_err("this agent was not started")),

@@ -11,7 +11,7 @@ use crate::arguments::duration;
 use crate::config::NativeConfig;
 use crate::operation::{Answer, Operation, document, value_answer, with_warnings};
 use crate::progress::Told;
-use crate::store::NativeStore;
+use crate::store::{AnyStore, NativeStore};
 use pgpersist_core::agent::{fencing, supervising};
 use pgpersist_core::config::load::Config;
 use pgpersist_core::configured;
@@ -22,7 +22,6 @@ use pgpersist_core::progress::ProgressSink;
 use pgpersist_core::server::cluster::Cluster;
 use pgpersist_core::server::restart;
 use pgpersist_core::server::start::{self, StartOptions};
-use pgpersist_core::store::BackupStore;
 
 /// What a configuration names. It holds nothing open: each operation looks anew.
 #[pyclass(frozen, module = "pgpersist._native")]
@@ -34,7 +33,7 @@ pub(crate) struct NativeCluster {
 #[derive(Clone)]
 pub(crate) struct Ground {
     pub(crate) config: Arc<Config>,
-    pub(crate) store: Option<Arc<dyn BackupStore>>,
+    pub(crate) store: Option<AnyStore>,
 }
 
 impl Ground {
@@ -43,10 +42,10 @@ impl Ground {
         configured::cluster::open(&self.config, BTreeMap::new())
     }
 
-    /// The cluster's dumps.
+    /// The cluster's dumps, for the operation that runs here.
     pub(crate) fn shelf(&self) -> Result<Shelf> {
         match &self.store {
-            Some(store) => Ok(Shelf::new(store.clone(), self.config.cluster.name.clone(), self.config.cluster.databases.clone())),
+            Some(store) => Ok(Shelf::new(store.here(), self.config.cluster.name.clone(), self.config.cluster.databases.clone())),
             None => configured::stores::shelf(&self.config),
         }
     }
@@ -62,7 +61,7 @@ impl NativeCluster {
     #[new]
     #[pyo3(signature = (config, store))]
     fn new(config: &NativeConfig, store: Option<&NativeStore>) -> Self {
-        Self { ground: Ground { config: config.config().clone(), store: store.map(NativeStore::shared) } }
+        Self { ground: Ground { config: config.config().clone(), store: store.map(NativeStore::any) } }
     }
 
     #[getter]
@@ -144,9 +143,10 @@ impl NativeCluster {
 
     fn fence(&self, reason: Option<String>, timeout: f64) -> PyResult<Operation> {
         let (ground, timeout) = (self.ground.clone(), duration(timeout, "timeout")?);
-        Ok(Operation::new("`fence`", async move {
-            Ok(value_answer(document(&fencing::fence(&ground.cluster()?, reason, timeout).await?)?))
-        }))
+        Ok(Operation::new(
+            "`fence`",
+            async move { Ok(value_answer(document(&fencing::fence(&ground.cluster()?, reason, timeout).await?)?)) },
+        ))
     }
 
     fn unfence(&self, timeout: f64, listener: Py<PyAny>, with_bytes: bool) -> PyResult<Operation> {

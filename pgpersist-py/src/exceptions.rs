@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::thrown;
 use pgpersist_core::error::Error;
 
 /// The function `made` of `pgpersist._exceptions`, which knows the classes.
@@ -18,15 +19,15 @@ pub(crate) fn made(py: Python<'_>, error: &Error) -> PyErr {
 }
 
 fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
-    let maker = MAKER.get_or_try_init(py, || {
-        py.import(intern!(py, "pgpersist._exceptions"))?.getattr(intern!(py, "made")).map(Bound::unbind)
-    })?;
+    let maker =
+        MAKER.get_or_try_init(py, || py.import(intern!(py, "pgpersist._exceptions"))?.getattr(intern!(py, "made")).map(Bound::unbind))?;
     let plan = match error {
         Error::ConsentNeeded { plan, .. } => Some(plan.clone()),
         _ => None,
     };
     let is_deadline = matches!(error, Error::Deadline { .. });
-    let arguments = (error.kind().as_str(), is_deadline, error.to_string(), error.remedy(), error.causes(), system_error(error), plan);
+    let (system_error, original) = (system_error(error), thrown::original(py, error));
+    let arguments = (error.kind().as_str(), is_deadline, error.to_string(), error.remedy(), error.causes(), system_error, plan, original);
     Ok(PyErr::from_value(maker.bind(py).call1(arguments)?))
 }
 

@@ -10,13 +10,22 @@ mod config;
 mod drill;
 mod dumps;
 mod exceptions;
+mod health;
+mod home;
 mod invariant;
 mod migrate;
 mod operation;
+mod overview;
 mod progress;
+mod python_call;
+mod python_check;
+mod python_store;
+mod python_upload;
 mod runtime;
 mod store;
 mod temporary;
+mod testing;
+mod thrown;
 mod value;
 
 use pyo3::prelude::*;
@@ -34,17 +43,27 @@ mod _native {
     #[pymodule_export]
     use crate::dumps::{dump, find_dump, list_dumps, load, prune, verify_dumps};
     #[pymodule_export]
+    use crate::health::{health, render_health};
+    #[pymodule_export]
+    use crate::home::enter_background;
+    #[pymodule_export]
     use crate::invariant::Query;
     #[pymodule_export]
     use crate::migrate::{migrate, plan_migrate};
     #[pymodule_export]
     use crate::operation::Operation;
     #[pymodule_export]
+    use crate::overview::{NativeOverview, overview};
+    #[pymodule_export]
+    use crate::python_upload::NativeSource;
+    #[pymodule_export]
     use crate::runtime::close;
     #[pymodule_export]
-    use crate::store::NativeStore;
+    use crate::store::{NativeStore, NativeUpload};
     #[pymodule_export]
     use crate::temporary::NativeTemporaryCluster;
+    #[pymodule_export]
+    use crate::testing::{check_health_check, check_store};
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinError};
 
 use crate::exceptions;
+use crate::home::Home;
 use crate::progress::Told;
 use crate::{runtime, value};
 use pgpersist_core::error::{Error, Result};
@@ -102,6 +103,7 @@ impl Operation {
         let runtime = runtime::handle(py)?;
         let work = self.take()?;
         let (sender, mut receiver) = sync_channel(1);
+        let work = Home::of_this_thread().scope(work);
         let task = runtime.spawn(async move {
             let _ = sender.send(work.await);
         });
@@ -121,10 +123,13 @@ impl Operation {
         }
     }
 
-    /// Begins it; `done(result, exception)` is called once, from a thread of the library, one of the two being `None`.
-    fn start(&self, py: Python<'_>, done: Py<PyAny>) -> PyResult<()> {
+    /// Begins it; `done(result, exception)` is called once, from a thread of the library, one of the two being `None`. What the
+    /// caller's own code awaits meanwhile, it awaits in `event_loop`.
+    #[pyo3(signature = (done, event_loop=None))]
+    fn start(&self, py: Python<'_>, done: Py<PyAny>, event_loop: Option<Py<PyAny>>) -> PyResult<()> {
         let runtime = runtime::handle(py)?;
-        let task = runtime.spawn(self.take()?);
+        let home = event_loop.map_or(Home::Background, |event_loop| Home::Awaiting(Arc::new(event_loop)));
+        let task = runtime.spawn(home.scope(self.take()?));
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
         let what = self.what;
         runtime.spawn(async move {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -29,8 +28,6 @@ use crate::schedule::record::JobRecord;
 use crate::server::cluster::ServerStatus;
 use crate::server::same_cluster;
 use crate::server::session::Session;
-use crate::store::BackupStore;
-use crate::store::open;
 use crate::wording::size;
 use crate::workers;
 
@@ -115,7 +112,10 @@ pub async fn gather(options: &OverviewOptions, report: Report) -> Overview {
         survival: storage::survival(&report),
         storage,
         databases: databases(&options.health.databases, sizes.as_deref(), &dumps, &drills),
-        stores: options.health.stores.iter().map(ToString::to_string).collect(),
+        stores: {
+            let open = options.health.store.iter().map(ToString::to_string);
+            open.chain(options.health.stores.iter().map(ToString::to_string)).collect()
+        },
         dumps: dumps.iter().map(dump_facts).collect(),
         retention: RetentionFacts { rules: options.retention, meaning: meaning(&options.retention), next },
         drills,
@@ -190,8 +190,8 @@ impl Look<'_> {
     }
 
     async fn store(&self) -> Result<Option<Shelf>> {
-        let Some(url) = self.health().stores.first().cloned() else { return Ok(None) };
-        let store: Arc<dyn BackupStore> = workers::run(move || open::open(&url)).await?;
+        let Some(store) = self.health().primary_store() else { return Ok(None) };
+        let store = store.open().await?;
         let (name, databases) = (self.health().cluster_name.clone(), self.health().databases.clone());
         Ok(Some(Shelf::new(store, name, databases).with_clock(self.health().clock.clone())))
     }

@@ -13,6 +13,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
@@ -49,6 +50,9 @@ where
     }
     violations
 }
+
+/// How long after an upload was dropped its store is looked at once more.
+const GIVING_UP: Duration = Duration::from_millis(300);
 
 type Store = Arc<dyn BackupStore>;
 type Kept = Result<(), Broken>;
@@ -400,6 +404,9 @@ async fn a_dropped_upload_leaves_nothing(store: Store) -> Kept {
         fails("get", store.get(&key).await, ErrorKind::NotFound)?;
         same("list", &keys(&store, "").await?, &Vec::new())?;
     }
+    // A store that publishes what it has when it is told to give up does so a moment later.
+    tokio::time::sleep(GIVING_UP).await;
+    same("the list a moment later", &keys(&store, "").await?, &Vec::new())?;
     store.put_if_absent(&key, "x".into()).await?;
     same("get", &store.get(&key).await?, &Bytes::from("x"))
 }

@@ -6,6 +6,38 @@ use crate::error::Result;
 use crate::store::BackupStore;
 use crate::store::local::LocalBackupStore;
 use crate::store::url::StoreUrl;
+use crate::workers;
+
+/// Where a store is to be had: one that is opened each time it is needed, or one that somebody holds open.
+#[derive(Debug, Clone)]
+pub enum StoreSource {
+    /// The store at this address.
+    Url(StoreUrl),
+    /// This one.
+    Open(Arc<dyn BackupStore>),
+}
+
+impl StoreSource {
+    /// The store.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub async fn open(&self) -> Result<Arc<dyn BackupStore>> {
+        match self {
+            Self::Open(store) => Ok(store.clone()),
+            Self::Url(url) => {
+                let url = url.clone();
+                workers::run(move || open(&url)).await
+            }
+        }
+    }
+}
+
+impl From<StoreUrl> for StoreSource {
+    fn from(url: StoreUrl) -> Self {
+        Self::Url(url)
+    }
+}
 
 /// Opens the store at `url`. Nothing is created before the first write.
 ///

@@ -51,14 +51,19 @@ from pgpersist._exceptions import (
     UnavailableError,
     UnsafeError,
 )
+from pgpersist._health import Finding, HealthCheck, HealthReport, HealthStatus
 from pgpersist._native import VERSION as __version__
+from pgpersist._overview import Gap, Overview
 from pgpersist._progress import BytesDone, ProgressEvent, ProgressEvents, ProgressListener, Step, Warned
+from pgpersist._store import BackupStore, LocalBackupStore, MemoryBackupStore, ObjectMeta, OpenStore, open_store
 from pgpersist._temporary import TemporaryCluster
+from pgpersist._upload import UploadSource
 
 __all__ = [
     "Agent",
     "AgentPhase",
     "AgentStatus",
+    "BackupStore",
     "BadDump",
     "BugError",
     "BytesDone",
@@ -78,15 +83,25 @@ __all__ = [
     "DumpEntry",
     "DumpReport",
     "FenceReport",
+    "Finding",
+    "Gap",
+    "HealthCheck",
+    "HealthReport",
+    "HealthStatus",
     "InitPlan",
     "InitReport",
     "InvalidError",
     "Invariant",
     "Kept",
     "LoadReport",
+    "LocalBackupStore",
+    "MemoryBackupStore",
     "MigrateReport",
     "MigrationPlan",
     "NotFoundError",
+    "ObjectMeta",
+    "OpenStore",
+    "Overview",
     "PgPersistError",
     "ProgressEvent",
     "ProgressEvents",
@@ -102,11 +117,13 @@ __all__ = [
     "TemporaryCluster",
     "UnavailableError",
     "UnsafeError",
+    "UploadSource",
     "Verdict",
     "VerifyReport",
     "Warned",
     "crash_drill",
     "crash_drill_async",
+    "open_store",
     "past_drills",
     "past_drills_async",
     "restore_drill",

@@ -14,9 +14,12 @@ from urllib.parse import quote
 from pgpersist import _native
 from pgpersist._config import Config
 from pgpersist._faces import awaited, blocking
+from pgpersist._health import HealthCheck, HealthReport, natives_of, tables_of
+from pgpersist._overview import Overview
 from pgpersist._progress import ProgressListener, told
 from pgpersist._report import Report
 from pgpersist._seconds import Seconds, seconds
+from pgpersist._store import BackupStore, OpenStore, configured_or_own
 
 _Path = Union[str, "PathLike[str]"]
 
@@ -343,7 +346,7 @@ class Cluster:
         data_directory: Optional[_Path] = None,
         *,
         config: Optional[Config] = None,
-        store: Optional[_Path] = None,
+        store: Union[_Path, BackupStore, OpenStore, None] = None,
         databases: Optional[Sequence[str]] = None,
         port: Optional[int] = None,
         settings: Optional[Mapping[str, Union[str, int, float, bool]]] = None,
@@ -360,10 +363,11 @@ class Cluster:
                 "name": name,
             }
         }
-        if store is not None:
-            given["store"] = [{"url": store}]
+        address, own_store = configured_or_own(store)
+        if address is not None:
+            given["store"] = [{"url": address}]
         self._config = Config.from_dict(given) if config is None else config._with(given)
-        self._native = _native.NativeCluster(self._config._native, None)
+        self._native = _native.NativeCluster(self._config._native, own_store)
 
     @property
     def config(self) -> Config:
@@ -504,6 +508,31 @@ class Cluster:
     async def url_async(self, database: str = "postgres") -> str:
         """As :meth:`url`."""
         return _url(await awaited(self._native.connection(database)), database)
+
+    # -- how it stands
+
+    def health(self, *, tables: Sequence[str] = (), checks: Sequence[HealthCheck] = ()) -> HealthReport:
+        """Whether everything is well: the data and where it lies, the server, its databases, the dumps. Changes nothing.
+
+        Each check has a deadline, so this answers within seconds, whatever hangs.
+
+        Args:
+            tables: tables whose rows are counted, ``orders`` or ``schema.orders``.
+            checks: your own questions, asked beside the library's.
+        """
+        return HealthReport._of(blocking(_native.health(self._native, tables_of(tables), natives_of(checks))))
+
+    async def health_async(self, *, tables: Sequence[str] = (), checks: Sequence[HealthCheck] = ()) -> HealthReport:
+        """As :meth:`health`."""
+        return HealthReport._of(await awaited(_native.health(self._native, tables_of(tables), natives_of(checks))))
+
+    def report(self) -> Overview:
+        """How it stands with the cluster's persistence, as one page to hand on. Changes nothing."""
+        return Overview._looked(blocking(_native.overview(self._native)))
+
+    async def report_async(self) -> Overview:
+        """As :meth:`report`."""
+        return Overview._looked(await awaited(_native.overview(self._native)))
 
     # -- its dumps
 

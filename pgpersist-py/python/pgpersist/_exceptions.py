@@ -129,6 +129,7 @@ def made(
     causes: Sequence[str],
     system_error: Optional[tuple[int, str]],
     plan: Optional[Sequence[str]],
+    original: Optional[BaseException] = None,
 ) -> PgPersistError:
     """Makes the exception of an error of the library."""
     kind_class = _BY_KIND.get(kind, BugError)
@@ -139,8 +140,9 @@ def made(
     error = kind_class(message, remedy=remedy, causes=causes)
     if isinstance(error, ConsentNeededError):
         error.plan = tuple(plan or ())
-    behind: Optional[BaseException] = None
-    for text in reversed(causes):
+    # An exception of the caller's own code is the last of the causes, itself and not as text.
+    behind = original
+    for text in reversed(causes if original is None else causes[:-1]):
         cause: BaseException = Cause(text)
         cause.__cause__ = behind
         behind = cause
@@ -149,6 +151,8 @@ def made(
         behind = OSError(number, causes[0] if causes else text)
         if isinstance(error, OSError):
             error.errno = number
+    elif isinstance(original, OSError) and isinstance(error, OSError):
+        error.errno = original.errno
     error.__cause__ = behind
     return error
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from pgpersist import _native
 
+# First, so that its end comes after that of the threads that call into it.
+from pgpersist import _background  # noqa: F401  isort: skip
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -43,7 +46,7 @@ async def awaited(operation: Operation) -> Any:
             # The loop was closed without waiting for its tasks: nobody is left to be told.
             pass
 
-    operation.start(done)
+    operation.start(done, loop)
     try:
         return await asyncio.shield(ended)
     except asyncio.CancelledError:

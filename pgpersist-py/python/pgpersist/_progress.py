@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import AsyncIterator, Callable, Iterator, Optional, Union
 
 logger = logging.getLogger("pgpersist")
+# A library prints nothing where the program has not set up logging.
+logger.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,8 @@ use crate::health::checks::judgement::{Judgement, not_known};
 use crate::health::{Finding, HealthCheck};
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
 use crate::pg::quote;
-use crate::store::open;
-use crate::store::url::StoreUrl;
+use crate::store::open::StoreSource;
 use crate::wording::{ago, duration, size};
-use crate::workers;
 
 /// The name of its finding.
 pub const NAME: &str = "dumps";
@@ -32,7 +30,7 @@ const AHEAD: Duration = Duration::from_secs(3600);
 /// Lists the dumps of a cluster in its primary store.
 #[derive(Debug, Clone)]
 pub struct DumpsCheck {
-    store: Option<StoreUrl>,
+    store: Option<StoreSource>,
     cluster: String,
     databases: Vec<String>,
     max_age: Duration,
@@ -44,7 +42,7 @@ impl DumpsCheck {
     /// A check of the dumps of `databases`, or of all databases that have dumps where that is empty. The store is opened when
     /// it is asked, so that one that cannot be opened is a finding.
     pub fn new(
-        store: Option<StoreUrl>,
+        store: Option<StoreSource>,
         cluster: impl Into<String>,
         databases: Vec<String>,
         max_age: Duration,
@@ -62,14 +60,14 @@ impl HealthCheck for DumpsCheck {
     }
 
     async fn check(&self) -> Finding {
-        let Some(url) = self.store.clone() else {
+        let Some(store) = &self.store else {
             return Finding::warn(
                 NAME,
                 "no store is named, so there are no backups",
                 "name one with `--store DIR` or `[[store]]`, on another volume than the data, and run `pgpersist dump`",
             );
         };
-        let store = match workers::run(move || open::open(&url)).await {
+        let store = match store.open().await {
             Ok(store) => store,
             Err(error) => return not_known(NAME, &error),
         };

@@ -22,8 +22,8 @@ use crate::logical::cluster_card::ClusterCard;
 use crate::logical::drill_records::{self, DrillKind, RestoreRecord, RestoredDatabase};
 use crate::logical::shelf::Shelf;
 use crate::server::cluster::Cluster;
-use crate::store::url::StoreUrl;
-use crate::store::{BackupStore, ObjectKey, open};
+use crate::store::open::StoreSource;
+use crate::store::{BackupStore, ObjectKey};
 use crate::wording::{ago, duration};
 use crate::workers;
 
@@ -37,7 +37,7 @@ pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(35 * 86_400);
 #[derive(Debug, Clone)]
 pub struct LastDrillCheck {
     cluster: Cluster,
-    store: Option<StoreUrl>,
+    store: Option<StoreSource>,
     name: String,
     databases: Vec<String>,
     max_age: Duration,
@@ -50,7 +50,7 @@ impl LastDrillCheck {
     /// empty.
     pub fn new(
         cluster: Cluster,
-        store: Option<StoreUrl>,
+        store: Option<StoreSource>,
         name: impl Into<String>,
         databases: Vec<String>,
         max_age: Duration,
@@ -61,7 +61,7 @@ impl LastDrillCheck {
     }
 
     /// What can be read, and what kept us from reading the rest.
-    async fn look(&self, url: StoreUrl) -> (Seen, Option<Error>) {
+    async fn look(&self, store: &StoreSource) -> (Seen, Option<Error>) {
         let own = self.cluster.directory().own_folder().clone();
         // Whoever may not look beside the data still sees what lies in the store.
         let local = workers::run(move || drill_records::on_volume(&own, DrillKind::Restore)).await.unwrap_or_default();
@@ -70,7 +70,7 @@ impl LastDrillCheck {
             places.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), Place::Volume(path));
         }
         let mut seen = Seen { wanted: self.databases.clone(), ..Seen::default() };
-        let error = match workers::run(move || open::open(&url)).await {
+        let error = match store.open().await {
             Ok(store) => self.look_in_store(store, &mut places, &mut seen).await.err(),
             Err(error) => {
                 seen.read_all(places, None).await;
@@ -110,10 +110,10 @@ impl HealthCheck for LastDrillCheck {
     }
 
     async fn check(&self) -> Finding {
-        let Some(url) = self.store.clone() else {
+        let Some(store) = &self.store else {
             return Finding::pass(NAME, "no store is named, so there is nothing to restore");
         };
-        let (seen, error) = self.look(url).await;
+        let (seen, error) = self.look(store).await;
         match error {
             // What was proven stays proven when its store cannot be reached.
             Some(error) if !seen.is_proven() => not_known(NAME, &error),

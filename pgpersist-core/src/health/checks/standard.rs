@@ -24,6 +24,8 @@ use crate::health::checks::transaction_ids::TransactionIdsCheck;
 use crate::health::{DEFAULT_DEADLINE, HealthCheck};
 use crate::schedule::timetable::Timetable;
 use crate::server::cluster::Cluster;
+use crate::store::BackupStore;
+use crate::store::open::StoreSource;
 use crate::store::url::StoreUrl;
 
 /// How many sessions the checks of databases, and as many the probes, may have open at a time. With one each for the
@@ -41,6 +43,8 @@ pub struct HealthOptions {
     pub cluster_name: String,
     /// The stores, the primary one first.
     pub stores: Vec<StoreUrl>,
+    /// A store that is open already, and is the primary one instead of the first of `stores`.
+    pub store: Option<Arc<dyn BackupStore>>,
     /// The databases that must be accessible, and have dumps.
     pub databases: Vec<String>,
     /// The user's own questions.
@@ -70,6 +74,7 @@ impl HealthOptions {
             cluster,
             cluster_name: "main".to_owned(),
             stores: Vec::new(),
+            store: None,
             databases: Vec::new(),
             probes: Vec::new(),
             tables: Vec::new(),
@@ -81,6 +86,11 @@ impl HealthOptions {
             deadline: DEFAULT_DEADLINE,
             clock: Arc::new(SystemClock),
         }
+    }
+
+    /// The store that has the dumps to be looked at.
+    pub fn primary_store(&self) -> Option<StoreSource> {
+        self.store.clone().map(StoreSource::Open).or_else(|| self.stores.first().cloned().map(StoreSource::Url))
     }
 
     /// Where no databases are named, takes those of the server: all but templates and `postgres`, as `dump` does. A server that
@@ -127,7 +137,7 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
     for table in &options.tables {
         checks.push(Arc::new(TableCheck::new(table, options.databases.clone(), of_probes.clone(), deadline)));
     }
-    let (store, databases) = (options.stores.first().cloned(), options.databases.clone());
+    let (store, databases) = (options.primary_store(), options.databases.clone());
     let name = &options.cluster_name;
     checks.push(Arc::new(DumpsCheck::new(store.clone(), name.clone(), databases.clone(), options.dump_max_age, clock.clone(), deadline)));
     let max_age = options.drill_max_age;
