@@ -20,14 +20,9 @@ import pgpersist
 from pgpersist import Cluster, TemporaryCluster
 
 
-def _in_another_interpreter(program: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **options,  # type: ignore[call-overload, no-any-return]
-    )
+def _in_another_interpreter(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def _slow_dump_ground(cluster: Cluster) -> psycopg.Connection[tuple[object, ...]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import enum
-import functools
 import typing
 from collections.abc import Mapping as MappingABC
 from dataclasses import MISSING, dataclass, field, fields
@@ -43,9 +42,15 @@ class Report:
         return cls(_document=document, **values)
 
 
-@functools.lru_cache(maxsize=None)
+#: The type hints of each class, evaluated once.
+_evaluated: dict[type, dict[str, Any]] = {}
+
+
 def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    hints = _evaluated.get(cls)
+    if hints is None:
+        hints = _evaluated[cls] = typing.get_type_hints(cls)
+    return hints
 
 
 def _converted(hint: Any, value: Any) -> Any:

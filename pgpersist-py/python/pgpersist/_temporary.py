@@ -12,7 +12,7 @@ from pgpersist._faces import awaited, blocking
 from pgpersist._seconds import Seconds, seconds
 
 if TYPE_CHECKING:
-    from pgpersist._native import NativeTemporaryCluster, Operation
+    from pgpersist._native import NativeTemporaryCluster
 
 _Path = Union[str, "PathLike[str]"]
 
@@ -56,30 +56,21 @@ class TemporaryCluster:
     ) -> None:
         if isinstance(databases, str):
             raise TypeError(f"databases is a list of names, not the str {databases!r}")
-        self._begin = lambda: _native.NativeTemporaryCluster.begin(
-            major,
-            durable,
-            tcp,
-            {name: _setting(value) for name, value in (settings or {}).items()},
-            list(databases),
-            keep,
-            parent,
-            cache,
-            bin_directory,
-            seconds(timeout, "timeout"),
-        )
+        written = {name: _setting(value) for name, value in (settings or {}).items()}
+        wishes = (major, durable, tcp, written, list(databases), keep, parent, cache, bin_directory)
+        self._wishes = (*wishes, seconds(timeout, "timeout"))
         self._native: Optional[NativeTemporaryCluster] = None
 
     def start(self) -> TemporaryCluster:
         """Makes the cluster and starts it; where it is started, does nothing."""
         if self._native is None:
-            self._native = blocking(self._begin())
+            self._native = blocking(_native.NativeTemporaryCluster.begin(*self._wishes))
         return self
 
     async def start_async(self) -> TemporaryCluster:
         """As :meth:`start`."""
         if self._native is None:
-            self._native = await awaited(self._begin())
+            self._native = await awaited(_native.NativeTemporaryCluster.begin(*self._wishes))
         return self
 
     def stop(self) -> None:
