@@ -8,15 +8,15 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use rustix::process::Gid;
 
 use crate::context::Context;
+use crate::host::Host;
 use pgpersist_core::config::environment;
 use pgpersist_core::config::load::Config;
 use pgpersist_core::configured;
@@ -24,7 +24,6 @@ use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::data_directory::placement::{self, Verdict};
 use pgpersist_core::data_directory::state::State;
 use pgpersist_core::error::{Error, Result};
-use pgpersist_core::server::continue_as;
 use pgpersist_core::server::os_user::OsUser;
 
 /// A folder on a command's way that root may have to prepare.
@@ -72,15 +71,24 @@ pub(crate) enum AsRoot {
     ContinueOnPlan(&'static [Place]),
 }
 
-/// As root, prepares what the command needs and replaces this process by one of the cluster's user; else does nothing.
-pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString]) -> Result<()> {
+/// Who goes on with a command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Who we were all the time.
+    AsWeAre,
+    /// The cluster's user, whom this process has become meanwhile: what root has read counts no more.
+    AsAnother,
+}
+
+/// As root, prepares what the command needs and goes on as the cluster's user; else does nothing.
+pub(crate) fn settle(as_root: AsRoot, host: &dyn Host, context: &Context, arguments: &[OsString]) -> Result<Settled> {
     let (mut places, on_plan) = match as_root {
-        AsRoot::Stay => return Ok(()),
+        AsRoot::Stay => return Ok(Settled::AsWeAre),
         AsRoot::Continue(places) => (places, false),
         AsRoot::ContinueOnPlan(places) => (places, true),
     };
     if !rustix::process::geteuid().is_root() {
-        return Ok(());
+        return Ok(Settled::AsWeAre);
     }
     let config = context.config()?;
     let user = configured::os_user::named(config)?;
@@ -93,7 +101,7 @@ pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString])
                     place.prepare(config, &user)?;
                 }
             }
-            if any_to_be_made(places, config)? && !plan_holds(arguments, context.common.yes)? {
+            if any_to_be_made(places, config)? && !plan_holds(host, arguments, context.common.yes)? {
                 places = &[];
             }
         }
@@ -111,8 +119,7 @@ pub(crate) fn settle(as_root: AsRoot, context: &Context, arguments: &[OsString])
         }
         None => handed.push((environment::CONFIG.into(), "/dev/null".into())),
     }
-    let arguments = arguments.iter().skip(1).cloned();
-    match continue_as::continue_as(&user, OsStr::new(continue_as::THIS_PROGRAM), arguments, handed)? {}
+    host.continue_as(&user, arguments, handed).map(|()| Settled::AsAnother)
 }
 
 /// Whether root would have to make the directory, or hand it over empty.
@@ -139,12 +146,12 @@ fn any_to_be_made(places: &[Place], config: &Config) -> Result<bool> {
 
 /// Whether a dry run of this very command line, made by the cluster's user, comes to its end, and what it plans needs no
 /// consent that is not there. What it says against it, the command itself says again.
-fn plan_holds(arguments: &[OsString], consent: bool) -> Result<bool> {
-    let mut command = Command::new(continue_as::THIS_PROGRAM);
+fn plan_holds(host: &dyn Host, arguments: &[OsString], consent: bool) -> Result<bool> {
+    let mut command = host.this_program();
     // In front, since what comes after `--` is somebody else's.
-    command.arg0("pgpersist").args(["--dry-run", "--json"]).args(without_format(&arguments[1..]));
+    command.args(["--dry-run", "--json"]).args(without_format(&arguments[1..]));
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let output = output.map_err(|e| Error::file("run", continue_as::THIS_PROGRAM, e))?;
+    let output = output.map_err(|e| Error::file("run", command.get_program(), e))?;
     let needs_consent = serde_json::from_slice::<serde_json::Value>(&output.stdout)
         .is_ok_and(|document| document.pointer("/plan/consent_to").is_some_and(|action| !action.is_null()));
     Ok(output.status.success() && (consent || !needs_consent))
