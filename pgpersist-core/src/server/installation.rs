@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::error::{Error, Result};
 use crate::pg::version::{NEWEST_MAJOR, OLDEST_MAJOR, ServerVersion};
+use crate::server::brought_along;
 use crate::server::spawn::clean_environment;
 
 /// The folders where distributions put one folder for each major version, as (folder, what follows the version).
@@ -80,6 +81,8 @@ pub struct InstallationSearch {
     pub path: Option<OsString>,
     /// Folders with one subfolder for each major version, and what follows the version.
     pub distribution_folders: Vec<(PathBuf, PathBuf)>,
+    /// The folder of programs that came along with this program; see [`bring_along`](brought_along::bring_along).
+    pub brought_along: Option<PathBuf>,
 }
 
 /// What a search found, in the order of preference, and what it tried in vain.
@@ -92,7 +95,7 @@ pub struct Found {
 }
 
 impl InstallationSearch {
-    /// The configured folder, `PG_CONFIG`, `PATH`, the distributions' folders, unpacked bundles, in this order.
+    /// The configured folder, `PG_CONFIG`, `PATH`, the distributions' folders, unpacked bundles, what came along, in this order.
     pub fn from_environment(configured: Option<PathBuf>) -> Self {
         let mut distribution_folders: Vec<(PathBuf, PathBuf)> =
             DISTRIBUTION_FOLDERS.iter().map(|(folder, after)| (PathBuf::from(folder), PathBuf::from(after))).collect();
@@ -104,6 +107,7 @@ impl InstallationSearch {
             pg_config: std::env::var_os("PG_CONFIG").map(PathBuf::from),
             path: std::env::var_os("PATH"),
             distribution_folders,
+            brought_along: brought_along::folder(),
         }
     }
 
@@ -224,6 +228,15 @@ impl InstallationSearch {
             }
             majors.sort_by_key(|(major, _)| std::cmp::Reverse(*major));
             candidates.extend(majors.into_iter().map(|(_, path)| path));
+        }
+        if let Some(folder) = &self.brought_along {
+            match brought_along::reachable(folder) {
+                Ok(folder) => candidates.push(folder),
+                Err(error) => {
+                    let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+                    tried.push(format!("{}: {error}{causes}", folder.display()));
+                }
+            }
         }
         candidates
     }
