@@ -6,9 +6,11 @@
 mod agent;
 mod arguments;
 mod cluster;
+mod command;
 mod config;
 mod drill;
 mod dumps;
+mod embedded;
 mod exceptions;
 mod health;
 mod home;
@@ -37,11 +39,15 @@ mod _native {
     #[pymodule_export]
     use crate::cluster::NativeCluster;
     #[pymodule_export]
+    use crate::command::run_command;
+    #[pymodule_export]
     use crate::config::NativeConfig;
     #[pymodule_export]
     use crate::drill::{crash_drill, past_drills, restore_drill};
     #[pymodule_export]
     use crate::dumps::{dump, find_dump, list_dumps, load, prune, verify_dumps};
+    #[pymodule_export]
+    use crate::embedded::bring_along;
     #[pymodule_export]
     use crate::health::{health, render_health};
     #[pymodule_export]

@@ -38,6 +38,7 @@ from pgpersist._drill import (
     restore_drill,
     restore_drill_async,
 )
+from pgpersist._embedded import bring_along as _bring_along
 from pgpersist._exceptions import (
     BugError,
     CancelledError,
@@ -139,3 +140,4 @@ for _name in __all__:
     if isinstance(_public, type) and issubclass(_public, BaseException):
         _public.__module__ = __name__
 del _name, _public
+_bring_along()
