@@ -1,0 +1,67 @@
+"""What does the package cost: at import over bare Python, and for the cheapest operation in both faces?
+
+    python benches/overhead.py [ROUNDS]
+
+The cheapest operation asks a store in memory for a list of nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from typing import Callable
+
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 31
+CALLS = 2_000
+
+
+def _program_ms(line: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", line], check=True)
+    return (time.perf_counter() - began) * 1000
+
+
+def _told(what: str, values: list[float], unit: str) -> None:
+    print(f"{what:<44} min {min(values):8.2f} {unit}  median {statistics.median(values):8.2f} {unit}")
+
+
+def imports() -> None:
+    """In turn, so that whatever else the machine does hits both."""
+    bare, ours = [], []
+    for _ in range(ROUNDS):
+        bare.append(_program_ms("pass"))
+        ours.append(_program_ms("import pgpersist"))
+    _told("bare Python", bare, "ms")
+    _told("import pgpersist, over bare Python", [one - min(bare) for one in ours], "ms")
+
+
+def calls() -> None:
+    """A call, from Python to the runtime's thread and back."""
+    from pgpersist import _native
+    from pgpersist._faces import awaited, blocking
+
+    store = _native.NativeStore.memory()
+
+    def each(once: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        for _ in range(CALLS):
+            once()
+        return (time.perf_counter() - began) / CALLS * 1e6
+
+    async def each_async() -> float:
+        began = time.perf_counter()
+        for _ in range(CALLS):
+            await awaited(store.list(""))
+        return (time.perf_counter() - began) / CALLS * 1e6
+
+    each(lambda: blocking(store.list("")))
+    _told("a blocking call", [each(lambda: blocking(store.list(""))) for _ in range(ROUNDS)], "µs")
+    _told("an awaited call", [asyncio.run(each_async()) for _ in range(ROUNDS)], "µs")
+
+
+if __name__ == "__main__":
+    imports()
+    calls()
