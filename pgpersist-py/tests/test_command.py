@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Optional
 
 import pytest
+
 from support.programs import DEADLINE_S, MODULE, RUST, SCRIPT, Yard, children_of, end, status_of, until, words
 
 MakeYard = Callable[..., Yard]

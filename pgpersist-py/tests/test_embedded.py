@@ -12,8 +12,9 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-import pgpersist
 import pytest
+
+import pgpersist
 
 #: Where the library looks for PostgreSQL, and where it keeps copies and templates.
 _HIDDEN = ("/usr/lib/postgresql", "/opt/pgpersist/postgresql", "/usr/local/lib/postgresql", "/var/cache/pgpersist")
