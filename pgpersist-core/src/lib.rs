@@ -44,7 +44,8 @@
 //! [`report::gather::overview`] looks at all of this at once, and [`report::html`] and [`report::markdown`] make a page of it.
 //!
 //! An [`agent::run::Agent`] stays with a server as long as its process lives: it starts it again, and answers probes, health,
-//! metrics and a status page over HTTP where [`HttpOptions`](agent::http::options::HttpOptions) say. Whom it tells of failures and
+//! metrics and a status page over HTTP where [`HttpOptions`](agent::http::options::HttpOptions) say; a service with a port of its own answers
+//! its [`Pages`](agent::http::pages::Pages) there. Whom it tells of failures and
 //! recoveries is a [`Hook`](agent::hooks::Hook).
 //!
 //! A program that is configured rather than programmed has all of these made of the file, the environment and the keys that the

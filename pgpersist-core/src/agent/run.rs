@@ -17,6 +17,8 @@ use crate::agent::control::{server, socket};
 use crate::agent::disk_watch::{self, Watched};
 use crate::agent::hooks::house::House;
 use crate::agent::http::listener::Http;
+use crate::agent::http::options::HttpOptions;
+use crate::agent::http::pages::Pages;
 use crate::agent::jobs::runner::Runner;
 use crate::agent::life::{Life, Look, Place};
 use crate::agent::log::{AgentLog, Told, with_causes};
@@ -133,6 +135,12 @@ impl Agent {
     /// What it knows, now and later.
     pub fn status(&self) -> watch::Receiver<AgentStatus> {
         self.status.subscribe()
+    }
+
+    /// What it answers over HTTP, for a program that has a listener of its own: where that listens is `options.listen`, which
+    /// tells who sees details. They stay those of this cluster and these options when a reload brings others.
+    pub fn pages(&self, options: &HttpOptions) -> Pages {
+        self.http.pages(&self.cluster, options)
     }
 
     /// Makes the data directory ready, starts the server or adopts the one that an agent before left running, and stays with

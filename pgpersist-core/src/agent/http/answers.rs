@@ -9,6 +9,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+use crate::agent::http::pages::PageAnswer;
 use crate::report::html;
 
 /// The content type of a word.
@@ -75,17 +76,26 @@ impl Answer {
         Self { more: vec![(ALLOW, "GET, HEAD")], ..Self::text(StatusCode::METHOD_NOT_ALLOWED, "there is only GET and HEAD here") }
     }
 
+    /// All headers, those that every answer has first.
+    fn headers(&self) -> impl Iterator<Item = (HeaderName, &'static str)> {
+        let always = [(CONTENT_TYPE, self.content_type), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+        always.into_iter().chain(self.more.iter().cloned())
+    }
+
     /// What goes over the wire.
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        let mut response = Response::new(Full::default());
         *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        for (name, value) in self.more {
-            headers.insert(name, HeaderValue::from_static(value));
+        for (name, value) in self.headers() {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
+        *response.body_mut() = Full::new(Bytes::from(self.body));
         response
+    }
+
+    /// The same for whoever has a wire of his own.
+    pub(crate) fn into_page(self) -> PageAnswer {
+        let headers = self.headers().map(|(name, value)| (name.as_str().to_owned(), value)).collect();
+        PageAnswer { status: self.status.as_u16(), headers, body: self.body }
     }
 }

@@ -14,6 +14,7 @@ use crate::agent::http::connections::Connections;
 use crate::agent::http::counts::Counts;
 use crate::agent::http::limits::HttpLimits;
 use crate::agent::http::options::HttpOptions;
+use crate::agent::http::pages::Pages;
 use crate::agent::http::site::Site;
 use crate::agent::log::Told;
 use crate::agent::reporter::Reporter;
@@ -56,6 +57,11 @@ impl Http {
     /// Off.
     pub(crate) fn new(status: watch::Sender<AgentStatus>, told: Told, reporter: Arc<Reporter>) -> Self {
         Self { status, told, counts: Arc::default(), reporter, running: None }
+    }
+
+    /// The pages as these options say, for who answers them on a listener of his own.
+    pub(crate) fn pages(&self, cluster: &Cluster, options: &HttpOptions) -> Pages {
+        Pages::new(Site::new(cluster.clone(), options, self.status.subscribe(), self.counts.clone(), self.reporter.clone()))
     }
 
     /// Goes on as these options say.

@@ -5,7 +5,8 @@
 //! go when there are too many, `connection` speaks HTTP on one of them and sets its limits ([`limits::HttpLimits`]), with
 //! `first_line` for the one that hyper does not set. `routes` is the table of pages, `access` tells who sees more than one
 //! word, `answers` is what an answer looks like. Behind the pages stand `probes`, `readiness`, `report`, `metrics` and
-//! `status_page`; `kept` lets many ask and one find out. `site` is what all of them know.
+//! `status_page`; `kept` lets many ask and one find out. `site` is what all of them know. [`pages::Pages`] are
+//! the same pages for a program that has an HTTP server of its own.
 
 pub(crate) mod access;
 pub(crate) mod answers;
@@ -18,6 +19,7 @@ pub mod limits;
 pub(crate) mod listener;
 pub(crate) mod metrics;
 pub mod options;
+pub mod pages;
 pub(crate) mod probes;
 pub(crate) mod readiness;
 pub(crate) mod report;
