@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 const CONNECTIONS: usize = 256;
 /// How long a client may take for the head of a request, and a connection may be idle.
 const HEAD: Duration = Duration::from_secs(10);
+/// How long a connection lives at most, also one whose client does not read what it is told.
+const LIFE: Duration = Duration::from_secs(120);
 /// The largest head.
 const HEAD_BYTES: usize = 16 << 10;
 /// How long requests that have come have at the end: longer than any may take.
@@ -58,9 +60,12 @@ async fn serve_one(stream: TcpStream, router: Router, draining: watch::Receiver<
     // A client that breaks off is its own affair.
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = told(draining) => connection.as_mut().graceful_shutdown(),
+        () = told(draining) => {}
+        () = tokio::time::sleep(LIFE) => {}
     }
-    let _ = connection.await;
+    // After the request that it has.
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(DRAIN, connection).await;
 }
 
 /// Comes back when it is to drain; a sender that is gone says so, too.

@@ -1,6 +1,7 @@
 //! The schema: a numbered list of files, each applied once, in a transaction that also records it. A kill in the midst leaves
 //! the schema as it was before that file, and the next start goes on there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgpersist_core::Error;
@@ -31,11 +32,7 @@ const LOCK: i64 = 0x6375_7374_6f6d_6572;
 const BREATH: Duration = Duration::from_millis(200);
 
 /// Brings the schema up as soon as the server is ready, tells it, and then waits for ever. Comes back with what no other try mends.
-pub(crate) async fn bring_up(
-    pool: &std::sync::Arc<Pool>,
-    mut status: watch::Receiver<AgentStatus>,
-    migrated: watch::Sender<bool>,
-) -> Error {
+pub(crate) async fn bring_up(pool: &Arc<Pool>, mut status: watch::Receiver<AgentStatus>, migrated: watch::Sender<bool>) -> Error {
     loop {
         // An agent that has ended is somebody else's news.
         if status.wait_for(|status| status.phase == Phase::Ready).await.is_err() {
@@ -61,7 +58,7 @@ pub(crate) async fn bring_up(
 }
 
 /// Applies what is missing.
-async fn apply(pool: &std::sync::Arc<Pool>) -> Result<(), Failure> {
+async fn apply(pool: &Arc<Pool>) -> Result<(), Failure> {
     let mut session = pool.session().await?;
     let ours = ALL.last().map_or(0, |migration| migration.number);
     for migration in ALL {
