@@ -83,10 +83,12 @@ fn execute(command: &commands::Command, host: &dyn Host, context: &Context, argu
     if privileges::settle(command.as_root(), host, context, arguments)? == Settled::AsAnother {
         return Ok(Executed::NotYet);
     }
-    if command.is_a_containers() && !context.common.dry_run && first_process::is_it() {
-        if let Some(code) = first_process::run(host, arguments)? {
-            return Ok(Executed::Done(Exit(code)));
-        }
+    if command.is_a_containers()
+        && !context.common.dry_run
+        && first_process::is_it()
+        && let Some(code) = first_process::run(host, arguments)?
+    {
+        return Ok(Executed::Done(Exit(code)));
     }
     command.run(context).map(Executed::Done)
 }
