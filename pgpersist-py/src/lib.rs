@@ -24,6 +24,7 @@ mod python_check;
 mod python_store;
 mod python_upload;
 mod runtime;
+mod session;
 mod store;
 mod temporary;
 mod testing;
@@ -64,6 +65,8 @@ mod _native {
     use crate::python_upload::NativeSource;
     #[pymodule_export]
     use crate::runtime::close;
+    #[pymodule_export]
+    use crate::session::NativeSession;
     #[pymodule_export]
     use crate::store::{NativeStore, NativeUpload};
     #[pymodule_export]

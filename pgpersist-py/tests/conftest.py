@@ -15,6 +15,9 @@ import pytest
 
 from pgpersist import Cluster
 
+#: Runs pytest on small projects, for the tests of our plugin.
+pytest_plugins = ["pytester"]
+
 Call = Callable[..., Any]
 
 
