@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pwd
 import shutil
 import statistics
 import subprocess
@@ -95,13 +94,6 @@ def run(name: str, conftest: str, tests: int, workers: int, pause: float) -> dic
             "BENCH_PAUSE": str(pause),
             "BENCH_WORKERS": str(workers or ""),
         }
-        options = {}
-        if os.geteuid() == 0 and name != "pgpersist":
-            # PostgreSQL refuses to run as root, and pytest-postgresql has nobody else to run it as.
-            user = pwd.getpwnam("postgres")
-            shutil.chown(folder, user.pw_uid, user.pw_gid)
-            options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            environment["HOME"] = str(folder)
         begun = time.monotonic()
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False, **options
@@ -135,6 +127,8 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.05, help="seconds after each test, for the hits")
     parser.add_argument("--only", choices=["pgpersist", "pytest-postgresql"])
     options = parser.parse_args()
+    if os.geteuid() == 0:
+        raise SystemExit("run this as a plain user: pytest-postgresql cannot start PostgreSQL as root")
     print(f"{options.tests} tests, {TABLES} tables, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"{'':38}   a test, ms: median   p95    mean   (set-up)    wall s")
     subjects = [("pgpersist", PGPERSIST), ("pytest-postgresql", PYTEST_POSTGRESQL)]

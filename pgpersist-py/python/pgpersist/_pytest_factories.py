@@ -180,4 +180,4 @@ def told() -> Iterator[None]:
     except LoadError as error:
         if error.__cause__ is not None:
             raise
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None

@@ -79,13 +79,14 @@ class Reception:
         self._keeper = keeper
         self._key = os.urandom(32)
         # No file, so none that a killed process could leave.
-        self._listener = Listener(f"\0pgpersist-{os.urandom(16).hex()}", "AF_UNIX", backlog=64, authkey=self._key)
+        self._name = f"pgpersist-{os.urandom(16).hex()}"
+        self._listener = Listener(f"\0{self._name}", "AF_UNIX", backlog=64, authkey=self._key)
         threading.Thread(target=self._serve, name="pgpersist reception", daemon=True).start()
 
     @property
     def invitation(self) -> tuple[str, str]:
         """What a worker needs: the address and the key, as xdist can send them."""
-        return str(self._listener.address)[1:], self._key.hex()
+        return self._name, self._key.hex()
 
     def close(self) -> None:
         """Lets nobody in any more. The thread ends with the process at the latest."""
