@@ -96,7 +96,7 @@ def run(name: str, conftest: str, tests: int, workers: int, pause: float) -> dic
         }
         begun = time.monotonic()
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, **options
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
         wall = time.monotonic() - begun
         if done.returncode != 0:

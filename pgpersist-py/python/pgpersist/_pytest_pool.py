@@ -6,7 +6,8 @@ import itertools
 import threading
 import time
 from collections import deque
-from typing import Callable, Optional
+from dataclasses import dataclass
+from typing import Optional
 
 from pgpersist._exceptions import DeadlineError, UnavailableError
 from pgpersist._pytest_database import PgDatabase
@@ -17,37 +18,52 @@ from pgpersist._session import Session, identifier
 _TAKING = 60.0
 #: How long closing waits for a statement that is under way.
 _CLOSING = 10.0
-#: How much more than they should used databases may take, while tests wait for new ones.
-_HURRY_BYTES = 512 << 20
-#: How much used databases of the session's own server may take; the rest is left for the server's end, which is cheaper.
-LEFT_BYTES = 512 << 20
+#: How much used databases may take before some are dropped, for each of all workers; the rest is left for the server's end,
+#: which is cheaper.
+LEFT_BYTES = 256 << 20
+#: How much more that may be while tests wait for new ones.
+_HURRY_BYTES = 768 << 20
 
 
 class Pool:
     """Copies of one template. At most ``size`` are ready, and as many as tests have been seen to take.
 
-    A thread makes them, and drops used ones while no test waits. What goes wrong in it is raised in the test that takes.
+    Threads make them, and drop used ones while no test waits. What goes wrong in one is raised in the test that takes.
 
     Args:
         template: what they are copies of.
         size: how many are made ahead; with none, each is made when it is asked for.
         name: how their names begin; nobody else's may.
         left_bytes: how much used databases may take before they are dropped; ``None`` never drops them.
+        workers: how many processes have a pool on the same server and share the machine with this one.
     """
 
-    def __init__(self, template: PgTemplate, *, size: int, name: str, left_bytes: Optional[int] = LEFT_BYTES) -> None:
+    def __init__(
+        self,
+        template: PgTemplate,
+        *,
+        size: int,
+        name: str,
+        left_bytes: Optional[int] = LEFT_BYTES,
+        workers: int = 1,
+    ) -> None:
         self._template = template
         self._size = size
-        self._names = (f"{name}{number}" for number in itertools.count(1))
-        self._left_bytes = left_bytes
+        self._name = name
+        self._numbers = itertools.count(1)
+        self._left_bytes = None if left_bytes is None else left_bytes // workers
+        self._hurry_bytes = _HURRY_BYTES // workers
+        # Copying one database keeps one processor busy, and waits now and then; more at once gain nothing.
+        self._most_threads = 2 if workers == 1 else 1
         self._changed = threading.Condition()
         self._ready: deque[str] = deque()
         self._used: deque[str] = deque()
         self._waiting = 0
+        self._making = 0
         self._taken = 0
         self._error: Optional[Exception] = None
         self._is_closed = False
-        self._thread: Optional[threading.Thread] = None
+        self._threads: list[threading.Thread] = []
 
     def take(self) -> PgDatabase:
         """A database that nobody has used; waits where none is ready.
@@ -58,9 +74,11 @@ class Pool:
         """
         deadline = time.monotonic() + _TAKING
         with self._changed:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="pgpersist pool", daemon=True)
-                self._thread.start()
+            # One for the first test, another once there is more than one.
+            if len(self._threads) < min(self._most_threads, self._taken + 1):
+                thread = threading.Thread(target=self._work, name="pgpersist pool", daemon=True)
+                self._threads.append(thread)
+                thread.start()
             self._taken += 1
             self._waiting += 1
             self._changed.notify_all()
@@ -84,12 +102,13 @@ class Pool:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Makes no more; returns when the thread has ended. The databases stay, for whoever ends the server or drops them."""
+        """Makes no more; returns when the threads have ended. The databases stay, for whoever ends the server or drops them."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(_CLOSING)
+        deadline = time.monotonic() + _CLOSING
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _raise_what_failed(self) -> None:
         if self._is_closed:
@@ -99,7 +118,7 @@ class Pool:
             error, self._error = self._error, None
             raise error
 
-    # -- the thread
+    # -- its threads
 
     def _work(self) -> None:
         session: Optional[Session] = None
@@ -107,53 +126,64 @@ class Pool:
             job = self._next_job()
             if job is None:
                 break
+            error: Optional[Exception] = None
             try:
                 if session is None:
                     session = self._template.cluster.address.session()
-                job(session)
-            except Exception as error:
-                session = None
-                with self._changed:
-                    if not self._is_closed:
-                        self._error = error
-                        self._changed.notify_all()
+                session.execute(job.statement, action=job.action)
+            except Exception as failed:
+                error, session = failed, None
+            if job.is_making:
+                self._has_made(job.name, error)
+            # A used one that cannot be dropped stays until the server's end; an external server's is told of then.
         if session is not None:
             session.close()
 
-    def _next_job(self) -> Optional[Callable[[Session], None]]:
+    def _next_job(self) -> Optional[_Job]:
         """What to do next, or that there is nothing more to do; waits for it."""
         with self._changed:
             while not self._is_closed:
-                if self._error is None:
-                    missing = max(self._waiting, min(self._size, self._taken)) - len(self._ready)
-                    over = self._over()
-                    if missing > 0 and over <= _HURRY_BYTES:
-                        return self._make
-                    if over > 0:
-                        return self._drop
+                missing = max(self._waiting, min(self._size, self._taken)) - len(self._ready) - self._making
+                over = self._over()
+                if missing > 0 and over <= self._hurry_bytes and self._error is None:
+                    self._making += 1
+                    return _Job.make(f"{self._name}{next(self._numbers)}", self._template)
+                if over > 0:
+                    return _Job.drop(self._used.popleft())
                 self._changed.wait()
             return None
+
+    def _has_made(self, name: str, error: Optional[Exception]) -> None:
+        with self._changed:
+            self._making -= 1
+            if error is None:
+                self._ready.append(name)
+            elif not self._is_closed:
+                self._error = error
+            self._changed.notify_all()
 
     def _over(self) -> int:
         if self._left_bytes is None or not self._used:
             return 0
         return len(self._used) * self._template.size_bytes - self._left_bytes
 
-    def _make(self, session: Session) -> None:
-        name = next(self._names)
-        session.execute(_copy(self._template, name), action=f"create the test's database `{name}`")
-        with self._changed:
-            self._ready.append(name)
-            self._changed.notify_all()
 
-    def _drop(self, session: Session) -> None:
-        with self._changed:
-            name = self._used.popleft()
-        session.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)", action=f"drop `{name}`")
+@dataclass(frozen=True)
+class _Job:
+    name: str
+    is_making: bool
+    statement: str
+    action: str
 
+    @classmethod
+    def make(cls, name: str, template: PgTemplate) -> _Job:
+        statement = f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(template.name)}"
+        if template.cluster.is_own and template.cluster.major >= 15:
+            # Half of what the default takes where nothing is synced: no WAL of each page, and the copy has the files that
+            # the first session of a database would have to make. Another's server may be one that is synced.
+            statement += " STRATEGY file_copy"
+        return cls(name, True, statement, f"create the test's database `{name}`")
 
-def _copy(template: PgTemplate, name: str) -> str:
-    statement = f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(template.name)}"
-    if template.cluster.is_own and template.cluster.major >= 15:
-        statement += " STRATEGY file_copy"
-    return statement
+    @classmethod
+    def drop(cls, name: str) -> _Job:
+        return cls(name, False, f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)", f"drop `{name}`")

@@ -27,7 +27,8 @@ class PgSession:
         defaults: what kind of cluster the options and the ini file ask for.
         root: where relative paths start.
         worker: this worker's name under pytest-xdist.
-        run: the whole run's, common to its workers.
+        workers: how many there are.
+        run: the whole run's name, common to its workers.
         invitation: the controller's, where a worker was invited.
     """
 
@@ -37,12 +38,14 @@ class PgSession:
         *,
         root: Path,
         worker: Optional[str] = None,
+        workers: int = 1,
         run: Optional[str] = None,
         invitation: Optional[tuple[str, str]] = None,
     ) -> None:
         self.defaults = defaults
         self.root = root
         self._worker = worker
+        self._workers = workers
         self._run = (run or uuid.uuid4().hex).replace("-", "")[:12]
         self._clusters = clusters_of(invitation)
         self._reception: Optional[Reception] = None
@@ -124,6 +127,7 @@ class PgSession:
                 size=size,
                 name=name if is_own else self._prefix(template.cluster) + name,
                 left_bytes=None if self.defaults.keep else LEFT_BYTES if is_own else 0,
+                workers=self._workers,
             )
             self._pools[process, template] = pool
         return pool
@@ -133,11 +137,11 @@ class PgSession:
         """The folders that stay, with ``--pg-keep``."""
         return self._clusters.kept if isinstance(self._clusters, Keeper) else []
 
-    def close(self) -> None:
-        """Ends everything; what of it fails is raised at the end."""
-        if os.getpid() != self._process:
-            return
+    def close(self) -> list[PgPersistError]:
+        """Ends everything, and returns what of it has failed."""
         failed: list[PgPersistError] = []
+        if os.getpid() != self._process:
+            return failed
         if self._reception is not None:
             self._reception.close()
         for end in [
@@ -149,8 +153,7 @@ class PgSession:
                 end()
             except PgPersistError as error:
                 failed.append(error)
-        if failed:
-            raise failed[0]
+        return failed
 
     def _prefix(self, cluster: PgCluster) -> str:
         presence = self._presences.get(cluster.address)

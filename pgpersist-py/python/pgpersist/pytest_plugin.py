@@ -6,6 +6,7 @@ when a test first asks for PostgreSQL.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Optional, Union
 
@@ -139,6 +140,7 @@ def session_of(config: pytest.Config) -> PgSession:
             ),
             root=_base_of(config),
             worker=worker.get("workerid"),
+            workers=int(worker.get("workercount", 1)),
             run=worker.get("testrunuid"),
             invitation=None if invitation is None else (invitation[0], invitation[1]),
         )
@@ -165,7 +167,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     session = config.stash.get(_SESSION, None)
     if session is not None:
         del config.stash[_SESSION]
-        session.close()
+        for error in session.close():
+            # The report is written; this is about what has stayed.
+            sys.stderr.write(f"pgpersist: {error}\n")
 
 
 # -- fixtures
