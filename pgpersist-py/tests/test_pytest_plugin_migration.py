@@ -1,0 +1,57 @@
+"""The migration guide of ``docs/python/pytest.md``: what stands there before and after does the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+import pytest
+from support.projects import CACHE, run
+
+import pgpersist
+
+_GUIDE = Path(__file__).parents[2] / "docs" / "python" / "pytest.md"
+_BLOCK = re.compile(r"<!-- (before|after|both): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
+
+_PASSED = {"A connection for each test": 2, "Templates on templates": 4, "A server that others keep": 3}
+
+
+def _section(title: str) -> dict[tuple[str, str], str]:
+    _, _, text = _GUIDE.read_text().partition(f"### {title}\n")
+    text = re.split(r"^##", text, maxsplit=1, flags=re.MULTILINE)[0]
+    return {(when, name): code for when, name, code in _BLOCK.findall(text)}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("title", list(_PASSED))
+def test_the_guide_is_true(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, title: str, when: str) -> None:
+    monkeypatch.setenv("PGPERSIST_CACHE", str(CACHE))
+    is_external = title == "A server that others keep"
+    if when == "before":
+        if importlib.util.find_spec("pytest_postgresql") is None:
+            pytest.skip("pytest-postgresql is not installed")
+        if os.geteuid() == 0 and not is_external:
+            pytest.skip("pytest-postgresql cannot start PostgreSQL as root")
+    files = _section(title)
+    assert (when, "conftest.py") in files
+    for (whose, name), code in files.items():
+        if whose in (when, "both"):
+            pytester.path.joinpath(name).write_text(code)
+    pytester.makeini("[pytest]\npythonpath = .\n")
+    arguments = ["-p", "no:pgpersist", "-p", "no:cacheprovider"]
+    with pgpersist.TemporaryCluster(tcp=True) as cluster:
+        cluster.execute("CREATE ROLE tester LOGIN SUPERUSER PASSWORD 'secret'")
+        monkeypatch.setenv("DB_HOST", cluster.host)
+        monkeypatch.setenv("DB_PORT", str(cluster.port))
+        if when == "after":
+            result = run(pytester)
+        else:
+            result = pytester.runpytest_subprocess(*arguments)
+        result.assert_outcomes(passed=_PASSED[title])
+
+
+def test_the_whole_guide_is_run() -> None:
+    titles = re.findall(r"^### (.*)$", _GUIDE.read_text(), flags=re.MULTILINE)
+    assert titles == list(_PASSED)
