@@ -95,9 +95,7 @@ def run(name: str, conftest: str, tests: int, workers: int, pause: float) -> dic
             "BENCH_WORKERS": str(workers or ""),
         }
         begun = time.monotonic()
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         wall = time.monotonic() - begun
         if done.returncode != 0:
             raise SystemExit(f"{name}: pytest failed\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")

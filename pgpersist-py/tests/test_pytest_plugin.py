@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support.projects import CACHE, SCHEMA, run, with_schema
 
 
@@ -154,7 +155,9 @@ def test_a_mistake_in_an_sql_file_is_told_with_its_line(
     result.assert_outcomes(errors=6)
     # psql counts to the end of the statement; plain SQL is told by its place.
     line = 7 if psql == "with psql" else 6
-    result.stdout.re_match_lines([rf'.*could not load .*/schema\.sql.*line {line}:.*type "no_such_type" does not exist.*'])
+    result.stdout.re_match_lines(
+        [rf'.*could not load .*/schema\.sql.*line {line}:.*type "no_such_type" does not exist.*']
+    )
     # All is said in that line: nobody wants to see our stack.
     result.stdout.no_fnmatch_line("*_pytest_load.py*")
     result.stdout.no_fnmatch_line("*During handling*")

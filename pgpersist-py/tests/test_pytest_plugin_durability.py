@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
+
 from support.leftovers import left_in, short_folder, wait_until_nothing_is_left
 from support.projects import CACHE, SCHEMA, run, with_schema
 
@@ -122,7 +123,9 @@ def test_a_full_disk_is_met_and_survived(pytester: pytest.Pytester, temporary: P
         result.assert_outcomes(passed=2)
     else:
         result.assert_outcomes(skipped=2)
-        result.stdout.fnmatch_lines(["*pgpersist cannot fill a disk here: this process may not mount*run pytest as root*"])
+        result.stdout.fnmatch_lines(
+            ["*pgpersist cannot fill a disk here: this process may not mount*run pytest as root*"]
+        )
     wait_until_nothing_is_left(temporary)
 
 
@@ -182,7 +185,9 @@ def test_all_of_it_works_as_a_plain_user(temporary: Path) -> None:
     project.mkdir()
     (project / "schema.sql").write_text(SCHEMA)
     (project / "pytest.ini").write_text("[pytest]\npg_load = schema.sql\n")
-    (project / "test_it.py").write_text(FULL + "\ndef test_own(pg_database):\n    assert pg_database.query('SELECT 1') == [['1']]\n")
+    (project / "test_it.py").write_text(
+        FULL + "\ndef test_own(pg_database):\n    assert pg_database.query('SELECT 1') == [['1']]\n"
+    )
     for path in [project, *project.iterdir()]:
         os.chown(path, user.pw_uid, user.pw_gid)
     home = temporary / "home"

@@ -10,10 +10,10 @@ import time
 from typing import Iterator
 
 import pytest
-from support.projects import CACHE, run
 
 import pgpersist
 from pgpersist._session import ServerAddress
+from support.projects import CACHE, run
 
 CONFTEST = """
 import os
@@ -65,7 +65,10 @@ def test_what_a_killed_session_has_left_the_next_one_drops(pytester: pytest.Pyte
     sleeping = "import pathlib, time\ndef test_it(database):\n    pathlib.Path('ready').touch()\n    time.sleep(600)\n"
     pytester.makepyfile(test_it=sleeping)
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-p", "no:postgresql"], cwd=pytester.path, stdout=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "pytest", "-p", "no:postgresql"],
+        cwd=pytester.path,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 120
@@ -86,12 +89,16 @@ def test_what_a_killed_session_has_left_the_next_one_drops(pytester: pytest.Pyte
         run(pytester).assert_outcomes(passed=6)
 
 
-def test_a_server_that_is_not_there_is_told(pytester: pytest.Pytester, server: ServerAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_is_told(
+    pytester: pytest.Pytester, server: ServerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SERVER", "postgresql://tester:hunter2@127.0.0.1:1")
     pytester.makepyfile(test_it=TESTS)
     result = run(pytester)
     result.assert_outcomes(errors=6)
-    result.stdout.fnmatch_lines(["*UnavailableError: could not connect to database `postgres` at 127.0.0.1:1 as `tester`*"])
+    result.stdout.fnmatch_lines(
+        ["*UnavailableError: could not connect to database `postgres` at 127.0.0.1:1 as `tester`*"]
+    )
     result.stdout.no_fnmatch_line("*hunter2*")
 
 

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from support.projects import CACHE, run
 
 import pgpersist
+from support.projects import CACHE, run
 
 _GUIDE = Path(__file__).parents[2] / "docs" / "python" / "pytest.md"
 _BLOCK = re.compile(r"<!-- (before|after|both): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)

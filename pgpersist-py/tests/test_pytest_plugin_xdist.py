@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
+
 from support.leftovers import short_folder, wait_until_nothing_is_left
 from support.projects import CACHE, run, with_schema
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Mapping, Optional
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pgpersist import _native
 from pgpersist._faces import blocking
@@ -41,11 +41,11 @@ class ServerAddress:
         parts = urlsplit(url)
         if parts.scheme not in ("postgresql", "postgres"):
             raise ValueError("a server's URL begins with postgresql://")
-        asked = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
-        host = unquote(parts.hostname or asked.get("host", "")) or "127.0.0.1"
+        asked = dict(parse_qsl(parts.query))
+        host = unquote(parts.hostname or "") or asked.get("host") or "127.0.0.1"
         port = parts.port or int(asked.get("port", "5432"))
         password = unquote(parts.password) if parts.password is not None else None
-        return cls(host, port, unquote(parts.username or asked.get("user", "postgres")), password)
+        return cls(host, port, unquote(parts.username or "") or asked.get("user", "postgres"), password)
 
     def url(self, database: str, *, scheme: str = "postgresql") -> str:
         """How clients connect to a database, password and all."""
@@ -81,10 +81,6 @@ class ServerAddress:
                 )
             )
         )
-
-    def with_user(self, user: str, password: Optional[str]) -> ServerAddress:
-        """The same server, another role."""
-        return replace(self, user=user, password=password)
 
 
 class Session:
