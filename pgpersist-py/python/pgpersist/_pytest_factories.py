@@ -164,7 +164,7 @@ def taken(request: pytest.FixtureRequest, base: str, pool_size: Optional[int]) -
         template = session.template(request.getfixturevalue(base))
     pool = session.pool(template, pool_size_of(request.config) if pool_size is None else pool_size)
     database = pool.take()
-    if session.defaults.keep:
+    if session.defaults.keep and isinstance(request.node, pytest.Item):
         request.node.add_report_section("setup", "pgpersist", f"its database: {database.url}")
     yield database
     pool.give_back(database)

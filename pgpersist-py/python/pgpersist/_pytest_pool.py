@@ -22,7 +22,7 @@ _CLOSING = 10.0
 #: which is cheaper.
 LEFT_BYTES = 256 << 20
 #: How much more that may be while tests wait for new ones.
-_HURRY_BYTES = 768 << 20
+_HURRY_BYTES = 1 << 30
 
 
 class Pool:
