@@ -15,7 +15,7 @@ from typing import Callable, Iterator, Optional
 
 import pytest
 
-from support.programs import DEADLINE_S, MODULE, RUST, SCRIPT, Yard, children_of, end, status_of, until, words
+from support.programs import DEADLINE_S, MODULE, RUST, SCRIPT, Yard, as_user, children_of, end, status_of, until, words
 
 MakeYard = Callable[..., Yard]
 
@@ -144,10 +144,8 @@ def test_ctrl_c_cancels_a_dump(yard: MakeYard) -> None:
             until(
                 "the lock", lambda: one.sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'") == "1"
             )
-            dumping = one.popen(["dump", "shop"])
-            waiting = (
-                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'"
-            )
+            dumping = one.popen(["dump"])
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgpersist' AND wait_event_type = 'Lock'"
             until("a dump that waits", lambda: one.sql(waiting) == "1")
             dumping.send_signal(signal.SIGINT)
             stdout, stderr = dumping.communicate(timeout=DEADLINE_S)
@@ -259,11 +257,7 @@ def test_modules_of_the_current_directory_are_not_ours(yard: MakeYard) -> None:
 
 
 def _needs_reachable_interpreter(user: str) -> None:
-    tried = subprocess.run(
-        ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", sys.executable, "-c", "import pgpersist"],
-        capture_output=True,
-        cwd="/",
-        text=True,
-    )
-    if tried.returncode != 0:
-        pytest.skip(f"{user} cannot run {sys.executable}: {tried.stderr.strip()}")
+    try:
+        subprocess.run([sys.executable, "-c", "import pgpersist"], check=True, **as_user(user))
+    except (PermissionError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"{user} cannot run this interpreter: {error}")

@@ -45,13 +45,17 @@ class Yard:
 
     def __post_init__(self) -> None:
         self.port = _free_port()
+        self.sockets = self.folder / "sockets"
+        self.sockets.mkdir()
+        # The server is another user's when we are root.
+        self.sockets.chmod(0o1777)
         (self.folder / "pgpersist.toml").write_text(
             f"""
 [cluster]
 data_directory = "{self.folder}/data"
 port = {self.port}
 databases = ["shop"]
-settings = {{ unix_socket_directories = "{self.folder}", listen_addresses = "", shared_buffers = "16MB" }}
+settings = {{ unix_socket_directories = "{self.sockets}", listen_addresses = "", shared_buffers = "16MB" }}
 
 [[store]]
 url = "{self.folder}/backups"
@@ -59,7 +63,7 @@ url = "{self.folder}/backups"
         )
         kept = ("PATH", "HOME", "TMPDIR", "PGPERSIST_CACHE")
         self.environment = {name: os.environ[name] for name in kept if name in os.environ}
-        self.environment.update(PGPERSIST_CONFIG=f"{self.folder}/pgpersist.toml", PGHOST=str(self.folder))
+        self.environment.update(PGPERSIST_CONFIG=f"{self.folder}/pgpersist.toml", PGHOST=str(self.sockets))
 
     def popen(self, arguments: list[str], prefix: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
         """Starts it; what it says comes through pipes."""
@@ -94,7 +98,7 @@ url = "{self.folder}/backups"
         return str(ran.stdout).strip()
 
     def psql(self, statement: str) -> list[str]:
-        return ["psql", "-XAtq", "-h", str(self.folder), "-p", str(self.port), "-d", "shop", "-c", statement]
+        return ["psql", "-XAtq", "-h", str(self.sockets), "-p", str(self.port), "-d", "shop", "-c", statement]
 
     def owner(self) -> dict[str, Any]:
         return as_user("postgres") if os.geteuid() == 0 else {}
