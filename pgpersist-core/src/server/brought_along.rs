@@ -47,7 +47,10 @@ fn is_open(folder: &Path) -> bool {
 /// A copy of an installation that everybody can reach and nobody else can change; made once for each state of the original.
 fn copied(bin_directory: &Path, copies: &Path) -> Result<PathBuf> {
     let (Some(root), Some(name)) = (bin_directory.parent(), bin_directory.file_name()) else {
-        return Err(Error::invalid(format!("{} is no folder of programs", bin_directory.display()), "name the folder that holds `postgres`"));
+        return Err(Error::invalid(
+            format!("{} is no folder of programs", bin_directory.display()),
+            "name the folder that holds `postgres`",
+        ));
     };
     let postgres = bin_directory.join("postgres");
     let state = fs::metadata(&postgres).map_err(|e| Error::file("look at", &postgres, e))?;
@@ -58,7 +61,10 @@ fn copied(bin_directory: &Path, copies: &Path) -> Result<PathBuf> {
         durable::create_directories(copies, 0o755)?;
         if !is_closed(copies) {
             let remedy = "remove it, or have root own it and all above it, with mode 0755";
-            return Err(Error::refused(format!("others than root can write to {}, where programs are to be kept", copies.display()), remedy));
+            return Err(Error::refused(
+                format!("others than root can write to {}, where programs are to be kept", copies.display()),
+                remedy,
+            ));
         }
         let staged = tempfile_beside(&target);
         durable::remove_tree(&staged)?;

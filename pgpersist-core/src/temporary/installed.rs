@@ -81,7 +81,9 @@ fn seen(search: &InstallationSearch) -> String {
     let mut text = inputs(search);
     let listed = search.path.as_deref().map(std::env::split_paths).into_iter().flatten();
     let distributions = search.distribution_folders.iter().map(|(folder, _)| folder.clone());
-    for path in listed.chain(distributions).chain(search.configured.clone()).chain(search.pg_config.clone()).chain(search.brought_along.clone()) {
+    for path in
+        listed.chain(distributions).chain(search.configured.clone()).chain(search.pg_config.clone()).chain(search.brought_along.clone())
+    {
         text.push_str(&identity(&path));
     }
     digest(&text)
