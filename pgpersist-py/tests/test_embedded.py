@@ -17,7 +17,7 @@ import pytest
 import pgpersist
 
 #: Where the library looks for PostgreSQL, and where it keeps copies and templates.
-_HIDDEN = ("/usr/lib/postgresql", "/opt/pgpersist/postgresql", "/usr/local/lib/postgresql", "/var/cache/pgpersist")
+_HIDDEN = ("/usr/lib/postgresql", "/opt/pgpersist/postgresql", "/usr/local/lib/postgresql", "/var/cache")
 _PROGRAM = """
 import json, sys, pgpersist
 place = sys.argv[1]
@@ -44,10 +44,6 @@ def machine(place: Path) -> list[str]:
         pytest.skip("only root hides PostgreSQL here")
     home = place / "home"
     home.mkdir()
-    for folder in _HIDDEN:
-        # Only what is there can be hidden, and the last of them has to be there.
-        if folder == _HIDDEN[-1]:
-            os.makedirs(folder, mode=0o755, exist_ok=True)
     hide = " && ".join(f"{{ [ ! -d {folder} ] || mount -t tmpfs -o mode=755 none {folder}; }}" for folder in _HIDDEN)
     clean = f'exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME={home} TMPDIR={place} PYTHONPATH="$SITE" "$@"'
     tried = subprocess.run(["unshare", "--mount", "sh", "-c", hide], capture_output=True, text=True)
