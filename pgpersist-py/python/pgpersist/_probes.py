@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from pgpersist._agent import AgentPhase
 from pgpersist._cluster import Cluster
@@ -18,6 +18,9 @@ from pgpersist._kept import Busy, Kept
 from pgpersist._native import VERSION
 from pgpersist._readiness import Look, Readiness
 from pgpersist._supervision import Supervision
+
+if TYPE_CHECKING:
+    from pgpersist._health import HealthReport
 
 #: The pages there are.
 PAGES = ("livez", "readyz", "startupz", "health", "metrics")
@@ -75,7 +78,7 @@ class Probes:
         self._token = _token(self._cluster, token)
         self._open_details = open_details
         self._has_been_ready = False
-        self._report = Kept(self._cluster.health_async, lasts=_REPORT_LASTS, most_waiting=_MOST_WAITING)
+        self._report = Kept(self._look_at_all, lasts=_REPORT_LASTS, most_waiting=_MOST_WAITING)
 
     async def answer(self, page: str, method: str, headers: Iterable[tuple[bytes, bytes]]) -> Answer:
         """The answer to a request for one of :data:`PAGES`."""
@@ -149,6 +152,9 @@ class Probes:
 
     # -- what costs something
 
+    async def _look_at_all(self) -> HealthReport:
+        return await self._cluster.health_async()
+
     async def _health(self) -> Answer:
         try:
             report = await self._report.get(timeout=_REPORT_DEADLINE)
@@ -171,10 +177,10 @@ class Probes:
 
 def _token(cluster: Cluster, token: Union[str, Path, None]) -> Optional[bytes]:
     if token is None:
-        configured = cluster.config["health.token_file"]
-        if not configured:
+        configured = [value.value for value in cluster.config.values() if value.key == "health.token_file"]
+        if not configured or not configured[0]:
             return None
-        token = Path(configured)
+        token = Path(configured[0])
     if isinstance(token, Path):
         try:
             token = token.read_text().rstrip("\r\n")

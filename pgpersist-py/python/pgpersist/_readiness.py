@@ -105,7 +105,7 @@ class Readiness:
             await asyncio.sleep(min(_AGAIN, max(until - loop.time(), 0)))
 
     async def _seen(self) -> Look:
-        """What is seen without asking the server: by this process's agent, else by files and the socket of another one."""
+        """What is seen without asking the server: by our own agent, else by files and the socket of another one."""
         agent = self._agent()
         if agent is not None and agent.is_running:
             view = (await agent.status_async()).to_dict()
