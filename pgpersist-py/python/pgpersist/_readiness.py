@@ -72,6 +72,8 @@ class Readiness:
         self._agent = agent
         self._status = Kept(cluster.status_async, lasts=_LOOK_LASTS)
         self._answer = Kept(self._ask, lasts=_ANSWER_LASTS)
+        #: A server that does not let us in, as one whose rules know no root.
+        self._turned_away_by: Optional[tuple[str, int]] = None
 
     async def look(self) -> Look:
         """Looks; answers within :data:`DEADLINE` whatever hangs."""
@@ -114,7 +116,12 @@ class Readiness:
 
     async def _ask(self) -> Optional[str]:
         host, port, user, _password = await awaited(self.cluster._native.connection("postgres"))
-        return await _server_answer.obstacle(host, port, user, "postgres", timeout=DEADLINE)
+        answered = await _server_answer.ask(
+            host, port, user, "postgres", timeout=DEADLINE, log_in=self._turned_away_by != (host, port)
+        )
+        if answered.lets_in is False:
+            self._turned_away_by = (host, port)
+        return answered.obstacle
 
 
 def _of_status(status: ServerStatus) -> Look:

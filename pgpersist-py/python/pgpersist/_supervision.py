@@ -31,6 +31,8 @@ _TURN = 1.0
 _EAGER = 0.1
 #: After an owner's failure, twice as long each time.
 _AFTER_FAILURE, _AFTER_FAILURES = 1.0, 30.0
+#: A server that has refused so often to be supervised is not asked again.
+_REFUSED = 3
 #: A loop that has not turned for so long is stuck.
 _STUCK = 30.0
 #: What a shutdown may take beyond the server's own time for it.
@@ -110,8 +112,10 @@ class Supervision:
         self._failures = 0
         self._has_started = False
         self._gave_up = False
-        #: The process of a server that somebody else has started, and that is left alone.
-        self._foreign_pid: Optional[int] = None
+        #: The process of the server that one of this application's workers supervises, or did.
+        self._our_pid: Optional[int] = None
+        #: The process of a server that refuses to be supervised, and how often it did.
+        self._refusing: tuple[Optional[int], int] = (None, 0)
         self._turned = time.monotonic()
 
     # -- how it stands
@@ -221,6 +225,7 @@ class Supervision:
             logger.info("the server runs on: %s", "other workers use it" if stop else "it is left to the next start")
             _handed_over.append(group)
         else:
+            self._agent = None
             group.lease.release()
 
     async def _stop_server(self, group: WorkerGroup) -> None:
@@ -229,10 +234,12 @@ class Supervision:
                 await self._agent.stop_async()
             return
         status = await self.cluster.status_async()
-        if status.pid is None or status.pid == self._foreign_pid:
+        if status.pid is None:
             return
-        # The agent of a worker that left before lives until that process ends. Every other agent is somebody else's.
-        if agent_of(status) is None or group.lease.is_taken:
+        # The agent of a worker that left before lives until that process ends. Every other agent is somebody else's,
+        # and so is a server that no worker has supervised.
+        is_ours = status.pid == self._our_pid if agent_of(status) is None else group.lease.is_taken
+        if is_ours:
             await self.cluster.stop_async(timeout=self._stop_timeout)
 
     # -- the loop
@@ -257,13 +264,18 @@ class Supervision:
         pause = _TURN if self._has_started else _EAGER
         if status.state is ServerState.RUNNING:
             self._has_started, self._failure = True, None
-        if agent_of(status) is not None or self._attach_only or not self._wants_owner(status):
+        if agent_of(status) is not None:
+            assert self._group is not None
+            if self._group.lease.is_taken:
+                self._our_pid = status.pid
+            return pause
+        if self._attach_only or not self._wants_owner(status):
             return pause
         return await self._begin() or pause
 
     def _wants_owner(self, status: ServerStatus) -> bool:
         if status.pid is not None:
-            return status.pid != self._foreign_pid
+            return self._refusing != (status.pid, _REFUSED)
         if not self._has_started:
             return True
         # Who shuts a server down wants it down: it is started again only where it has died. A crash leaves its pid
@@ -301,6 +313,7 @@ class Supervision:
                 pass
             else:
                 self._has_started, self._failure, self._failures = True, None, 0
+                self._our_pid = (await agent.status_async()).pid
                 return _TURN
         if agent.is_running:
             if (await agent.status_async()).phase is AgentPhase.FENCED:
@@ -323,9 +336,13 @@ class Supervision:
         status = await self.cluster.status_async()
         if status.state in (ServerState.FOREIGN, ServerState.DAMAGED):
             raise error
-        if status.state is ServerState.RUNNING and agent_of(status) is None:
-            logger.warning("%s: the server, process %s, is used and not supervised", error, status.pid)
-            self._foreign_pid = status.pid
+        if status.state is ServerState.RUNNING:
+            # A `start` that is just done holds the directory for a moment. Who else has started a server keeps it.
+            pid, refusals = self._refusing
+            self._refusing = (status.pid, refusals + 1 if pid == status.pid else 1)
+            if agent_of(status) is None and self._refusing[1] == _REFUSED:
+                logger.warning("%s: the server, process %s, is used and not supervised", error, status.pid)
+            return _TURN
         self._failure = error
         return _TURN if self._has_started else _EAGER
 
