@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
-from pgpersist.fastapi import health_router, lifespan, ready_within
 
 from customer_invoice import customers, orders
 from customer_invoice.cluster import open_cluster
 from customer_invoice.database import Database
 from customer_invoice.migrate import migrate
 from customer_invoice.unavailable import answer_when_away
+from pgpersist.fastapi import health_router, lifespan, ready_within
 
 
 def create_app(url: str | None = None) -> FastAPI:

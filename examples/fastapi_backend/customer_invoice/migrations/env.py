@@ -1,6 +1,7 @@
 """What Alembic runs: the migrations that are missing, on the connection that was opened for it."""
 
 from alembic import context
+
 from customer_invoice.tables import Table
 
 connection = context.config.attributes["connection"]
