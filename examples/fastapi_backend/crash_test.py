@@ -229,7 +229,8 @@ async def story(backend: Backend, kills: int, clients: int, seed: int) -> tuple[
             buying = asyncio.gather(*(buy(client, customer, seed + number, tally, done) for number in range(clients)))
             killing = asyncio.create_task(kill_again_and_again(backend, watch, tally, kills, seed))
             # Whichever fails first tells why.
-            await asyncio.wait({buying, killing}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {buying, killing}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if buying.done():
                 await buying
             seen = await killing
@@ -273,11 +274,11 @@ def judge(backend: Backend, tally: Tally) -> dict[str, int]:
         found.setdefault(key, []).append((int(order_id), int(total)))
         torn += total != of_lines
     lost = doubled = other = 0
-    for key, (order_id, total) in tally.acknowledged.items():
+    for key, (acknowledged_id, acknowledged_total) in tally.acknowledged.items():
         there = found.get(key, [])
         lost += not there
         doubled += len(there) > 1
-        other += len(there) == 1 and there[0] != (order_id, int(Decimal(total) * 100))
+        other += len(there) == 1 and there[0] != (acknowledged_id, int(Decimal(acknowledged_total) * 100))
     return {
         "orders_in_database": sum(len(rows) for rows in found.values()),
         "lost": lost,
@@ -293,7 +294,9 @@ def _psql(backend: Backend, sql: str) -> list[str]:
         f"host={backend.socket_directory()} port={backend.database_port()} dbname={DATABASE} user={_server_user()}"
     )
     arguments = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--command", sql, connection]
-    said = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=PATIENCE, **_as_server_user())
+    said: subprocess.CompletedProcess[str] = subprocess.run(
+        arguments, check=True, capture_output=True, text=True, timeout=PATIENCE, **_as_server_user()
+    )
     return said.stdout.splitlines()
 
 

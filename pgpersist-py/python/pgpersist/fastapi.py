@@ -6,7 +6,7 @@ All but :func:`health_router` needs Starlette alone.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -60,7 +60,7 @@ class Lifespan:
         self._inner = inner
 
     @contextlib.asynccontextmanager
-    async def __call__(self, app: Any) -> AsyncIterator[Optional[Mapping[str, Any]]]:
+    async def __call__(self, app: Any) -> AsyncIterator[Any]:
         """The application's life, with its cluster; below it that of ``inner``, whose state is passed on."""
         async with self.supervision:
             app.state.pgpersist = self

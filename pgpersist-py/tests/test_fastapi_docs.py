@@ -1,0 +1,91 @@
+"""The examples of ``docs/python/fastapi.md``, served as they stand, at another place."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.serving import Serving, eventually
+
+PAGE = Path(__file__).parents[2] / "docs" / "python" / "fastapi.md"
+#: Each file of the page that can be served -> its application, where it tells its readiness, and what else it serves.
+SERVED = {
+    "shop": ("app", "/readyz", "/where"),
+    "with_pool": ("app", "/internal/readyz", None),
+    "starlette_shop": ("app", "/readyz", None),
+    "plain": ("app", "/readyz", "/"),
+    "mysite_asgi": ("application", "/readyz", "/hello"),
+}
+
+
+def examples() -> dict[str, str]:
+    """The page's Python files by their names."""
+    blocks = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE.read_text(), re.S)
+    return dict(blocks)
+
+
+@pytest.fixture
+def serving(place: Path) -> Iterator[Serving]:
+    serving = Serving(place)
+    serving.data_directory = place / "pgdata"
+    try:
+        yield serving
+    finally:
+        serving.close()
+
+
+def test_every_example_is_served_by_a_test() -> None:
+    assert set(examples()) == {*SERVED, "mysite_settings"}
+    assert PAGE.read_text().count("```python") == len(examples())
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_an_example_works_as_it_stands(serving: Serving, name: str, place: Path) -> None:
+    if name == "mysite_asgi" and importlib.util.find_spec("django") is None:
+        pytest.skip("Django is not installed")
+    folder = place / "apps"
+    folder.mkdir()
+    # Another place, another port; and a place that the examples' readers have chosen with more care.
+    settings = f"settings={{'unix_socket_directories': '{place}', 'shared_buffers': '16MB'}}"
+    for file, text in examples().items():
+        text = text.replace("/srv/app/", f"{place}/").replace(
+            'databases=["shop"]', f'databases=["shop"], port={serving.port}, {settings}'
+        )
+        text = re.sub(
+            r"((?:lifespan|Supervision)\((?:cluster|Cluster\(.*?\)))(?=[,)])", r"\1, allow_ephemeral=True", text
+        )
+        assert name != file or "allow_ephemeral" in text
+        (folder / f"{file}.py").write_text(text)
+    (folder / "mysite_urls.py").write_text(
+        "from django.http import HttpResponse\nfrom django.urls import path\n"
+        "urlpatterns = [path('hello', lambda request: HttpResponse('hello'))]\n"
+    )
+    app, readiness, other = SERVED[name]
+    arguments = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--app-dir",
+        str(folder),
+        f"{name}:{app}",
+        "--port",
+        str(serving.http_port),
+    ]
+    with serving.log_file.open("ab") as log:
+        process = serving.process = subprocess.Popen(
+            arguments, stdout=log, stderr=log, start_new_session=True, env=os.environ, cwd=folder
+        )
+    eventually(lambda: process.poll() is not None or serving.status(readiness) == 200, f"{name} serves")
+    assert process.poll() is None, serving.log()
+    if other is not None:
+        answer = serving.get(other)
+        assert answer.status_code == 200 and ("shop" in answer.text or answer.text == "hello")
+    assert serving.terminate() in (0, -signal.SIGTERM)
+    assert serving.state_on_disk() == "shut down"
