@@ -229,10 +229,9 @@ class Supervision:
             group.lease.release()
 
     async def _stop_server(self, group: WorkerGroup) -> None:
-        if self._agent is not None:
-            if self._agent.is_running:
-                await self._agent.stop_async()
-            return
+        if self._agent is not None and self._agent.is_running:
+            await self._agent.stop_async()
+        # Nothing is left, mostly. But an agent that was only about to adopt the server has let it be.
         status = await self.cluster.status_async()
         if status.pid is None:
             return
