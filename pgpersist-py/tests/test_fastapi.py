@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -133,20 +134,21 @@ def test_of_several_workers_one_owns_the_cluster_and_another_takes_over(serving:
     assert serving.state_on_disk() == "shut down"
 
 
-def test_the_server_stays_while_workers_are_reloaded_one_after_the_other(serving: Serving) -> None:
-    serving.start_ready(workers=2)
-    postmaster, owner = serving.postmaster(), eventually(lambda: _owner(serving), "an owner")
-    assert serving.process is not None and postmaster is not None
-    serving.process.send_signal(signal.SIGHUP)
-
-    def is_replaced() -> bool:
-        assert serving.postmaster() == postmaster, "the server was stopped in between"
-        return not Path(f"/proc/{owner}").exists() and _owner(serving) not in (0, owner)
-
-    eventually(is_replaced, "the owner is another worker")
-    assert serving.status("/readyz") == 200
-    serving.terminate()
-    eventually(lambda: serving.cluster.status().state is ServerState.STOPPED, "stopped with the last worker")
+def test_the_server_stays_while_one_process_follows_the_other(serving: Serving) -> None:
+    serving.start_ready()
+    postmaster = serving.postmaster()
+    assert postmaster is not None
+    with contextlib.ExitStack() as others:
+        before = serving
+        for _ in range(2):
+            after = others.enter_context(contextlib.closing(Serving(serving.place, port=serving.port)))
+            after.start_ready()
+            assert not after.details()["is_owner"]
+            assert before.terminate() in (0, -signal.SIGTERM)
+            eventually(lambda: after.details()["is_owner"], "the next one takes over")  # noqa: B023
+            assert serving.postmaster() == postmaster and after.status("/readyz") == 200
+            before = after
+        assert before.terminate() in (0, -signal.SIGTERM)
     assert serving.state_on_disk() == "shut down"
 
 

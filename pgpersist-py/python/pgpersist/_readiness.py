@@ -22,6 +22,8 @@ _LOOK_LASTS = 0.1
 #: How often whoever waits for a server looks again.
 _AGAIN = 0.05
 
+#: What an agent does before it has a server of its own.
+_ON_THE_WAY = ("preparing", "starting")
 _PHASE_OF = {
     ServerState.RUNNING: "ready",
     ServerState.RECOVERING: "recovering",
@@ -111,8 +113,11 @@ class Readiness:
         agent = self._agent()
         if agent is not None and agent.is_running:
             view = (await agent.status_async()).to_dict()
-            return _of_agent(view)
-        return _of_status(await self._status.get(timeout=DEADLINE))
+            if view["phase"] not in _ON_THE_WAY:
+                return _of_agent(view)
+            return _of_status(await self._status.get(timeout=DEADLINE), view)
+        status = await self._status.get(timeout=DEADLINE)
+        return _of_status(status, agent_of(status))
 
     async def _ask(self) -> Optional[str]:
         host, port, user, _password = await awaited(self.cluster._native.connection("postgres"))
@@ -124,9 +129,11 @@ class Readiness:
         return answered.obstacle
 
 
-def _of_status(status: ServerStatus) -> Look:
-    view = agent_of(status)
+def _of_status(status: ServerStatus, view: Optional[dict[str, Any]]) -> Look:
     if view is not None:
+        if view["phase"] in _ON_THE_WAY and status.state is ServerState.RUNNING:
+            # An agent that is about to adopt a server does not keep anybody from it.
+            view = {**view, "phase": "ready"}
         return _of_agent({**view, "pid": status.pid})
     phase = _PHASE_OF.get(status.state, status.state.value)
     obstacle = None

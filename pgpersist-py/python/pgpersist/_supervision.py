@@ -48,7 +48,7 @@ class Supervision:
     Entering it waits for a server: this worker's own, made ready, started or adopted by an :class:`~pgpersist.Agent`;
     or, where another worker, or ``pgpersist run``, has the cluster, that one's. A worker that owns nothing looks
     every second: when the owner has died, it takes over, and the server, which outlives its owner, goes on. So the
-    server is up as long as any worker is, also while they are reloaded one after the other. When an owner fails, as
+    server is up as long as any worker is, also while they are replaced one after the other. When an owner fails, as
     by a full disk, it tries again, at first after a second, later after thirty. A server that somebody has shut down
     (``pgpersist stop``) stays down until somebody starts it (``pgpersist start``, or the next worker that starts up);
     a fence keeps it down until it is taken away.

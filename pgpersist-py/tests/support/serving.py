@@ -50,14 +50,15 @@ class Serving:
 
     Args:
         place: a folder of the server's user.
+        port: the server's; else a free one.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, port: Optional[int] = None) -> None:
         self.place = place
         self.data_directory = place / "data"
-        self.http_port, self.port = free_port(), free_port()
+        self.http_port, self.port = free_port(), port or free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
-        self.log_file = place / "uvicorn.log"
+        self.log_file = place / f"uvicorn-{self.http_port}.log"
         self.process: Optional[subprocess.Popen[bytes]] = None
 
     @property
