@@ -1,8 +1,8 @@
 """Does anything grow when an operation is called again and again: memory, threads, file descriptors?
 
-``python benches/soak.py --calls 10000`` calls each operation so often, both faces by turns; ``--only status,dump`` some of them. What
-starts processes takes 0.05 to 3 s a call, so ``--slow-calls`` may give those fewer. One JSON line an operation; exit code 1
-when one of them grew. The first tenth of the calls warms up and does not count.
+``python benches/soak.py --calls 10000`` calls each operation so often, both faces by turns; ``--only status,dump`` some of
+them. What starts processes takes 0.05 to 3 s a call, so ``--slow-calls`` may give those fewer. One JSON line an operation;
+exit code 1 when one of them grew. The first tenth of the calls warms up and does not count.
 """
 
 from __future__ import annotations
@@ -192,7 +192,9 @@ def cases(place: Path, port: int, cluster: Cluster, temporary: TemporaryCluster)
     yield Case("restart", lambda: cluster.restart(), lambda: cluster.restart_async(), True)
     yield Case("TemporaryCluster", _temporary, _temporary_async, True)
     yield Case("Agent", lambda: _agent(cluster), lambda: _agent_async(cluster), True)
-    yield Case("restore_drill", lambda: pgpersist.restore_drill(cluster), lambda: pgpersist.restore_drill_async(cluster), True)
+    yield Case(
+        "restore_drill", lambda: pgpersist.restore_drill(cluster), lambda: pgpersist.restore_drill_async(cluster), True
+    )
     yield Case(
         "crash_drill",
         lambda: pgpersist.crash_drill(rounds=1, writers=1, kill="group"),
@@ -235,7 +237,7 @@ def _drop(cluster: Cluster, database: str) -> None:
     import psycopg
 
     with psycopg.connect(cluster.url(), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {database}")  # type: ignore[arg-type]
+        connection.execute(f"DROP DATABASE {database}".encode())
 
 
 def _temporary() -> None:

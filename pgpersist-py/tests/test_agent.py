@@ -26,7 +26,9 @@ def _until(what: str, holds: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_an_agent_starts_a_killed_server_again_and_ends_with_it(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_agent_starts_a_killed_server_again_and_ends_with_it(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "pgpersist")
     with Agent(cluster, allow_ephemeral=True) as agent:
         url = cluster.url("shop")

@@ -11,8 +11,9 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Callable
 
-import pgpersist
 import pytest
+
+import pgpersist
 from pgpersist import Cluster, _server_answer
 from pgpersist._kept import Busy, Kept
 from pgpersist._worker_group import SLOTS, WorkerGroup

@@ -21,7 +21,7 @@ Call = Callable[..., Any]
 
 def _execute(url: str, sql: str) -> Any:
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(sql)
+        cursor = connection.execute(sql.encode())
         return cursor.fetchall() if cursor.description else None
 
 

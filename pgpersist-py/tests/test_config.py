@@ -19,7 +19,11 @@ def test_values_of_a_dictionary_are_checked_like_a_file(tmp_path: Path) -> None:
             "store": [{"url": tmp_path / "backups"}],
         }
     )
-    assert config["cluster.port"] == 5433 and config["cluster.name"] == "main" and config["cluster.databases"] == ["a", "b"]
+    assert (
+        config["cluster.port"] == 5433
+        and config["cluster.name"] == "main"
+        and config["cluster.databases"] == ["a", "b"]
+    )
     sources = {value.key: value.source for value in config.values()}
     assert (sources["cluster.port"], sources["cluster.name"]) == ("the program", "default")
     with pytest.raises(pgpersist.InvalidError, match=r"`cluster.prot`: unknown key") as caught:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from pgpersist import ServerState
 from support.serving import DETAILS, Serving, eventually, kill_server
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.serving import Serving, eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "python" / "fastapi.md"

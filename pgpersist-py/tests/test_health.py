@@ -16,10 +16,9 @@ import pytest
 
 import pgpersist
 from pgpersist import Finding, HealthStatus
-
-from .support.faces import Face, both_faces
-from .support.places import reachable_folder, running_cluster
-from .support.stores import AsyncDictStore
+from support.faces import Face, both_faces
+from support.places import reachable_folder, running_cluster
+from support.stores import AsyncDictStore
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ class Coroutine:
 
 
 class Derived(pgpersist.HealthCheck):
-    name = "derived"
+    name = "derived"  # pyright: ignore - a property of the protocol, so that classes that do not derive may have one
 
     def check(self) -> Finding:
         return Finding.fail("gone", remedy="bring it back")

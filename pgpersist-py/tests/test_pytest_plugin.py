@@ -69,7 +69,8 @@ async def by_await(url):
     # What psql alone understands.
     (folder / "0002_data.sql").write_text("\\set what file\nCOPY steps (what) FROM stdin;\nfile\n\\.\n")
     pytester.makeini(
-        "[pytest]\npythonpath = .\npg_load =\n  migrations\n  app_schema:by_url\n  app_schema.by_parts\n  app_schema:by_keywords\n"
+        "[pytest]\npythonpath = .\npg_load =\n  migrations\n"
+        "  app_schema:by_url\n  app_schema.by_parts\n  app_schema:by_keywords\n"
     )
     pytester.makeconftest(
         """

@@ -1,4 +1,4 @@
-"""The fixtures with each driver: psycopg 3, asyncpg, SQLAlchemy synchronous and asynchronous. These tests use the plugin itself."""
+"""The fixtures with each driver: psycopg 3, asyncpg, SQLAlchemy in both its ways. These tests use the plugin itself."""
 
 from __future__ import annotations
 

@@ -45,10 +45,7 @@ def test_the_guide_is_true(pytester: pytest.Pytester, monkeypatch: pytest.Monkey
         cluster.execute("CREATE ROLE tester LOGIN SUPERUSER PASSWORD 'secret'")
         monkeypatch.setenv("DB_HOST", cluster.host)
         monkeypatch.setenv("DB_PORT", str(cluster.port))
-        if when == "after":
-            result = run(pytester)
-        else:
-            result = pytester.runpytest_subprocess(*arguments)
+        result = run(pytester) if when == "after" else pytester.runpytest_subprocess(*arguments)
         result.assert_outcomes(passed=_PASSED[title])
 
 

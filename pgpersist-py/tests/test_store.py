@@ -18,11 +18,10 @@ import pytest
 import pgpersist
 import pgpersist.testing
 from pgpersist import ObjectMeta, UploadSource
-
-from .support import stores
-from .support.faces import Face, both_faces, faces
-from .support.places import new_folder, reachable_folder, running_cluster
-from .test_health import psql
+from support import stores
+from support.faces import Face, both_faces, faces
+from support.places import new_folder, reachable_folder, running_cluster
+from test_health import psql
 
 MEBIBYTE = 1 << 20
 
@@ -180,7 +179,7 @@ EXCEPTIONS = [
 
 
 @pytest.mark.parametrize("kind", [Throws, ThrowsLater])
-@pytest.mark.parametrize("error, expected", EXCEPTIONS, ids=[type(error).__name__ for error, _ in EXCEPTIONS])
+@pytest.mark.parametrize(("error", "expected"), EXCEPTIONS, ids=[type(error).__name__ for error, _ in EXCEPTIONS])
 @both_faces
 def test_what_a_store_raises_reaches_the_caller(
     folder: Path, face: Face, kind: Any, error: BaseException, expected: Any
@@ -200,7 +199,7 @@ def test_what_a_store_raises_reaches_the_caller(
 
 
 @pytest.mark.parametrize(
-    "method, answer, text",
+    ("method", "answer", "text"),
     [
         ("list", "names", "iterable of ObjectMeta, found str"),
         ("list", [("k", 1)], "expected an ObjectMeta, found tuple"),

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.serving import PATIENCE, free_port
 
 import pgpersist
 from pgpersist import Cluster, ServerState
 from pgpersist.asgi import Supervision, database_url, with_cluster
+from support.serving import PATIENCE, free_port
 
 
 @pytest.fixture

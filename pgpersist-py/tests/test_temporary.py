@@ -15,7 +15,7 @@ from pgpersist import TemporaryCluster
 
 def _ask(url: str, sql: str) -> Any:
     with psycopg.connect(url) as connection:
-        row = connection.execute(sql).fetchone()
+        row = connection.execute(sql.encode()).fetchone()
         assert row is not None
         return row[0]
 
@@ -50,7 +50,9 @@ def test_every_operation_has_two_faces(call: Callable[..., Any]) -> None:
 
 
 def test_settings_have_pythons_types_and_tcp_has_a_password() -> None:
-    with TemporaryCluster(tcp=True, settings={"work_mem": "3MB", "max_connections": 20, "log_checkpoints": False}) as cluster:
+    with TemporaryCluster(
+        tcp=True, settings={"work_mem": "3MB", "max_connections": 20, "log_checkpoints": False}
+    ) as cluster:
         assert _ask(cluster.url(), "SHOW work_mem") == "3MB"
         assert _ask(cluster.url(), "SHOW max_connections") == "20"
         assert _ask(cluster.url(), "SHOW log_checkpoints") == "off"
@@ -77,7 +79,8 @@ def test_wrong_arguments_are_named() -> None:
 def test_errors_tell_class_cause_and_remedy(place: Path) -> None:
     with pytest.raises(pgpersist.NotFoundError) as caught:
         TemporaryCluster(bin_directory=place / "absent").start()
-    assert isinstance(caught.value, FileNotFoundError) and caught.value.remedy and caught.value.kind == "not_found"
+    error: pgpersist.NotFoundError = caught.value
+    assert error.remedy and error.kind == "not_found" and issubclass(type(error), FileNotFoundError)
     with TemporaryCluster() as cluster, pytest.raises(pgpersist.ConflictError, match="already exists"):
         cluster.create_database("postgres")
 

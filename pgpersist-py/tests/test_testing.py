@@ -14,10 +14,9 @@ import pytest
 
 import pgpersist
 from pgpersist import Finding, testing
-
-from .support import stores
-from .support.faces import Face, both_faces
-from .support.places import reachable_folder
+from support import stores
+from support.faces import Face, both_faces
+from support.places import reachable_folder
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def test_stores_in_folders_pass(face: Face, folders: Callable[[], Path]) -> None
 
 
 @pytest.mark.parametrize(
-    "liar, promise",
+    ("liar", "promise"),
     [
         (stores.Loses, "an_object_reads_back_as_it_was_put"),
         (stores.Overwrites, "put_if_absent_never_replaces"),
@@ -64,6 +63,7 @@ def test_stores_in_folders_pass(face: Face, folders: Callable[[], Path]) -> None
 )
 def test_a_store_that_lies_is_caught(liar: Callable[[], Any], promise: str) -> None:
     # Some lie for a moment only, and on a busy machine the suite may look before or after it.
+    found: list[testing.Violation] = []
     for _ in range(20):
         found = testing.check_store(liar)
         if promise in [violation.promise for violation in found]:
@@ -149,7 +149,7 @@ async def _too_late() -> Finding:
 
 
 @pytest.mark.parametrize(
-    "check, promise",
+    ("check", "promise"),
     [
         (_faulty(_raises), "it_never_fails"),
         (_faulty(lambda: "fine"), "it_never_fails"),

@@ -135,9 +135,7 @@ __all__ = [
 ]
 
 # Where users find them, in tracebacks and pickles.
-for _name in __all__:
-    _public = globals()[_name]
+for _public in (globals()[name] for name in __all__):
     if isinstance(_public, type) and issubclass(_public, BaseException):
         _public.__module__ = __name__
-del _name, _public
 _bring_along()

@@ -139,8 +139,9 @@ class SqlFile:
             raise LoadError(f"could not load {self.path}: it is not UTF-8", remedy="convert it") from error
         for number, line in enumerate(text.splitlines(), 1):
             if line.startswith("\\"):
+                word = line.split()[0]
                 raise LoadError(
-                    f"could not load {self.path}, line {number}: `{line.split()[0]}` is a command of psql, which is not installed",
+                    f"could not load {self.path}, line {number}: `{word}` is a command of psql, which is not installed",
                     remedy="install psql (Debian: postgresql-client), or leave that line out",
                 )
         with cluster.address.session(database) as session:

@@ -92,7 +92,7 @@ class Spool:
         # Imported where it is needed: most programs have no such store.
         import tempfile
 
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - close() closes it
         self._size = 0
 
     def write(self, piece: bytes) -> None:

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
+from starlette.applications import Starlette
+
 from pgpersist import Cluster
 from pgpersist.asgi import HealthApp, Supervision, with_cluster
 from pgpersist.fastapi import health_router, health_routes, lifespan, ready_cluster, ready_within
-from starlette.applications import Starlette
 
 _given = json.loads(os.environ["SERVED"])
 TOKEN = "hunter2"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
 import httpx
+
 from pgpersist import Cluster
 
 #: How long anything may take on a busy machine, in seconds.
