@@ -1,6 +1,6 @@
 //! The native module of the Python package: registers classes and functions, nothing else.
 //!
-//! What an operation is in Python stands in [`operation`]; the layer above, in `python/pgpersist/`, gives it two faces,
+//! What an operation is in Python stands in `operation`; the layer above, in `python/pgpersist/`, gives it two faces,
 //! its types and its documentation.
 
 mod agent;
