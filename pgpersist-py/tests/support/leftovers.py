@@ -25,7 +25,7 @@ def left_in(folder: Path) -> list[str]:
     return found
 
 
-def wait_until_nothing_is_left(folder: Path, within: float = 60.0) -> None:
+def wait_until_nothing_is_left(folder: Path, within: float = 200.0) -> None:
     """Fails with what is left when the time is over."""
     deadline = time.monotonic() + within
     while found := left_in(folder):
