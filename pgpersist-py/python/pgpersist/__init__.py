@@ -1,65 +1,70 @@
 """Makes a PostgreSQL cluster outlive the machine it runs on."""
 
-from pgpersist._agent import Agent, AgentPhase, AgentStatus
-from pgpersist._cluster import (
-    BadDump,
-    Cluster,
-    Dropped,
-    Dump,
-    DumpEntry,
-    DumpReport,
-    FenceReport,
-    InitPlan,
-    InitReport,
-    Kept,
-    LoadReport,
-    MigrateReport,
-    MigrationPlan,
-    PrunePlan,
-    ServerState,
-    ServerStatus,
-    StartReport,
-    StopReport,
-    VerifyReport,
-)
-from pgpersist._config import Config, ConfigValue
-from pgpersist._drill import (
-    CrashReport,
-    DatabaseReport,
-    Invariant,
-    Query,
-    RecoveryTimes,
-    RestoreReport,
-    Verdict,
-    crash_drill,
-    crash_drill_async,
-    past_drills,
-    past_drills_async,
-    restore_drill,
-    restore_drill_async,
-)
-from pgpersist._embedded import bring_along as _bring_along
-from pgpersist._exceptions import (
-    BugError,
-    CancelledError,
-    ConflictError,
-    ConsentNeededError,
-    DamagedError,
-    DeadlineError,
-    DeniedError,
-    InvalidError,
-    NotFoundError,
-    PgPersistError,
-    UnavailableError,
-    UnsafeError,
-)
-from pgpersist._health import Finding, HealthCheck, HealthReport, HealthStatus
-from pgpersist._native import VERSION as __version__
-from pgpersist._overview import Gap, Overview
-from pgpersist._progress import BytesDone, ProgressEvent, ProgressEvents, ProgressListener, Step, Warned
-from pgpersist._store import BackupStore, LocalBackupStore, MemoryBackupStore, ObjectMeta, OpenStore, open_store
-from pgpersist._temporary import TemporaryCluster
-from pgpersist._upload import UploadSource
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# At their first use, not here: a program that needs one of them, a command of pytest that needs none, imports no more.
+if TYPE_CHECKING:
+    from pgpersist._agent import Agent, AgentPhase, AgentStatus
+    from pgpersist._cluster import (
+        BadDump,
+        Cluster,
+        Dropped,
+        Dump,
+        DumpEntry,
+        DumpReport,
+        FenceReport,
+        InitPlan,
+        InitReport,
+        Kept,
+        LoadReport,
+        MigrateReport,
+        MigrationPlan,
+        PrunePlan,
+        ServerState,
+        ServerStatus,
+        StartReport,
+        StopReport,
+        VerifyReport,
+    )
+    from pgpersist._config import Config, ConfigValue
+    from pgpersist._drill import (
+        CrashReport,
+        DatabaseReport,
+        Invariant,
+        Query,
+        RecoveryTimes,
+        RestoreReport,
+        Verdict,
+        crash_drill,
+        crash_drill_async,
+        past_drills,
+        past_drills_async,
+        restore_drill,
+        restore_drill_async,
+    )
+    from pgpersist._exceptions import (
+        BugError,
+        CancelledError,
+        ConflictError,
+        ConsentNeededError,
+        DamagedError,
+        DeadlineError,
+        DeniedError,
+        InvalidError,
+        NotFoundError,
+        PgPersistError,
+        UnavailableError,
+        UnsafeError,
+    )
+    from pgpersist._health import Finding, HealthCheck, HealthReport, HealthStatus
+    from pgpersist._native import VERSION as __version__
+    from pgpersist._overview import Gap, Overview
+    from pgpersist._progress import BytesDone, ProgressEvent, ProgressEvents, ProgressListener, Step, Warned
+    from pgpersist._store import BackupStore, LocalBackupStore, MemoryBackupStore, ObjectMeta, OpenStore, open_store
+    from pgpersist._temporary import TemporaryCluster
+    from pgpersist._upload import UploadSource
 
 __all__ = [
     "Agent",
@@ -134,8 +139,111 @@ __all__ = [
     "__version__",
 ]
 
-# Where users find them, in tracebacks and pickles.
-for _public in (globals()[name] for name in __all__):
-    if isinstance(_public, type) and issubclass(_public, BaseException):
-        _public.__module__ = __name__
-_bring_along()
+#: Which module defines what.
+_HOMES = {
+    "_agent": (
+        "Agent",
+        "AgentPhase",
+        "AgentStatus",
+    ),
+    "_cluster": (
+        "BadDump",
+        "Cluster",
+        "Dropped",
+        "Dump",
+        "DumpEntry",
+        "DumpReport",
+        "FenceReport",
+        "InitPlan",
+        "InitReport",
+        "Kept",
+        "LoadReport",
+        "MigrateReport",
+        "MigrationPlan",
+        "PrunePlan",
+        "ServerState",
+        "ServerStatus",
+        "StartReport",
+        "StopReport",
+        "VerifyReport",
+    ),
+    "_config": (
+        "Config",
+        "ConfigValue",
+    ),
+    "_drill": (
+        "CrashReport",
+        "DatabaseReport",
+        "Invariant",
+        "Query",
+        "RecoveryTimes",
+        "RestoreReport",
+        "Verdict",
+        "crash_drill",
+        "crash_drill_async",
+        "past_drills",
+        "past_drills_async",
+        "restore_drill",
+        "restore_drill_async",
+    ),
+    "_exceptions": (
+        "BugError",
+        "CancelledError",
+        "ConflictError",
+        "ConsentNeededError",
+        "DamagedError",
+        "DeadlineError",
+        "DeniedError",
+        "InvalidError",
+        "NotFoundError",
+        "PgPersistError",
+        "UnavailableError",
+        "UnsafeError",
+    ),
+    "_health": (
+        "Finding",
+        "HealthCheck",
+        "HealthReport",
+        "HealthStatus",
+    ),
+    "_overview": (
+        "Gap",
+        "Overview",
+    ),
+    "_progress": (
+        "BytesDone",
+        "ProgressEvent",
+        "ProgressEvents",
+        "ProgressListener",
+        "Step",
+        "Warned",
+    ),
+    "_store": (
+        "BackupStore",
+        "LocalBackupStore",
+        "MemoryBackupStore",
+        "ObjectMeta",
+        "OpenStore",
+        "open_store",
+    ),
+    "_temporary": ("TemporaryCluster",),
+    "_upload": ("UploadSource",),
+}
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name == "__version__":
+        from pgpersist._native import VERSION
+
+        return VERSION
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -65,6 +65,8 @@ def background_loop() -> asyncio.AbstractEventLoop:
 
 def _close() -> None:
     global _current, _closed
+    # First the threads that call into it.
+    _native.close()
     with _lock:
         ending, _current, _closed = _current, None, True
     if ending is not None:

@@ -105,6 +105,11 @@ class Cause(Exception):
     """What lies behind an error, as its author told it."""
 
 
+# Where users find them, in tracebacks and pickles.
+for _public in list(globals().values()):
+    if isinstance(_public, type) and issubclass(_public, PgPersistError):
+        _public.__module__ = "pgpersist"
+
 _BY_KIND: dict[str, type[PgPersistError]] = {
     one.kind: one
     for one in (

@@ -6,9 +6,7 @@ import atexit
 from typing import TYPE_CHECKING, Any, Optional
 
 from pgpersist import _native
-
-# First, so that its end comes after that of the threads that call into it.
-from pgpersist import _background  # noqa: F401  isort: skip
+from pgpersist._embedded import bring_along
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
 
 # Threads of the library call into Python; before the interpreter goes they have to be gone.
 atexit.register(_native.close)
+bring_along()
 
 
 def blocking(operation: Operation) -> Any:
