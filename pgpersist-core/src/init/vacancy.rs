@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::server::cluster::Cluster;
-use crate::server::lock;
+use crate::server::foreign::{self, Runs};
 use crate::server::process::{self, Presence};
 use crate::server::stale;
 use crate::workers;
@@ -24,15 +24,14 @@ const POLL: Duration = Duration::from_millis(50);
 /// # Errors
 /// `Conflict` with the server's process; `Damaged` when `postmaster.pid` cannot be understood.
 pub(crate) async fn refuse_foreign_server(cluster: &Cluster) -> Result<bool> {
-    let Some(pid_file) = cluster.presence().await?.running().cloned() else { return Ok(false) };
-    let directory = cluster.directory().clone();
-    if !workers::run(move || lock::is_held(directory.as_ref())).await? {
-        return Err(Error::conflict(
+    match foreign::look(cluster).await? {
+        Runs::Nobody => Ok(false),
+        Runs::Ours => Ok(true),
+        Runs::Foreign(pid_file) => Err(Error::conflict(
             format!("a server that pgpersist did not start runs in {} (process {})", cluster.path().display(), pid_file.pid),
             "stop it with `pgpersist stop`, run `pgpersist init` again, then `pgpersist start`: only then does pgpersist's lock protect the directory",
-        ));
+        )),
     }
-    Ok(true)
 }
 
 /// Proves that a `postmaster.pid` which names no process of ours is a leftover; one that is not there is no question.

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod connection;
 pub mod continue_as;
 pub mod create;
+pub(crate) mod foreign;
 pub mod installation;
 pub mod lock;
 pub mod log_file;

@@ -14,8 +14,9 @@ use crate::fs::boot;
 use crate::fs::durable::{self, PreparedFile};
 use crate::pg::postmaster_pid::PostmasterPid;
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
+use crate::server::foreign::{self, Runs};
 use crate::server::installation::PostgresInstallation;
-use crate::server::lock::{self, ServerLock};
+use crate::server::lock::ServerLock;
 use crate::server::orphans;
 use crate::server::process::{self, Presence, ServerRecord};
 use crate::server::room::{self, Room};
@@ -70,15 +71,15 @@ pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartRep
     let began = Instant::now();
     cluster.directory().state().await?.into_cluster(cluster.path())?;
     let installation = cluster.installation().await?;
-    if let Some(pid_file) = cluster.presence().await?.running() {
-        return already_running(cluster, pid_file, options, began).await;
+    if let Some(report) = already_running(cluster, options, began).await? {
+        return Ok(report);
     }
     // Before the claim, which the agent that waits at the fence holds.
     refuse_fenced(cluster).await?;
     let claim = cluster.directory().claim().await?;
     // Between the first look and the claim another pgpersist may have started it.
-    if let Some(pid_file) = cluster.presence().await?.running() {
-        return already_running(cluster, pid_file, options, began).await;
+    if let Some(report) = already_running(cluster, options, began).await? {
+        return Ok(report);
     }
     start_claimed(cluster, &claim, &installation, options, began).await
 }
@@ -158,18 +159,20 @@ pub(crate) async fn launch(cluster: &Cluster, _claim: &Claim, installation: &Pos
     Ok(Launched { pid, log_offset, reaper })
 }
 
-async fn already_running(cluster: &Cluster, pid_file: &PostmasterPid, options: &StartOptions, began: Instant) -> Result<StartReport> {
-    let directory = cluster.directory().clone();
-    let ours = workers::run(move || lock::is_held(directory.as_ref())).await?;
-    if !ours {
-        return Err(Error::conflict(
-            format!("a server that pgpersist did not start runs in {} (process {})", cluster.path().display(), pid_file.pid),
-            "stop it with `pgpersist stop`, then `pgpersist start`: only then does pgpersist's lock protect the directory",
-        ));
+async fn already_running(cluster: &Cluster, options: &StartOptions, began: Instant) -> Result<Option<StartReport>> {
+    match foreign::look(cluster).await? {
+        Runs::Nobody => return Ok(None),
+        Runs::Ours => {}
+        Runs::Foreign(pid_file) => {
+            return Err(Error::conflict(
+                format!("a server that pgpersist did not start runs in {} (process {})", cluster.path().display(), pid_file.pid),
+                "stop it with `pgpersist stop`, then `pgpersist start`: only then does pgpersist's lock protect the directory",
+            ));
+        }
     }
     wait_until_ready(cluster, None, cluster.log_file().size(), options.timeout, began).await?;
     let duration_s = began.elapsed().as_secs_f64();
-    Ok(StartReport { status: cluster.status().await?, changed: false, duration_s, ballast_given_back_bytes: None })
+    Ok(Some(StartReport { status: cluster.status().await?, changed: false, duration_s, ballast_given_back_bytes: None }))
 }
 
 fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: ServerLock) -> Result<(Child, u64)> {
