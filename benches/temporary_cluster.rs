@@ -154,7 +154,7 @@ fn initdb(data: &Path) {
 
 fn connection(socket: &Path, database: &str) -> ConnectionOptions {
     let host = Host::Socket(PathBuf::from(socket));
-    ConnectionOptions { host, port: 5432, user: "postgres".to_owned(), database: database.to_owned(), password: None }
+    ConnectionOptions { host, port: 5432, user: "postgres".to_owned(), database: database.to_owned(), password: None, os_user: None }
 }
 
 async fn answer(session: &Session) {

@@ -28,7 +28,7 @@ impl NativeSession {
     #[pyo3(signature = (host, port, user, database, password, timeout))]
     fn connect(host: &str, port: u16, user: String, database: String, password: Option<String>, timeout: f64) -> PyResult<Operation> {
         let (host, password) = (Host::parse(host), password.map(Secret::new));
-        let options = ConnectionOptions { host, port, user, database, password };
+        let options = ConnectionOptions { host, port, user, database, password, os_user: None };
         let timeout: Duration = duration(timeout, "timeout")?;
         Ok(Operation::new("connecting", async move {
             let session = Session::connect(&options, timeout).await?;

@@ -16,9 +16,9 @@ use crate::exit::{self, Exit};
 use crate::runtime;
 use pgpersist_core::configured;
 use pgpersist_core::error::{Error, Result};
+use pgpersist_core::fs::os_user::OsUser;
 use pgpersist_core::progress::{Event, ProgressSink};
 use pgpersist_core::server::connection::ConnectionOptions;
-use pgpersist_core::server::os_user::OsUser;
 use pgpersist_core::server::settings::Profile;
 use pgpersist_core::temporary::cluster::{TemporaryCluster, TemporaryOptions};
 use pgpersist_core::temporary::scratch::Afterwards;
@@ -135,7 +135,7 @@ fn options(args: &Args, context: &Context) -> Result<TemporaryOptions> {
 
 /// What tells a client where the cluster is.
 fn environment(cluster: &TemporaryCluster) -> Vec<(&'static str, String)> {
-    let ConnectionOptions { host, port, user, database, password } = cluster.connection(DATABASE);
+    let ConnectionOptions { host, port, user, database, password, .. } = cluster.connection(DATABASE);
     let mut variables = vec![("PGHOST", host.as_text()), ("PGPORT", port.to_string()), ("PGUSER", user), ("PGDATABASE", database)];
     variables.extend(password.map(|password| ("PGPASSWORD", password.expose().clone())));
     variables.push(("DATABASE_URL", cluster.url(DATABASE).expose().clone()));

@@ -7,16 +7,16 @@ use crate::config::load::Config;
 use crate::configured::os_user;
 use crate::data_directory::local::LocalDataDirectory;
 use crate::error::Result;
+use crate::fs::os_user::{OsUser, current_name};
 use crate::server::cluster::{Cluster, ClusterOptions};
 use crate::server::connection::Host;
 use crate::server::installation::InstallationSearch;
-use crate::server::os_user::{OsUser, current_name};
 
 /// The configured cluster, with settings for the command line of its server; touches nothing.
 ///
-/// Where this process is root, the server and its helpers run as the user of `[cluster] os_user`, and sessions log in as the
-/// role of that name. A cluster of ours lets local sessions in by `peer`, which knows root for root: a process that stays root
-/// needs a line for itself in `pg_hba.conf`, or `PGHOST=localhost` and a password.
+/// Where this process is root, the server and its helpers run as the user of `[cluster] os_user`, all files are that user's, and
+/// our sessions log in as that user. Other clients of this process are root for the server: a cluster that we create as root lets
+/// them in as the superuser through the socket (`peer map=pgpersist`), one that was there before as its `pg_hba.conf` says.
 ///
 /// # Errors
 /// `Invalid` where no data directory is configured; as root, as [`os_user::named`].
@@ -25,7 +25,7 @@ pub fn open(config: &Config, command_line: BTreeMap<String, String>) -> Result<C
 }
 
 fn opened(config: &Config, command_line: BTreeMap<String, String>, os_user: Option<OsUser>) -> Result<Cluster> {
-    let directory = LocalDataDirectory::open(config.data_directory()?)?;
+    let directory = LocalDataDirectory::open_for(config.data_directory()?, os_user.clone())?;
     let user = match &config.connection.user {
         Some(user) => user.value.clone(),
         None => name_of(os_user.as_ref(), config)?,

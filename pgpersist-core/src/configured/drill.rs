@@ -38,9 +38,9 @@ pub fn invariants(config: &Config) -> Vec<Arc<dyn Invariant>> {
 /// Where the cluster's own reports lie, if its files are at hand. A drill needs none: it may run on another machine. Blocking.
 ///
 /// # Errors
-/// As [`LocalDataDirectory::open`].
+/// As [`LocalDataDirectory::open`]; as root, as [`os_user::named`].
 pub fn volume(config: &Config) -> Result<Option<OwnFolder>> {
     let Some(path) = &config.cluster.data_directory else { return Ok(None) };
-    let directory = LocalDataDirectory::open(path)?;
+    let directory = LocalDataDirectory::open_for(path, os_user::instead_of_root(config)?)?;
     Ok(matches!(directory.state_now(), Ok(State::Cluster(_))).then(|| directory.own_folder().clone()))
 }

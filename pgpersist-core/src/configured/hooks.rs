@@ -27,7 +27,7 @@ pub(super) fn hooks(config: &Config, cluster: &Cluster) -> Result<Option<HooksOp
     let client = HttpClient::new(told.ca_file.as_deref())?;
     let mut hooks: Vec<Arc<dyn Hook>> = Vec::new();
     if let Some(command) = &told.command {
-        hooks.push(Arc::new(CommandHook::new(command.expose().clone())?));
+        hooks.push(Arc::new(CommandHook::new(command.expose().clone())?.as_user(cluster.options().os_user.clone())));
     }
     let webhook = match &told.webhook_file {
         Some(file) => Some(address(file)?),

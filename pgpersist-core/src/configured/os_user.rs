@@ -3,7 +3,7 @@
 use crate::config::load::Config;
 use crate::config::value;
 use crate::error::Result;
-use crate::server::os_user::OsUser;
+use crate::fs::os_user::OsUser;
 
 /// The user that `[cluster] os_user` names.
 ///

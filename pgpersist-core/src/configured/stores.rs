@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::load::Config;
+use crate::configured::os_user;
 use crate::error::Result;
 use crate::logical::shelf::Shelf;
 use crate::store::BackupStore;
@@ -12,9 +13,9 @@ use crate::store::open;
 /// The primary store.
 ///
 /// # Errors
-/// `Invalid` with the remedy when none is named; as [`open::open`].
+/// `Invalid` with the remedy when none is named; as [`open::open`]; as root, as [`os_user::named`].
 pub fn primary(config: &Config) -> Result<Arc<dyn BackupStore>> {
-    open::open(&config.primary_store()?.url)
+    open::open_for(&config.primary_store()?.url, os_user::instead_of_root(config)?)
 }
 
 /// The cluster's dumps in the primary store.

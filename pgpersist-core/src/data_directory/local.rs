@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -12,7 +13,8 @@ use crate::data_directory::state::State;
 use crate::data_directory::{Claim, DataDirectory, DiskUsage, staging};
 use crate::error::{Error, Result};
 use crate::fs::lock_file::{self, LockFile};
-use crate::fs::{boot, lock_holders, space, walk};
+use crate::fs::os_user::OsUser;
+use crate::fs::{boot, hand_over, lock_holders, space, walk};
 use crate::workers;
 
 /// The folder in a cluster's files whose own inode a server locks, besides our lock file: it is the same however the
@@ -24,6 +26,10 @@ pub(crate) const INSIDE_SERVER_LOCK: &str = "global";
 pub struct LocalDataDirectory {
     path: PathBuf,
     own: OwnFolder,
+    /// As the caller named it. Root judges each link on the way before it hands over where they lead to.
+    named: PathBuf,
+    /// For whom root makes the directory.
+    user: Option<OsUser>,
 }
 
 impl LocalDataDirectory {
@@ -32,9 +38,20 @@ impl LocalDataDirectory {
     /// # Errors
     /// [`Error::Invalid`] for a path that cannot be a data directory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_for(path, None)
+    }
+
+    /// The same for a process that is root in place of this user, whom the server runs as: a directory that is missing, or is
+    /// root's and empty, is made this user's when it is claimed, if root can trust the way to it (see
+    /// [`hand_over::prepare`]). Who is not root is nobody's stand-in.
+    ///
+    /// # Errors
+    /// As [`LocalDataDirectory::open`].
+    pub fn open_for(path: impl AsRef<Path>, user: Option<OsUser>) -> Result<Self> {
         let path = path.as_ref();
         let absolute = std::path::absolute(path).map_err(|e| Error::file("resolve", path, e))?;
         // PostgreSQL records the resolved path in postmaster.pid, so we speak of the same one.
+        let named = absolute.clone();
         let path = match absolute.canonicalize() {
             Ok(resolved) => resolved,
             Err(_) => match (absolute.parent().and_then(|parent| parent.canonicalize().ok()), absolute.file_name()) {
@@ -48,8 +65,9 @@ impl LocalDataDirectory {
                 "name the directory that holds, or is to hold, the cluster",
             ));
         }
-        let own = OwnFolder::locate(&path)?;
-        Ok(Self { path, own })
+        let user = user.filter(|_| rustix::process::geteuid().is_root());
+        let own = OwnFolder::locate_for(&path, user.as_ref())?;
+        Ok(Self { path, own, named, user })
     }
 
     /// What stands there now, for blocking code.
@@ -60,7 +78,32 @@ impl LocalDataDirectory {
         State::of(&self.path, &self.own)
     }
 
+    /// Makes the directory its user's where we are root (see [`LocalDataDirectory::open_for`]), and says early when its files
+    /// belong to somebody else: an image with another number for the same name is the usual reason. Only a cluster is worth to
+    /// be handed over; what else may stand there is named. Blocking.
+    ///
+    /// # Errors
+    /// As [`hand_over::prepare`]; `Denied` with the command that mends it; [`State::into_cluster`]'s for foreign files.
+    pub fn hand_over(&self) -> Result<()> {
+        let Some(user) = &self.user else { return Ok(()) };
+        hand_over::prepare(&self.named, user)?;
+        let Ok(metadata) = fs::metadata(&self.path) else { return Ok(()) };
+        if metadata.uid() == user.uid || !metadata.is_dir() {
+            return Ok(());
+        }
+        let state = self.state_now()?;
+        if let State::Foreign { .. } = state {
+            return state.into_cluster(&self.path).map(drop);
+        }
+        let command = format!("hand it over with `chown -R {}:{} {}` while no server uses it", user.uid, user.gid, self.path.display());
+        Err(Error::denied(
+            format!("{} belongs to user id {}, and `{}` has {}", self.path.display(), metadata.uid(), user.name, user.uid),
+            if metadata.uid() == 0 { command } else { format!("set `[cluster] os_user` to its owner, or {command}") },
+        ))
+    }
+
     fn claim_now(&self) -> Result<Claim> {
+        self.hand_over()?;
         let folder = self.claim_inode()?;
         self.refuse_unseen_server()?;
         // Only now: a folder of ours that appears in the directory is where all others look from then on.

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, CWD};
 
 use crate::error::{Error, Result};
-use crate::fs::{durable, mounts};
+use crate::fs::os_user::OsUser;
+use crate::fs::{durable, mounts, on_behalf};
 
 /// The name of the folder that is ours.
 pub const FOLDER_NAME: &str = ".pgpersist";
@@ -40,6 +41,15 @@ impl OwnFolder {
     /// # Errors
     /// [`Error::Invalid`] for a path without a name; [`Error::File`] when the mount table cannot be read.
     pub fn locate(directory: &Path) -> Result<Self> {
+        Self::locate_for(directory, None)
+    }
+
+    /// The same for root in place of the user whom the cluster is, or is to be: what root may write says nothing, and that user
+    /// must find the same folder.
+    ///
+    /// # Errors
+    /// As [`OwnFolder::locate`].
+    pub fn locate_for(directory: &Path, user: Option<&OsUser>) -> Result<Self> {
         let name = directory.file_name().ok_or_else(|| {
             Error::invalid(format!("`{}` cannot be a data directory", directory.display()), "name a directory below the root")
         })?;
@@ -58,8 +68,10 @@ impl OwnFolder {
             above = above.parent().unwrap_or(Path::new("/"));
         }
         let shared = parent.join(FOLDER_NAME);
-        let ours = may_write(above) && (!shared.exists() || may_write(&shared));
-        Ok(if ours || !directory.exists() { beside } else { inside })
+        let ours = on_behalf::as_user_or_owner(user, directory, || Ok(may_write(above) && (!shared.exists() || may_write(&shared))))?;
+        // Root makes a directory that its user cannot make, and nothing else beside it.
+        let can_be_inside = directory.exists() || (user.is_some() && rustix::process::geteuid().is_root());
+        Ok(if ours || !can_be_inside { beside } else { inside })
     }
 
     /// The folder itself.

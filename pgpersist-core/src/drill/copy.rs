@@ -10,10 +10,11 @@ use crate::data_directory::own_folder::FOLDER_NAME;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::durable;
 use crate::fs::lock_file::LockFile;
+use crate::fs::on_behalf::as_user_or_owner;
+use crate::fs::os_user::OsUser;
 use crate::fs::walk::Walk;
 use crate::pg::quote;
 use crate::server::installation::PostgresInstallation;
-use crate::server::os_user::OsUser;
 use crate::server::spawn::run_as;
 use crate::temporary::scratch::{Afterwards, OWNER, Undertaker, say_who};
 use crate::temporary::sweeper;
@@ -183,6 +184,10 @@ pub(crate) fn forget_preloads(
 /// Copies a stopped cluster's files; where the file system can, without copying their bytes. A `pg_wal` that lies elsewhere
 /// becomes a plain folder. Replication slots stay behind: nobody replays from a copy.
 pub(crate) fn copy_files(source: &Path, target: &Path, os_user: Option<&OsUser>) -> Result<()> {
+    as_user_or_owner(os_user, target, || copy_below(source, target))
+}
+
+fn copy_below(source: &Path, target: &Path) -> Result<()> {
     durable::create_directory(target, 0o700)?;
     let mut walk = Walk::new(source)?;
     while let Some(entry) = walk.next() {
@@ -197,13 +202,10 @@ pub(crate) fn copy_files(source: &Path, target: &Path, os_user: Option<&OsUser>)
         } else if entry.metadata.is_dir() {
             durable::create_directory(&to, 0o700)?;
         } else if entry.metadata.is_symlink() && relative == "pg_wal" {
-            copy_files(&fs::canonicalize(&entry.path).map_err(|e| Error::file("resolve", &entry.path, e))?, &to, os_user)?;
+            copy_below(&fs::canonicalize(&entry.path).map_err(|e| Error::file("resolve", &entry.path, e))?, &to)?;
         } else if entry.metadata.is_file() && !matches!(relative.as_ref(), "postmaster.pid" | "postmaster.opts") {
             // Nothing of a copy must survive anything, so it is not synced; the kernel shares blocks where it can.
             fs::copy(&entry.path, &to).map_err(|e| Error::file("copy", &entry.path, e))?;
-            if let Some(user) = os_user {
-                std::os::unix::fs::chown(&to, Some(user.uid), Some(user.gid)).map_err(|e| Error::file("set the owner of", &to, e))?;
-            }
         }
     }
     Ok(())

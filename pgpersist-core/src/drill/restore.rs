@@ -20,6 +20,7 @@ use crate::drill::restore_report::{self, DatabaseReport, RestoreReport, told};
 use crate::drill::subjects::{self, Subject, Subjects};
 use crate::drill::{CheckStatus, Verdict, row_counts};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fs::os_user::OsUser;
 use crate::logical::globals;
 use crate::logical::load::load;
 use crate::logical::load_options::{DumpSource, Expected, LoadOptions, LoadReport, OtherSessions, Trust};
@@ -27,7 +28,6 @@ use crate::logical::object_reader::ObjectReader;
 use crate::logical::shelf::{DumpEntry, Shelf};
 use crate::progress::{Event, ProgressSink};
 use crate::server::installation::InstallationSearch;
-use crate::server::os_user::OsUser;
 
 /// How a restore drill goes.
 #[derive(Debug, Clone)]

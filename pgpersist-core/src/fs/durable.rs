@@ -3,6 +3,9 @@
 //! After a crash at any moment a name shows either the old content or the new one. What an interrupted write leaves
 //! behind is a temporary file that ends in [`TEMPORARY_SUFFIX`]; its writer holds an flock on it as long as it lives, so
 //! [`sweep`] can tell a leftover from work in progress.
+//!
+//! Where we are root and the folder is somebody else's, all of this is done as that somebody (see `fs/on_behalf.rs`): the file
+//! is its owner's before it has a name.
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that the bans point to")]
 
@@ -20,6 +23,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags};
 
 use crate::error::{Error, Result};
 use crate::fs::mounts;
+use crate::fs::on_behalf::as_owner;
 use crate::fs::walk::Walk;
 
 /// How the name of an unpublished file ends.
@@ -44,6 +48,10 @@ impl NewFile {
     /// [`Error::File`] when the folder does not exist, is not writable or is full.
     pub fn create(target: &Path, mode: u32) -> Result<Self> {
         let folder = parent(target)?;
+        as_owner(folder, || Self::create_in(folder, target, mode))
+    }
+
+    fn create_in(folder: &Path, target: &Path, mode: u32) -> Result<Self> {
         let name = target.file_name().ok_or_else(|| no_name(target))?;
         loop {
             let mut hidden = OsString::from(".");
@@ -60,7 +68,6 @@ impl NewFile {
             // Some file systems know no flock; there a leftover is recognised by its age alone.
             let _ = rustix::fs::flock(&new.file, FlockOperation::NonBlockingLockExclusive);
             new.file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|e| Error::file("set the permissions of", target, e))?;
-            give_to_owner_of(folder, &new.file).map_err(|e| Error::file("set the owner of", target, e))?;
             return Ok(new);
         }
     }
@@ -88,9 +95,10 @@ impl NewFile {
 
     fn publish_with(mut self, flags: RenameFlags) -> Result<()> {
         self.file.sync_all().map_err(|e| Error::file("fsync", &self.target, e))?;
-        rename_with(&self.temporary, &self.target, flags).map_err(|e| Error::file("publish", &self.target, e))?;
+        let folder = parent(&self.target)?;
+        as_owner(folder, || rename_with(&self.temporary, &self.target, flags).map_err(|e| Error::file("publish", &self.target, e)))?;
         self.published = true;
-        sync_directory(parent(&self.target)?)
+        sync_directory(folder)
     }
 }
 
@@ -99,6 +107,7 @@ impl NewFile {
 #[derive(Debug)]
 pub struct PreparedFile {
     new: NewFile,
+    /// Names in the open folder: the child may still be root, and nobody can exchange what these lead to.
     temporary: CString,
     target: CString,
     folder: File,
@@ -113,8 +122,11 @@ impl PreparedFile {
         let mut new = NewFile::create(target, mode)?;
         new.write_all(content).map_err(|e| Error::file("write", target, e))?;
         let folder = File::open(parent(target)?).map_err(|e| Error::file("open the folder of", target, e))?;
-        let c_path = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| no_name(path));
-        Ok(Self { temporary: c_path(&new.temporary)?, target: c_path(target)?, new, folder })
+        let name = |path: &Path| {
+            let name = path.file_name().ok_or_else(|| no_name(path))?;
+            CString::new(name.as_bytes()).map_err(|_| no_name(path))
+        };
+        Ok(Self { temporary: name(&new.temporary)?, target: name(target)?, new, folder })
     }
 
     /// Overwrites bytes at `offset` and publishes the file durably. Async-signal-safe.
@@ -124,7 +136,7 @@ impl PreparedFile {
     pub fn publish_patched(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         rustix::io::pwrite(&self.new.file, bytes, offset)?;
         rustix::fs::fsync(&self.new.file)?;
-        rustix::fs::renameat(CWD, self.temporary.as_c_str(), CWD, self.target.as_c_str())?;
+        rustix::fs::renameat(&self.folder, self.temporary.as_c_str(), &self.folder, self.target.as_c_str())?;
         rustix::fs::fsync(&self.folder)?;
         Ok(())
     }
@@ -144,7 +156,9 @@ impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.published {
             // Nothing can be done about a failure here; the next sweep finds the file.
-            let _ = fs::remove_file(&self.temporary);
+            let _ = parent(&self.temporary).and_then(|folder| {
+                as_owner(folder, || fs::remove_file(&self.temporary).map_err(|e| Error::file("remove", &self.temporary, e)))
+            });
         }
     }
 }
@@ -174,7 +188,7 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 /// # Errors
 /// [`Error::File`]; nothing has moved then, or the move is complete but its durability is unknown.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|e| Error::file("rename", from, e))?;
+    as_owner(parent(to)?, || fs::rename(from, to).map_err(|e| Error::file("rename", from, e)))?;
     sync_both(from, to)
 }
 
@@ -183,7 +197,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::File`] with `AlreadyExists` when `to` exists.
 pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
-    rename_with(from, to, RenameFlags::NOREPLACE).map_err(|e| Error::file("rename to", to, e))?;
+    as_owner(parent(to)?, || rename_with(from, to, RenameFlags::NOREPLACE).map_err(|e| Error::file("rename to", to, e)))?;
     sync_both(from, to)
 }
 
@@ -192,9 +206,11 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::File`], also when it belongs to somebody else.
 pub fn set_permissions(path: &Path, mode: u32) -> Result<()> {
-    let file = File::open(path).map_err(|e| Error::file("open", path, e))?;
-    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|e| Error::file("set the permissions of", path, e))?;
-    file.sync_all().map_err(|e| Error::file("fsync", path, e))
+    as_owner(path, || {
+        let file = File::open(path).map_err(|e| Error::file("open", path, e))?;
+        file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|e| Error::file("set the permissions of", path, e))?;
+        file.sync_all().map_err(|e| Error::file("fsync", path, e))
+    })
 }
 
 /// Removes a file durably. One that is already gone is fine.
@@ -202,11 +218,7 @@ pub fn set_permissions(path: &Path, mode: u32) -> Result<()> {
 /// # Errors
 /// [`Error::File`].
 pub fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_directory(parent(path)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::file("remove", path, error)),
-    }
+    gone(path, || fs::remove_file(path))
 }
 
 /// Removes an empty directory durably. One that is already gone is fine.
@@ -214,11 +226,17 @@ pub fn remove_file(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::File`], also when it is not empty.
 pub fn remove_directory(path: &Path) -> Result<()> {
-    match fs::remove_dir(path) {
-        Ok(()) => sync_directory(parent(path)?),
+    gone(path, || fs::remove_dir(path))
+}
+
+/// Removes a name, and makes that durable.
+fn gone(path: &Path, remove: impl FnOnce() -> io::Result<()> + Send) -> Result<()> {
+    let folder = parent(path)?;
+    as_owner(folder, || match remove() {
+        Ok(()) => sync_directory(folder),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::file("remove", path, error)),
-    }
+    })
 }
 
 /// Removes a directory tree of our own. Symbolic links are removed, not followed, and another file system mounted inside
@@ -232,14 +250,23 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::file("look at", path, error)),
     };
-    remove_below(path, &metadata, metadata.dev())?;
-    sync_directory(parent(path)?)
+    if !metadata.is_dir() {
+        return remove_file(path);
+    }
+    // What is in it goes as its own owner, who may be another one than that of the folder that names it.
+    as_owner(path, || empty(path, &metadata, metadata.dev()))?;
+    remove_directory(path)
 }
 
 fn remove_below(path: &Path, metadata: &fs::Metadata, device: u64) -> Result<()> {
     if !metadata.is_dir() {
         return fs::remove_file(path).map_err(|e| Error::file("remove", path, e));
     }
+    empty(path, metadata, device)?;
+    fs::remove_dir(path).map_err(|e| Error::file("remove", path, e))
+}
+
+fn empty(path: &Path, metadata: &fs::Metadata, device: u64) -> Result<()> {
     if metadata.dev() != device {
         return Err(Error::conflict(
             format!("{} is another file system, mounted inside the tree to be removed", path.display()),
@@ -252,27 +279,20 @@ fn remove_below(path: &Path, metadata: &fs::Metadata, device: u64) -> Result<()>
         let metadata = entry.metadata().map_err(|e| Error::file("look at", entry.path(), e))?;
         remove_below(&entry.path(), &metadata, device)?;
     }
-    fs::remove_dir(path).map_err(|e| Error::file("remove", path, e))
+    Ok(())
 }
 
-/// Creates one directory durably, with permission bits `mode`. An existing one is kept as it is, but for one that a killed
-/// root did not give away yet.
+/// Creates one directory durably, with permission bits `mode`. An existing one is kept as it is.
 ///
 /// # Errors
 /// [`Error::File`] when the parent does not exist or something else has the name.
 pub fn create_directory(path: &Path, mode: u32) -> Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => {
-            let made = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path);
-            made.and_then(|made| give_to_owner_of(parent(path).unwrap_or(path), &made))
-                .map_err(|e| Error::file("set the owner of", path, e))?;
-            sync_directory(parent(path)?)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
-            give_what_a_kill_left(path).map_err(|e| Error::file("set the owner of", path, e))
-        }
+    let folder = parent(path)?;
+    as_owner(folder, || match fs::DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => sync_directory(folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(Error::file("create the directory", path, error)),
-    }
+    })
 }
 
 /// Creates a directory and what is missing above it, durably, all with permission bits `mode`.
@@ -364,16 +384,18 @@ fn sync_each(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::File`] when the folder cannot be listed.
 pub fn sweep(folder: &Path) -> Result<usize> {
-    let mut swept = 0;
-    for entry in fs::read_dir(folder).map_err(|e| Error::file("list", folder, e))? {
-        let entry = entry.map_err(|e| Error::file("list", folder, e))?;
-        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX));
-        if ours && is_left_over(&entry.path()) {
-            remove_file(&entry.path())?;
-            swept += 1;
+    as_owner(folder, || {
+        let mut swept = 0;
+        for entry in fs::read_dir(folder).map_err(|e| Error::file("list", folder, e))? {
+            let entry = entry.map_err(|e| Error::file("list", folder, e))?;
+            let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX));
+            if ours && is_left_over(&entry.path()) {
+                remove_file(&entry.path())?;
+                swept += 1;
+            }
         }
-    }
-    Ok(swept)
+        Ok(swept)
+    })
 }
 
 fn is_left_over(path: &Path) -> bool {
@@ -382,30 +404,6 @@ fn is_left_over(path: &Path) -> bool {
     };
     let old = file.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok()).is_some_and(|age| age > SWEEP_AGE);
     old && rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
-}
-
-/// What root makes in somebody's folder belongs to that somebody: a server of an unprivileged user must be able to use
-/// what a privileged embedder prepares for it.
-fn give_to_owner_of(folder: &Path, made: &File) -> io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    let owner = fs::metadata(folder)?;
-    if owner.uid() == 0 {
-        return Ok(());
-    }
-    std::os::unix::fs::fchown(made, Some(owner.uid()), Some(owner.gid()))
-}
-
-/// A root that was killed between making a directory and giving it away left it empty and closed to whom it is for.
-fn give_what_a_kill_left(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let opened = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path);
-    match opened {
-        Ok(made) if made.metadata()?.uid() == 0 && fs::read_dir(path)?.next().is_none() => give_to_owner_of(folder, &made),
-        // A link, or somebody else's.
-        _ => Ok(()),
-    }
 }
 
 fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
@@ -488,20 +486,33 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_a_killed_root_did_not_give_away_is_given_away_by_the_next() {
+    fn whatever_root_makes_in_somebodys_folder_is_that_somebodys() {
         if !rustix::process::geteuid().is_root() {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
-        let (empty, full) = (folder.path().join("empty"), folder.path().join("full"));
-        fs::create_dir(&empty).unwrap();
-        fs::create_dir_all(full.join("inside")).unwrap();
+        let path = |name: &str| folder.path().join(name);
         std::os::unix::fs::chown(folder.path(), Some(54_321), Some(54_321)).unwrap();
-        for path in [&empty, &full] {
-            create_directory(path, 0o700).unwrap();
+        create_directories(&path("a/b"), 0o700).unwrap();
+        write(&path("a/b/file"), b"x", 0o600).unwrap();
+        PreparedFile::create(&path("a/prepared"), b"xxx", 0o600).unwrap().publish_patched(b"y", 1).unwrap();
+        rename(&path("a/b/file"), &path("a/renamed")).unwrap();
+        assert_eq!(fs::read(path("a/prepared")).unwrap(), b"xyx");
+        for name in ["a", "a/b", "a/renamed", "a/prepared"] {
+            let metadata = fs::metadata(path(name)).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (54_321, 54_321), "{name}");
         }
-        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
-        assert_eq!((owner(&empty), owner(&full)), (54_321, 0));
+        // A folder that has become a link leads to nothing of root's.
+        let roots = tempfile::tempdir().unwrap();
+        fs::create_dir(roots.path().join("tree")).unwrap();
+        std::os::unix::fs::symlink(roots.path(), path("a/link")).unwrap();
+        std::os::unix::fs::lchown(path("a/link"), Some(54_321), Some(54_321)).unwrap();
+        assert!(write(&path("a/link/file"), b"x", 0o600).is_err());
+        assert!(create_directory(&path("a/link/made"), 0o700).is_err());
+        assert!(remove_tree(&path("a/link/tree")).is_err());
+        assert_eq!(names(roots.path()), ["tree"]);
+        remove_tree(&path("a")).unwrap();
+        assert!(names(folder.path()).is_empty());
     }
 
     #[test]

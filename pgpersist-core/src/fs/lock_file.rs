@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::fs::on_behalf::as_owner;
 
 /// [`is_free`] holds the lock for an instant while it asks, and a child process has a copy of all our descriptors for an
 /// instant before it executes its program. Whoever meets such an instant tries again.
@@ -57,7 +58,8 @@ impl LockFile {
             if attempt > 0 {
                 std::thread::sleep(PAUSE);
             }
-            let file = options.open(path).map_err(|e| Error::file("open the lock", path, e))?;
+            let folder = path.parent().unwrap_or(path);
+            let file = as_owner(folder, || options.open(path).map_err(|e| Error::file("open the lock", path, e)))?;
             // Somebody may have removed the file since it was opened: then the lock would be on a file without a name, and
             // the next one to come would lock another.
             if lock(&file, path, FlockOperation::NonBlockingLockExclusive)? && is_still(&file, path)? {

@@ -2,8 +2,11 @@
 
 pub mod boot;
 pub mod durable;
+pub mod hand_over;
 pub mod lock_file;
 pub mod lock_holders;
 pub mod mounts;
+pub mod on_behalf;
+pub mod os_user;
 pub mod space;
 pub mod walk;

@@ -100,7 +100,7 @@ async fn restore_in_staging(
 fn private_cluster(cluster: &Cluster, staging: &Path, superuser: &str) -> Result<Cluster> {
     let directory = LocalDataDirectory::open(staging)?;
     directory.own_folder().create()?;
-    let socket = socket::private_folder(directory.own_folder(), staging)?;
+    let socket = socket::private_folder(directory.own_folder(), staging, cluster.options().os_user.as_ref())?;
     // Loading logs in as a role of its own. Nobody else reaches a socket in a folder that is closed to others.
     let rules = directory.own_folder().path().join("pg_hba.conf");
     durable::write(&rules, b"local all all trust\n", 0o600)?;

@@ -157,8 +157,7 @@ pub async fn dump_database(
         .arg("--format=plain")
         .arg("--no-password")
         .arg(format!("--lock-wait-timeout={}", options.lock_wait.as_millis()))
-        .arg(format!("--dbname={}", connection.conninfo()))
-        .envs(connection.environment());
+        .connected_to(&connection);
     let stored = store_output(&program, "pg_dump", store, key, options.threads, options.stall, progress).await?;
     Ok(Dump {
         name: key.clone(),
@@ -193,8 +192,7 @@ pub async fn dump_globals(options: &DumpOptions, key: &ObjectKey, store: &dyn Ba
     let program = program
         .arg("--no-password")
         .arg(format!("--lock-wait-timeout={}", options.lock_wait.as_millis()))
-        .arg(format!("--dbname={}", options.connection.conninfo()))
-        .envs(options.connection.environment());
+        .connected_to(&options.connection);
     Ok(store_output(&program, "pg_dumpall", store, key, NonZeroUsize::MIN, options.stall, progress).await?.size_bytes)
 }
 

@@ -365,8 +365,7 @@ where
         .arg("--tuples-only")
         .arg("--set=ON_ERROR_STOP=1")
         .arg("--file=-")
-        .arg(format!("--dbname={}", connection.conninfo()))
-        .envs(connection.environment())
+        .connected_to(connection)
         .env("PGOPTIONS", settings)
         .spawn_filter()?;
     let answers =

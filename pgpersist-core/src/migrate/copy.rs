@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::fs::durable;
+use crate::fs::on_behalf::as_owner;
 use crate::fs::walk::Walk;
 use crate::migrate::journal::{Copied, Journal};
 use crate::migrate::source_tree::{SourceFile, SourceTree, file_mode};
@@ -53,9 +54,7 @@ impl Copier {
     /// # Errors
     /// [`Error::File`]; what is journalled by then is kept by the next pass.
     pub(crate) fn pass(&self, tree: &SourceTree, journal: &mut Journal) -> Result<()> {
-        for (folder, mode) in &tree.folders {
-            self.folder(folder, *mode)?;
-        }
+        as_owner(&self.target, || tree.folders.iter().try_for_each(|(folder, mode)| self.folder(folder, *mode)))?;
         let pending: Vec<&SourceFile> = tree.files.iter().filter(|file| !self.is_current(file, journal)).collect();
         let total = pending.iter().map(|file| file.metadata.len()).sum();
         let mut done = 0;
@@ -72,7 +71,8 @@ impl Copier {
                 })
                 .count();
             let (batch, after) = rest.split_at(length);
-            let copied: Vec<_> = in_parallel(batch, self.workers, |file| self.file(file))?.into_iter().flatten().collect();
+            let copied: Vec<_> =
+                as_owner(&self.target, || in_parallel(batch, self.workers, |file| self.file(file)))?.into_iter().flatten().collect();
             durable::sync_files(&self.target, copied.iter().map(|(path, _)| path.as_path()))?;
             journal.append(copied)?;
             done += batch.iter().map(|file| file.metadata.len()).sum::<u64>();
@@ -160,9 +160,11 @@ impl Copier {
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn root(&self, mode: u32) -> Result<()> {
-        fs::set_permissions(&self.target, fs::Permissions::from_mode(mode))
-            .map_err(|e| Error::file("set the permissions of", &self.target, e))?;
-        self.give_away(&self.target)
+        as_owner(&self.target, || {
+            fs::set_permissions(&self.target, fs::Permissions::from_mode(mode))
+                .map_err(|e| Error::file("set the permissions of", &self.target, e))?;
+            self.give_away(&self.target)
+        })
     }
 
     fn folder(&self, relative: &Path, mode: u32) -> Result<()> {
@@ -212,9 +214,10 @@ impl Copier {
         Ok(Some((file.relative.clone(), Copied { size, mtime, ctime, inode: metadata.ino(), started, sha256, compared: false })))
     }
 
-    /// Gives a file or folder to the owner of the source.
+    /// Gives a file or folder to the owner of the source, where we are root and work as root. In somebody's place it is that
+    /// somebody's already.
     pub(crate) fn give_away(&self, path: &Path) -> Result<()> {
-        let Some((uid, gid)) = self.owner else { return Ok(()) };
+        let Some((uid, gid)) = self.owner.filter(|_| rustix::process::geteuid().is_root()) else { return Ok(()) };
         std::os::unix::fs::lchown(path, Some(uid), Some(gid)).map_err(|e| Error::file("set the owner of", path, e))
     }
 }

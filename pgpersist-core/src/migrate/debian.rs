@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::fs::durable;
+use crate::fs::on_behalf::as_owner;
 use crate::migrate::configuration::{self, Carried, Setting};
 use crate::pg::quote;
 
@@ -87,7 +88,8 @@ pub fn carry_configuration(etc_root: &Path, directory: &Path) -> Result<Option<C
         return Ok(None);
     }
     let Some(cluster) = DebianCluster::find(etc_root, directory)? else { return Ok(None) };
-    configuration::gather(&cluster.folder.join(configuration::MAIN), directory, &[])?.write(directory).map(Some)
+    // As its owner, who keeps the configuration: what only root can read is none of the cluster's.
+    as_owner(directory, || configuration::gather(&cluster.folder.join(configuration::MAIN), directory, &[])?.write(directory).map(Some))
 }
 
 fn with_data_directory(bytes: &[u8], value: &str) -> Vec<u8> {

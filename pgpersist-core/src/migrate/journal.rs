@@ -14,6 +14,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::fs::on_behalf::as_owner;
 
 /// Names may hold any bytes; in the journal they are text.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%').add(b'"').add(b'\\');
@@ -62,7 +63,9 @@ impl Journal {
             Err(error) => return Err(Error::file("read", path, error)),
         };
         let (entries, good) = parse(&bytes);
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|e| Error::file("open", path, e))?;
+        let file = as_owner(path.parent().unwrap_or(path), || {
+            OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|e| Error::file("open", path, e))
+        })?;
         file.set_len(good as u64).map_err(|e| Error::file("cut", path, e))?;
         Ok(Self { file, path: path.to_owned(), entries })
     }

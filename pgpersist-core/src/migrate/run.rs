@@ -15,6 +15,8 @@ use crate::data_directory::staging;
 use crate::data_directory::state::{MIGRATE, MIGRATED_CONTROL_FILE, State};
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::durable;
+use crate::fs::on_behalf::as_owner;
+use crate::fs::os_user::OsUser;
 use crate::migrate::configuration::{self, Carried};
 use crate::migrate::copy::Copier;
 use crate::migrate::debian::{self, DebianCluster};
@@ -28,7 +30,6 @@ use crate::pg::control_file::{CONTROL_FILE_PATH, ControlFile};
 use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::Cluster;
 use crate::server::installation::PostgresInstallation;
-use crate::server::os_user::OsUser;
 use crate::server::session::Session;
 use crate::server::spawn::run_as;
 use crate::workers;
@@ -291,7 +292,9 @@ impl Migration<'_> {
         };
         let own = self.target.directory().own_folder().clone();
         workers::run(move || {
-            let carried = configuration::gather(&main, &from, &command_line)?.write(&folder.data())?;
+            // What a configuration names is read as whose it is, too: root would read, and give away, any file.
+            let data = folder.data();
+            let carried = as_owner(&data, || configuration::gather(&main, &from, &command_line)?.write(&data))?;
             settings.install(&folder.data())?;
             validate(&search.for_cluster(&to, major)?, &folder.data(), os_user.as_ref())?;
             card.write(&own)?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::data_directory::state::State;
 use crate::data_directory::{DataDirectory, fence};
 use crate::error::{Error, Result};
+use crate::fs::os_user::{self, OsUser};
 use crate::pg::control_file::ClusterState;
 use crate::pg::postmaster_pid::PostmasterPid;
 use crate::secret::Secret;
@@ -16,7 +17,6 @@ use crate::server::connection::{ConnectionOptions, Host};
 use crate::server::installation::{InstallationSearch, PostgresInstallation};
 use crate::server::lock::{self, Held};
 use crate::server::log_file::LogFile;
-use crate::server::os_user::{self, OsUser};
 use crate::server::process::Presence;
 use crate::server::settings::{Profile, Settings};
 use crate::workers;
@@ -39,7 +39,7 @@ pub struct ClusterOptions {
     pub password: Option<Secret<String>>,
     /// Where our own sessions connect to, instead of where the server says it listens.
     pub host: Option<Host>,
-    /// The user that the server and its helpers run as, where we are root.
+    /// The user that the server and its helpers run as, where we are root; our own sessions reach its socket as this user, too.
     pub os_user: Option<OsUser>,
     /// Settings that go on the server's command line, where they beat every file.
     pub command_line: BTreeMap<String, String>,
@@ -150,7 +150,10 @@ impl Cluster {
 
     /// The server's log.
     pub fn log_file(&self) -> LogFile {
-        LogFile::in_folder(&self.options.log_directory.clone().unwrap_or_else(|| self.directory.own_folder().log_directory()))
+        match &self.options.log_directory {
+            Some(folder) => LogFile::in_folder(folder).of_user(self.options.os_user.clone()),
+            None => LogFile::in_folder(&self.directory.own_folder().log_directory()),
+        }
     }
 
     /// The settings that `pgpersist.conf` is to hold.
@@ -307,6 +310,7 @@ impl Cluster {
             user: self.options.user.clone(),
             database: database.to_owned(),
             password: self.options.password.clone(),
+            os_user: self.options.os_user.clone(),
         }
     }
 }

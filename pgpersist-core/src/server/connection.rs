@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::fs::os_user::OsUser;
 use crate::pg::quote;
 use crate::secret::Secret;
 
@@ -51,6 +52,8 @@ pub struct ConnectionOptions {
     pub database: String,
     /// The password, where one is asked for.
     pub password: Option<Secret<String>>,
+    /// As whom a Unix socket is reached and client programs run, where we are root: `peer` knows root for root.
+    pub os_user: Option<OsUser>,
 }
 
 impl ConnectionOptions {
@@ -81,6 +84,12 @@ impl ConnectionOptions {
         environment
     }
 
+    /// The socket, and the user as whom root has to reach it; nothing where it is reached as who we are.
+    pub(crate) fn socket_for_user(&self) -> Option<(PathBuf, OsUser)> {
+        let user = self.os_user.as_ref().filter(|_| rustix::process::geteuid().is_root())?;
+        Some((self.host.as_path()?.join(format!(".s.PGSQL.{}", self.port)), user.clone()))
+    }
+
     pub(crate) fn driver_config(&self, deadline: Duration) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         match self.host.as_path() {
@@ -107,6 +116,7 @@ mod tests {
             user: "o'brien".into(),
             database: "postgresql://elsewhere/db".into(),
             password: Some(Secret::new("hunter2".into())),
+            os_user: None,
         };
         assert_eq!(options.conninfo(), r"host='/run/x' port='5433' user='o\'brien' dbname='postgresql://elsewhere/db'");
         assert!(!format!("{options:?}").contains("hunter2"));

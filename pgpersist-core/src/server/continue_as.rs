@@ -10,7 +10,7 @@ use std::process::Command;
 use rustix::process::{DumpableBehavior, Gid, Uid};
 
 use crate::error::{Error, Result};
-use crate::server::os_user::OsUser;
+use crate::fs::os_user::OsUser;
 
 /// The program that runs now, also when its path cannot be reached by the user it becomes, as below `/root`.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";

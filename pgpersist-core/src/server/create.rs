@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::ServerLock;
-use crate::server::os_user::OsUser;
+use crate::fs::os_user::OsUser;
 use crate::server::spawn::{clean_environment, hold_lock, run_as};
 
 /// How a new cluster is made.

@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::fs::durable;
+use crate::fs::os_user::OsUser;
+use crate::fs::{durable, hand_over, on_behalf};
 
 /// A log larger than this is rotated.
 pub const ROTATE_BYTES: u64 = 10 * 1024 * 1024;
@@ -17,12 +18,19 @@ pub const KEPT: u32 = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFile {
     path: PathBuf,
+    user: Option<OsUser>,
 }
 
 impl LogFile {
     /// The log in this folder; nothing is created.
     pub fn in_folder(folder: &Path) -> Self {
-        Self { path: folder.join("postgresql.log") }
+        Self { path: folder.join("postgresql.log"), user: None }
+    }
+
+    /// The same as the log of this user, whom root makes its folder for.
+    #[must_use]
+    pub fn of_user(self, user: Option<OsUser>) -> Self {
+        Self { user: user.filter(|_| rustix::process::geteuid().is_root()), ..self }
     }
 
     /// Its path.
@@ -47,9 +55,14 @@ impl LogFile {
                     "set `[log] directory` to a folder, or remove it: then the log lies beside the data",
                 ));
             }
-            durable::create_directories(folder, 0o700)?;
+            if let Some(user) = &self.user {
+                hand_over::prepare(folder, user)?;
+            }
+            self.as_writer(|| durable::create_directories(folder, 0o700))?;
         }
-        OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path).map_err(|e| Error::file("open the log", &self.path, e))
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600);
+        self.as_writer(|| options.open(&self.path).map_err(|e| Error::file("open the log", &self.path, e)))
     }
 
     /// Rotates a log that has grown too large while no server writes to it.
@@ -60,8 +73,10 @@ impl LogFile {
         if self.size() < ROTATE_BYTES {
             return Ok(());
         }
-        self.make_room()?;
-        durable::rename(&self.path, &self.numbered(1))
+        self.as_writer(|| {
+            self.make_room()?;
+            durable::rename(&self.path, &self.numbered(1))
+        })
     }
 
     /// Rotates a log that has grown too large under a running server: copies it away and empties it. The server appends,
@@ -73,10 +88,12 @@ impl LogFile {
         if self.size() < ROTATE_BYTES {
             return Ok(());
         }
-        self.make_room()?;
-        fs::copy(&self.path, self.numbered(1)).map_err(|e| Error::file("copy the log", &self.path, e))?;
-        let file = OpenOptions::new().write(true).open(&self.path).map_err(|e| Error::file("open the log", &self.path, e))?;
-        file.set_len(0).map_err(|e| Error::file("empty the log", &self.path, e))
+        self.as_writer(|| {
+            self.make_room()?;
+            fs::copy(&self.path, self.numbered(1)).map_err(|e| Error::file("copy the log", &self.path, e))?;
+            let file = OpenOptions::new().write(true).open(&self.path).map_err(|e| Error::file("open the log", &self.path, e))?;
+            file.set_len(0).map_err(|e| Error::file("empty the log", &self.path, e))
+        })
     }
 
     /// The last lines that were written after `offset`, as text; empty when there is nothing.
@@ -98,6 +115,11 @@ impl LogFile {
         let mut bytes = Vec::new();
         file.take(MOST).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// As whom its files are written, so that whoever reads and rotates them next time may.
+    fn as_writer<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        on_behalf::as_user_or_owner(self.user.as_ref(), self.path.parent().unwrap_or(&self.path), work)
     }
 
     fn make_room(&self) -> Result<()> {

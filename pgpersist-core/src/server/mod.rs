@@ -12,7 +12,6 @@ pub mod installation;
 pub mod lock;
 pub mod log_file;
 pub(crate) mod orphans;
-pub mod os_user;
 pub(crate) mod postmaster;
 pub mod process;
 pub mod program;

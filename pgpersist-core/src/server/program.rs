@@ -17,7 +17,10 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, ErrorKind, Result, Said};
+use crate::fs::os_user::OsUser;
 use crate::pg::version::ServerVersion;
+use crate::server::connection::ConnectionOptions;
+use crate::server::spawn;
 
 /// How much of a program's stderr is kept: its end, where programs say why they failed.
 const KEPT_STDERR: usize = 16 * 1024;
@@ -38,6 +41,7 @@ pub struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    user: Option<OsUser>,
 }
 
 /// What a program printed.
@@ -88,7 +92,7 @@ impl Read for Gulps {
 impl Program {
     /// A program by its path, without arguments.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), arguments: Vec::new(), environment: Vec::new() }
+        Self { path: path.to_owned(), arguments: Vec::new(), environment: Vec::new(), user: None }
     }
 
     /// Adds an argument. Secrets never go here: every user of the machine can read it.
@@ -105,11 +109,13 @@ impl Program {
         self
     }
 
-    /// Sets several variables, as from [`crate::server::connection::ConnectionOptions::environment`].
+    /// Has it connect to this server: the connection string as its argument, what is no argument in its environment, and, where
+    /// we are root, as the user whom the server knows.
     #[must_use]
-    pub fn envs(mut self, variables: Vec<(OsString, OsString)>) -> Self {
-        self.environment.extend(variables);
-        self
+    pub fn connected_to(mut self, connection: &ConnectionOptions) -> Self {
+        self.environment.extend(connection.environment());
+        self.user = connection.os_user.clone().filter(|_| rustix::process::geteuid().is_root());
+        self.arg(format!("--dbname={}", connection.conninfo()))
     }
 
     /// Runs it to its end, with nothing to read on stdin.
@@ -173,6 +179,7 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        spawn::run_as(command.as_std_mut(), self.user.as_ref());
         let mut child = command
             .args(&self.arguments)
             .env("LC_ALL", "C")

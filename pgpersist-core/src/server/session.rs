@@ -1,13 +1,23 @@
 //! One SQL session with a server, and the statements that several features share.
 
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+use tokio::net::UnixStream;
 use tokio_postgres::{Client, NoTls};
 
 use crate::error::{Error, Result};
+use crate::fs::on_behalf;
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
 use crate::server::connection::ConnectionOptions;
+use crate::workers;
+
+/// How long the wait is before a socket is tried again that had no place for us.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// An open session. Its `search_path` is empty, so names must be qualified; dropping it closes it.
 #[derive(Debug)]
@@ -22,22 +32,7 @@ impl Session {
     /// [`Error::Sql`] when the server is not there or refuses; [`Error::Deadline`] when it does not answer.
     pub async fn connect(options: &ConnectionOptions, deadline: Duration) -> Result<Self> {
         let open = async {
-            let (client, connection) = options.driver_config(deadline).connect(NoTls).await.map_err(|e| {
-                Error::sql(
-                    format!(
-                        "connect to database `{}` at {}:{} as `{}`",
-                        options.database,
-                        options.host.as_text(),
-                        options.port,
-                        options.user
-                    ),
-                    e,
-                )
-            })?;
-            // The task ends with the session: when the client is dropped, or the connection breaks, which the
-            // client's next statement then reports.
-            tokio::spawn(connection);
-            let session = Self { client };
+            let session = Self { client: open(options, deadline).await? };
             session
                 .execute(
                     "set up the session",
@@ -142,4 +137,42 @@ impl Session {
         self.execute(&format!("create database `{name}`"), &format!("CREATE DATABASE {}", quote::identifier(name))).await?;
         Ok(true)
     }
+}
+
+/// Opens a connection. Its task ends with the session: when the client is dropped, or the connection breaks, which the client's
+/// next statement then reports.
+async fn open(options: &ConnectionOptions, deadline: Duration) -> Result<Client> {
+    let failed = |error| {
+        let (host, port) = (options.host.as_text(), options.port);
+        Error::sql(format!("connect to database `{}` at {host}:{port} as `{}`", options.database, options.user), error)
+    };
+    let config = options.driver_config(deadline);
+    let Some((socket, user)) = options.socket_for_user() else {
+        let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+        tokio::spawn(connection);
+        return Ok(client);
+    };
+    let unreachable = |error| Error::file("connect to", &socket, error);
+    let until = Instant::now() + deadline;
+    let connected = loop {
+        let (path, user) = (socket.clone(), user.clone());
+        // The server asks the kernel who connected, and the kernel remembers the thread that did (SO_PEERCRED, *unix(7)*).
+        match workers::run(move || on_behalf::as_user(Some(&user), &path, || Ok(connect(&path)))).await? {
+            Ok(connected) => break connected,
+            // So many wait already that the server has no place for one more.
+            Err(Errno::AGAIN) if Instant::now() < until => tokio::time::sleep(FULL_PAUSE).await,
+            Err(error) => return Err(unreachable(error.into())),
+        }
+    };
+    let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(connected)).map_err(unreachable)?;
+    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(failed)?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Never waits.
+fn connect(path: &Path) -> Result<OwnedFd, Errno> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
 }

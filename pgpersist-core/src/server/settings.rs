@@ -12,6 +12,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::fs::durable;
+use crate::fs::on_behalf::as_owner;
 use crate::pg::quote;
 
 /// The file that the user's `postgresql.conf` includes.
@@ -106,6 +107,11 @@ impl Settings {
     /// # Errors
     /// [`Error::File`]; [`Error::NotFound`] when there is no `postgresql.conf`.
     pub fn install(&self, directory: &Path) -> Result<()> {
+        // As a whole: where a link leads, root would write into files that are none of the directory's owner.
+        as_owner(directory, || self.install_as_owner(directory))
+    }
+
+    fn install_as_owner(&self, directory: &Path) -> Result<()> {
         let path = directory.join(FILE_NAME);
         let text = self.render()?;
         if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, Said};
+use crate::fs::os_user::OsUser;
 use crate::pg::quote;
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::ServerLock;
-use crate::server::os_user::OsUser;
 use crate::server::settings::{Profile, directory_arguments};
 use crate::server::spawn::{clean_environment, hold_lock, run_as};
 

@@ -4,9 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD};
+
 use crate::data_directory::own_folder::OwnFolder;
 use crate::error::{Error, ErrorKind, Result, Said};
-use crate::fs::durable;
+use crate::fs::os_user::OsUser;
+use crate::fs::{durable, on_behalf};
 use crate::server::cluster::Cluster;
 use crate::server::installation::PostgresInstallation;
 use crate::server::settings::directory_arguments;
@@ -33,17 +36,20 @@ impl Sockets {
             return Ok(Self { instead: Some(wanted.clone()), folders: vec![wanted.clone()] });
         }
         let configured = check_configuration(cluster, installation)?;
+        let user = cluster.options().os_user.as_ref();
         let folders: Vec<PathBuf> = configured.split(',').map(|folder| PathBuf::from(folder.trim().trim_matches('"'))).collect();
-        if configured.is_empty() || !folders.iter().all(|folder| usable(folder)) {
-            let own = private_folder(cluster.directory().own_folder(), cluster.path())?;
+        if configured.is_empty() || !folders.iter().all(|folder| usable(folder, user)) {
+            let own = private_folder(cluster.directory().own_folder(), cluster.path(), user)?;
             return Ok(Self { instead: Some(own.clone()), folders: vec![own] });
         }
         Ok(Self { instead: None, folders })
     }
 }
 
-fn usable(folder: &Path) -> bool {
-    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+/// Whether the server can make a socket there.
+fn usable(folder: &Path, user: Option<&OsUser>) -> bool {
+    let (writable, flags) = (Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+    on_behalf::as_user(user, folder, || Ok(rustix::fs::accessat(CWD, folder, writable, flags).is_ok())).unwrap_or(false)
 }
 
 /// The configured socket folders, as the configuration file lists them.
@@ -71,7 +77,11 @@ fn check_configuration(cluster: &Cluster, installation: &PostgresInstallation) -
 }
 
 /// A folder of our own for the socket: on the volume where its path is short enough, else below `/tmp`.
-pub(crate) fn private_folder(own: &OwnFolder, data_directory: &Path) -> Result<PathBuf> {
+pub(crate) fn private_folder(own: &OwnFolder, data_directory: &Path, user: Option<&OsUser>) -> Result<PathBuf> {
+    on_behalf::as_user(user, data_directory, || private_folder_of_ours(own, data_directory))
+}
+
+fn private_folder_of_ours(own: &OwnFolder, data_directory: &Path) -> Result<PathBuf> {
     let own = own.path().join("socket");
     if own.as_os_str().len() <= SOCKET_DIRECTORY_MAX {
         durable::create_directories(&own, 0o700)?;

@@ -14,8 +14,8 @@ use rustix::io::FdFlags;
 
 use crate::error::{Error, Result};
 use crate::fs::durable::PreparedFile;
+use crate::fs::os_user::OsUser;
 use crate::server::lock::ServerLock;
-use crate::server::os_user::OsUser;
 
 /// A server about to be started.
 #[derive(Debug)]
@@ -45,6 +45,9 @@ impl ServerSpawn {
         command.args(arguments).stdin(Stdio::null()).stdout(log).stderr(log_for_errors);
         clean_environment(&mut command);
         let identity = user.as_ref().map(Identity::of);
+        if let Some(user) = &user {
+            at_home(&mut command, user);
+        }
         // SAFETY: the closure runs in the child between fork and exec. It makes only system calls on descriptors and
         // C strings made before the fork, and neither allocates nor takes a lock.
         unsafe {
@@ -95,10 +98,20 @@ pub(crate) fn clean_environment(command: &mut Command) {
 
 /// Makes a program run as another user: root's helpers such as `initdb` refuse to be root.
 pub(crate) fn run_as(command: &mut Command, user: Option<&OsUser>) {
-    let Some(identity) = user.map(Identity::of) else { return };
+    let Some(user) = user else { return };
+    at_home(command, user);
+    let identity = Identity::of(user);
     // SAFETY: the closure makes only system calls, on values made before the fork.
     unsafe {
         command.pre_exec(move || identity.take());
+    }
+}
+
+/// What a program of another user's finds: programs of PostgreSQL go back to where they were started, and look into HOME, and
+/// fail where that is root's and closed to them.
+fn at_home(command: &mut Command, user: &OsUser) {
+    if rustix::process::geteuid().as_raw() != user.uid {
+        command.current_dir("/").env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
     }
 }
 
@@ -138,7 +151,8 @@ impl Identity {
 
     /// Becomes that user for good: groups first, since afterwards nothing of it is allowed any more.
     fn take(&self) -> std::io::Result<()> {
-        if rustix::process::geteuid() == self.uid {
+        // Root has to ask for it in any case: a thread of root that only acts as this user could go back.
+        if rustix::process::geteuid() == self.uid && rustix::process::getuid() == self.uid {
             return Ok(());
         }
         rustix::thread::set_thread_groups(&self.groups)?;

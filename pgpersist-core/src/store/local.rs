@@ -20,6 +20,8 @@ use time::{Duration, OffsetDateTime};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::{self, NewFile};
+use crate::fs::os_user::OsUser;
+use crate::fs::{hand_over, on_behalf};
 use crate::store::{BackupStore, ObjectKey, ObjectMeta, Upload};
 use crate::workers;
 
@@ -36,6 +38,8 @@ pub struct LocalBackupStore {
 #[derive(Debug)]
 struct Root {
     path: PathBuf,
+    /// As whom root works in it.
+    user: Option<OsUser>,
 }
 
 impl LocalBackupStore {
@@ -46,12 +50,21 @@ impl LocalBackupStore {
     /// `Invalid` when the path, or a part of it, is no folder; `Denied` when it cannot be looked at. That it cannot be
     /// written shows in the first write, so that what is read-only can still be read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_for(path, None)
+    }
+
+    /// The same for a process that is root in place of this user, who then owns the folder, if it is missing or root's and empty,
+    /// and all objects. Who is not root is nobody's stand-in.
+    ///
+    /// # Errors
+    /// As [`LocalBackupStore::open`].
+    pub fn open_for(path: impl AsRef<Path>, user: Option<OsUser>) -> Result<Self> {
         let path = path.as_ref();
         if path.as_os_str().is_empty() {
             return Err(Error::invalid("the path of the store is empty", "name a folder, such as `--store /app/backups/postgres`"));
         }
         let path = std::path::absolute(path).map_err(|e| Error::file("find", path, e))?;
-        let root = Root { path };
+        let root = Root { path, user: user.filter(|_| rustix::process::geteuid().is_root()) };
         root.exists()?;
         Ok(Self { root: Arc::new(root) })
     }
@@ -61,9 +74,22 @@ impl LocalBackupStore {
         &self.root.path
     }
 
+    /// Does what may make the folder.
+    async fn prepare(&self) -> Result<()> {
+        let root = Arc::clone(&self.root);
+        match root.user {
+            Some(_) => workers::run(move || root.user.as_ref().map_or(Ok(()), |user| hand_over::prepare(&root.path, user))).await,
+            None => Ok(()),
+        }
+    }
+
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Root) -> Result<T> + Send + 'static) -> Result<T> {
         let root = Arc::clone(&self.root);
-        workers::run(move || work(&root)).await
+        workers::run(move || match &root.user {
+            Some(_) => on_behalf::as_user(root.user.as_ref(), &root.path, || work(&root)),
+            None => work(&root),
+        })
+        .await
     }
 }
 
@@ -77,11 +103,13 @@ impl fmt::Display for LocalBackupStore {
 impl BackupStore for LocalBackupStore {
     async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
         let key = key.clone();
+        self.prepare().await?;
         self.run(move |root| root.put(&key, &bytes)).await
     }
 
     async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
         let key = key.clone();
+        self.prepare().await?;
         self.run(move |root| root.put_if_absent(&key, &bytes)).await
     }
 
@@ -136,6 +164,7 @@ impl BackupStore for LocalBackupStore {
     async fn upload(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
         let file = {
             let key = key.clone();
+            self.prepare().await?;
             self.run(move |root| root.begin(&key)).await?
         };
         Ok(Box::new(LocalUpload { store: self.clone(), key: key.clone(), file: Some(file) }))

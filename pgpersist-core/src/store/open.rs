@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::fs::os_user::OsUser;
 use crate::store::BackupStore;
 use crate::store::local::LocalBackupStore;
 use crate::store::url::StoreUrl;
@@ -44,7 +45,15 @@ impl From<StoreUrl> for StoreSource {
 /// # Errors
 /// `Invalid` when there is something else at that place, `Denied` when it cannot be looked at.
 pub fn open(url: &StoreUrl) -> Result<Arc<dyn BackupStore>> {
+    open_for(url, None)
+}
+
+/// The same for a process that is root in place of this user; see [`LocalBackupStore::open_for`].
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for(url: &StoreUrl, user: Option<OsUser>) -> Result<Arc<dyn BackupStore>> {
     match url {
-        StoreUrl::Folder(path) => Ok(Arc::new(LocalBackupStore::open(path)?)),
+        StoreUrl::Folder(path) => Ok(Arc::new(LocalBackupStore::open_for(path, user)?)),
     }
 }

@@ -9,13 +9,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
+use crate::fs::on_behalf::as_owner;
+use crate::fs::os_user::OsUser;
 use crate::pg::{control_file, wal_page};
-use crate::server::os_user::OsUser;
 use crate::temporary::template::{ListedFile, Template};
 
 /// Nearly all of the time goes into creating a thousand files, which two threads do nearly twice as fast as one; more of
@@ -48,12 +49,17 @@ impl Copying {
     /// [`Error::Damaged`] when the template is not what its list says; [`Error::File`] otherwise.
     pub(crate) fn begin(template: Template, directory: &Path, owner: Option<&OsUser>) -> Result<Self> {
         let owner = owner.map(|user| (Uid::from_raw(user.uid), Gid::from_raw(user.gid)));
-        let mut folders = Vec::with_capacity(template.directories().len());
-        for name in template.directories() {
+        let names = template.directories();
+        let mut folders: Vec<(OwnedFd, OwnedFd)> = Vec::with_capacity(names.len());
+        for name in names {
             let (source, target) = (template.path().join(name), directory.join(name));
             let from = rustix::fs::open(&source, FOLDER, Mode::empty()).map_err(|e| damaged(&source, e.into()))?;
-            rustix::fs::mkdir(&target, Mode::RWXU).map_err(|e| Error::file("create the directory", &target, e.into()))?;
-            let to = rustix::fs::open(&target, FOLDER, Mode::empty()).map_err(|e| Error::file("open", &target, e.into()))?;
+            let (above, last) = name.rsplit_once('/').unwrap_or(("", name));
+            let to = match names.iter().take(folders.len()).position(|known| known == above) {
+                Some(above) => make_folder(&folders[above].1, Path::new(last), &target)?,
+                // The data directory itself.
+                None => as_owner(directory.parent().unwrap_or(directory), || make_folder(CWD, directory, directory))?,
+            };
             own(&to, owner).map_err(|e| Error::file("set the owner of", &target, e))?;
             folders.push((from, to));
         }
@@ -137,6 +143,11 @@ impl Copying {
         }
         Ok(())
     }
+}
+
+fn make_folder(at: impl AsFd, name: &Path, target: &Path) -> Result<OwnedFd> {
+    rustix::fs::mkdirat(&at, name, Mode::RWXU).map_err(|e| Error::file("create the directory", target, e.into()))?;
+    rustix::fs::openat(&at, name, FOLDER, Mode::empty()).map_err(|e| Error::file("open", target, e.into()))
 }
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -13,12 +13,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::data_directory::local::LocalDataDirectory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable;
+use crate::fs::os_user::OsUser;
 use crate::pg::quote;
 use crate::secret::Secret;
 use crate::server::cluster::{Cluster, ClusterOptions};
 use crate::server::connection::{ConnectionOptions, Host};
 use crate::server::installation::{InstallationSearch, PostgresInstallation};
-use crate::server::os_user::OsUser;
 use crate::server::session::Session;
 use crate::server::settings::Profile;
 use crate::server::start::{self, StartOptions};
@@ -220,6 +220,7 @@ impl TemporaryCluster {
             user: options.user.clone(),
             database: database.to_owned(),
             password: options.password.clone(),
+            os_user: options.os_user.clone(),
         }
     }
 
@@ -432,6 +433,7 @@ mod tests {
             user: "postgres".into(),
             database: "₹/?".into(),
             password: Some(Secret::new("secret".into())),
+            os_user: None,
         };
         assert_eq!(url(&socket).expose(), "postgresql://postgres@/%E2%82%B9%2F%3F?host=/tmp/a%20b&port=5432");
         let tcp = ConnectionOptions { host: Host::parse("127.0.0.1"), ..socket };

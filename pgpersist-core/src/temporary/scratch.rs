@@ -16,7 +16,8 @@ use std::{fs, io};
 use crate::error::{Error, Result};
 use crate::fs::boot;
 use crate::fs::lock_file::LockFile;
-use crate::server::os_user::OsUser;
+use crate::fs::on_behalf::as_owner;
+use crate::fs::os_user::OsUser;
 use crate::server::process;
 
 /// How the name of every scratch folder begins.
@@ -63,7 +64,7 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     /// Makes one below `parent`, else below the system's temporary folder. As root it is root's alone until
-    /// [`Scratch::give_to`]. Blocking.
+    /// [`Scratch::give_to`], and in somebody's folder that somebody's. Blocking.
     pub(crate) fn create(parent: Option<&Path>, os_user: Option<&OsUser>, afterwards: Afterwards) -> Result<Self> {
         let parent = match parent {
             Some(parent) => std::path::absolute(parent).map_err(|e| Error::file("resolve", parent, e))?,
@@ -78,9 +79,12 @@ impl Scratch {
         }
         // The undertaker comes first: from here on nothing that we make outlives us.
         let undertaker = Undertaker::engage(&path, afterwards)?;
-        if let Err(error) = fs::DirBuilder::new().mode(0o700).create(&path) {
+        let made = as_owner(&parent, || {
+            fs::DirBuilder::new().mode(0o700).create(&path).map_err(|e| Error::file("create the directory", &path, e))
+        });
+        if let Err(error) = made {
             undertaker.dismiss();
-            return Err(Error::file("create the directory", path, error));
+            return Err(error);
         }
         let owner = path.join(OWNER);
         let lock = LockFile::try_lock(&owner, 0o600)?

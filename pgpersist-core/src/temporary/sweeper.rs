@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, OFlags};
 
 use crate::error::{Error, Result};
-use crate::server::os_user::OsUser;
+use crate::fs::os_user::OsUser;
 use crate::temporary::scratch::{Afterwards, OWNER, PREFIX, Undertaker};
 
 /// A folder is made a moment before its owner has locked it.

@@ -15,12 +15,12 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::fs::durable;
 use crate::fs::lock_file::LockFile;
+use crate::fs::os_user::OsUser;
 use crate::fs::walk::Walk;
 use crate::pg::control_file::ControlFile;
 use crate::pg::wal_page::{LONG_HEADER_SIZE, WalSegmentHeader};
 use crate::server::create::{self, CreateOptions};
 use crate::server::installation::PostgresInstallation;
-use crate::server::os_user::OsUser;
 use crate::server::settings::FILE_NAME;
 use crate::temporary::scratch;
 

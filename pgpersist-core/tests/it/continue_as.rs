@@ -4,8 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
 use pgpersist_core::error::ErrorKind;
+use pgpersist_core::fs::os_user::OsUser;
 use pgpersist_core::server::continue_as::continue_as;
-use pgpersist_core::server::os_user::OsUser;
 
 use crate::support::skip::skip;
 

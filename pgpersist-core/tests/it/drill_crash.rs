@@ -1,7 +1,6 @@
 //! The crash drill: green on a sound server, red for every planted fault, and repeatable.
 
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -16,12 +15,12 @@ use pgpersist_core::drill::report::CrashReport;
 use pgpersist_core::drill::{CheckStatus, KillKind, Plant, Verdict, history, ledger};
 use pgpersist_core::error::ErrorKind;
 use pgpersist_core::fs::durable;
+use pgpersist_core::fs::os_user::OsUser;
 use pgpersist_core::init::plan::InitWishes;
 use pgpersist_core::init::ready::{InitOptions, make_ready};
 use pgpersist_core::progress::{ProgressSink, Silent};
 use pgpersist_core::server::cluster::{Cluster, ClusterOptions, ServerState};
 use pgpersist_core::server::installation::InstallationSearch;
-use pgpersist_core::server::os_user::OsUser;
 use pgpersist_core::server::process::{self, Presence};
 use pgpersist_core::server::session::Session;
 use pgpersist_core::server::start::{StartOptions, start};
@@ -366,8 +365,7 @@ async fn what_a_drill_left_when_the_power_failed_is_removed_by_the_next() {
     let own = life.cluster.directory().own_folder().path().to_owned();
     let folder = |name: &str, owned: bool| {
         let folder = own.join(name);
-        std::fs::create_dir_all(folder.join("data/base")).unwrap();
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+        durable::create_directories(&folder.join("data/base"), 0o700).unwrap();
         if owned {
             durable::write(&folder.join("owner"), b"process 1, started 0, boot another\n", 0o600).unwrap();
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::data_directory::local::LocalDataDirectory;
+use pgpersist_core::fs::os_user::OsUser;
 use pgpersist_core::health::checks::probe::Probe;
 use pgpersist_core::health::checks::standard::{HealthOptions, checks};
 use pgpersist_core::health::render::{prometheus, text};
@@ -20,7 +21,6 @@ use pgpersist_core::init::ready::{InitOptions, make_ready};
 use pgpersist_core::progress::{ProgressSink, Silent};
 use pgpersist_core::server::cluster::{Cluster, ClusterOptions};
 use pgpersist_core::server::installation::InstallationSearch;
-use pgpersist_core::server::os_user::OsUser;
 use pgpersist_core::server::process::Presence;
 use pgpersist_core::server::session::Session;
 use pgpersist_core::server::start::{StartOptions, start};

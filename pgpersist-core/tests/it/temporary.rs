@@ -275,8 +275,8 @@ async fn a_kept_cluster_is_stopped_cleanly_and_stays() {
     assert!(data.exists());
 }
 
-fn server_user() -> Option<pgpersist_core::server::os_user::OsUser> {
-    rustix::process::geteuid().is_root().then(|| pgpersist_core::server::os_user::OsUser::lookup("postgres").unwrap().unwrap())
+fn server_user() -> Option<pgpersist_core::fs::os_user::OsUser> {
+    rustix::process::geteuid().is_root().then(|| pgpersist_core::fs::os_user::OsUser::lookup("postgres").unwrap().unwrap())
 }
 
 /// A process that owns clusters until it is killed: this test program, asked for one test only.

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pgpersist_core::server::os_user::OsUser;
+use pgpersist_core::fs::os_user::OsUser;
 
 use crate::support::judge;
 
@@ -22,7 +22,7 @@ pub(crate) fn server_user() -> Option<OsUser> {
 pub(crate) fn superuser() -> String {
     match server_user() {
         Some(user) => user.name,
-        None => pgpersist_core::server::os_user::current_name().unwrap().expect("whoever runs the tests has a name"),
+        None => pgpersist_core::fs::os_user::current_name().unwrap().expect("whoever runs the tests has a name"),
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::data_directory::own_folder::OwnFolder;
 use crate::error::{Error, Result};
 use crate::fs::durable;
+use crate::fs::on_behalf::as_owner;
 
 /// Its name in the folder of our own files.
 const FILE_NAME: &str = "control.socket";
@@ -29,8 +30,14 @@ pub(crate) fn listen(own: &OwnFolder) -> Result<UnixListener> {
     if left {
         durable::remove_file(&path)?;
     }
-    let bound = named(own).and_then(|(name, _folder)| UnixListener::bind(name));
-    bound.map_err(|e| Error::file("listen on", path, e))
+    let failed = |error| Error::file("listen on", own.path().join(FILE_NAME), error);
+    let bound = as_owner(own.path(), || {
+        let (name, _folder) = named(own).map_err(failed)?;
+        let listener = std::os::unix::net::UnixListener::bind(name).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(listener)
+    })?;
+    UnixListener::from_std(bound).map_err(failed)
 }
 
 /// Connects; none where no agent listens.

@@ -15,6 +15,7 @@ use tokio::process::Command;
 use crate::agent::hooks::Hook;
 use crate::agent::hooks::event::Event;
 use crate::error::{Error, Result};
+use crate::fs::os_user::OsUser;
 use crate::health::Status;
 use crate::server::{program, spawn};
 
@@ -30,6 +31,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// It runs in a process group of its own, in `/`. When it is dropped, all of the group are killed.
 pub struct CommandHook {
     command: Vec<String>,
+    user: Option<OsUser>,
 }
 
 impl fmt::Debug for CommandHook {
@@ -51,7 +53,13 @@ impl CommandHook {
                 "write it as `command = [\"/usr/local/bin/alert\", \"--pager\"]`",
             ));
         }
-        Ok(Self { command })
+        Ok(Self { command, user: None })
+    }
+
+    /// The same as this user, where we are root.
+    #[must_use]
+    pub fn as_user(self, user: Option<OsUser>) -> Self {
+        Self { user: user.filter(|_| rustix::process::geteuid().is_root()), ..self }
     }
 
     /// What it is called in messages; its arguments may be secrets.
@@ -86,6 +94,7 @@ impl Hook for CommandHook {
         for (name, text) in variables(event) {
             command.env(name, text);
         }
+        spawn::run_as(&mut command, self.user.as_ref());
         let mut command = Command::from(command);
         let failed = |action: &'static str| move |error: io::Error| Error::file(action, self.program(), error);
         let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed("run"))?;

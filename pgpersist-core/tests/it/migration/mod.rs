@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::data_directory::state::State;
 use pgpersist_core::error::{Error, ErrorKind};
+use pgpersist_core::fs::os_user::OsUser;
 use pgpersist_core::init::plan::InitWishes;
 use pgpersist_core::init::ready::{InitOptions, make_ready};
 use pgpersist_core::migrate::plan::MigrationAction;
@@ -20,7 +21,6 @@ use pgpersist_core::migrate::run::{MigrateOptions, MigrateReport, migrate, plan}
 use pgpersist_core::progress::{ProgressSink, Silent};
 use pgpersist_core::server::cluster::{Cluster, ClusterOptions};
 use pgpersist_core::server::installation::InstallationSearch;
-use pgpersist_core::server::os_user::OsUser;
 use pgpersist_core::server::process::{self, Presence};
 use pgpersist_core::server::session::Session;
 use pgpersist_core::server::start::{StartOptions, start};

@@ -74,6 +74,7 @@ impl TestServer {
             user: "postgres".to_owned(),
             database: database.to_owned(),
             password: None,
+            os_user: None,
         }
     }
 

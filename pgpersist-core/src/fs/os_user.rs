@@ -29,12 +29,23 @@ impl OsUser {
     /// # Errors
     /// [`Error::File`] when the files cannot be read.
     pub fn lookup(name: &str) -> Result<Option<Self>> {
+        Self::found(|passwd| parse_passwd(passwd, name))
+    }
+
+    /// Looks a user up by number; `None` when this machine knows no name for it.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the files cannot be read.
+    pub fn with_id(uid: u32) -> Result<Option<Self>> {
+        Self::found(|passwd| parse_passwd(passwd, name_of(passwd, uid)?))
+    }
+
+    fn found(find: impl FnOnce(&str) -> Option<Self>) -> Result<Option<Self>> {
         let read = |path: &str| match fs::read(path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(error) => Err(Error::file("read", Path::new(path), error)),
         };
-        let passwd = read("/etc/passwd")?;
-        let Some(user) = parse_passwd(&passwd, name) else { return Ok(None) };
+        let Some(user) = find(&read("/etc/passwd")?) else { return Ok(None) };
         // An image without groups is odd but usable: the primary group comes from the user's own line.
         let group = read("/etc/group").unwrap_or_default();
         Ok(Some(user.with_groups(&group)))
@@ -53,9 +64,8 @@ impl OsUser {
 pub fn current_name() -> Result<Option<String>> {
     let path = Path::new("/etc/passwd");
     let bytes = fs::read(path).map_err(|e| Error::file("read", path, e))?;
-    let uid = rustix::process::geteuid().as_raw().to_string();
     let text = String::from_utf8_lossy(&bytes);
-    Ok(text.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str())).and_then(|line| line.split(':').next()).map(str::to_owned))
+    Ok(name_of(&text, rustix::process::geteuid().as_raw()).map(str::to_owned))
 }
 
 /// The role that whoever runs this process logs in as unless something else is said, as with psql: the one of its own name. For
@@ -63,6 +73,12 @@ pub fn current_name() -> Result<Option<String>> {
 pub fn default_role() -> String {
     let own = if rustix::process::geteuid().is_root() { None } else { current_name().ok().flatten() };
     own.unwrap_or_else(|| "postgres".to_owned())
+}
+
+/// The first name of this number in the text of `/etc/passwd`.
+fn name_of(text: &str, uid: u32) -> Option<&str> {
+    let uid = uid.to_string();
+    text.lines().find(|line| line.split(':').nth(2) == Some(uid.as_str())).and_then(|line| line.split(':').next())
 }
 
 /// The user of this name in the text of `/etc/passwd`, without supplementary groups.
@@ -111,6 +127,7 @@ mod tests {
         assert_eq!(parse_passwd(PASSWD, "postgre"), None);
         assert_eq!(parse_passwd(PASSWD, ""), None);
         assert_eq!(parse_passwd(PASSWD, "broken"), None);
+        assert_eq!((name_of(PASSWD, 101), name_of(PASSWD, 10)), (Some("postgres"), None));
     }
 
     proptest! {
