@@ -523,6 +523,11 @@ fn sql_remedy(error: &tokio_postgres::Error) -> Option<&'static str> {
     if error.code() == Some(&tokio_postgres::error::SqlState::INVALID_CATALOG_NAME) {
         return Some("`psql -l` lists the databases; upper and lower case count");
     }
+    if error.as_db_error().is_some_and(|said| said.message().contains("eer authentication failed")) {
+        return Some(
+            "become the user of the role's own name (`[cluster] os_user` where pgpersist is root), or map your user to it: `local all all peer map=NAME` in pg_hba.conf and `NAME YOUR_USER ROLE` in pg_ident.conf",
+        );
+    }
     match sql_kind(error) {
         ErrorKind::Unavailable => Some("look at `pgpersist status`, and start the server with `pgpersist start`"),
         ErrorKind::Denied => Some("check PGUSER and the password (PGPASSWORD or ~/.pgpass), or let this user in by pg_hba.conf"),

@@ -5,9 +5,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, Said};
+use crate::fs::os_user::OsUser;
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::ServerLock;
-use crate::fs::os_user::OsUser;
+use crate::server::root_access;
 use crate::server::spawn::{clean_environment, hold_lock, run_as};
 
 /// How a new cluster is made.
@@ -35,7 +36,7 @@ impl CreateOptions {
 }
 
 /// Runs `initdb` into an empty directory: data checksums, UTF-8, a sort order that no library upgrade changes, and
-/// `scram-sha-256` for TCP. Blocking.
+/// `scram-sha-256` for TCP. Where we are root, root's own clients may log in as the superuser (see `root_access.rs`). Blocking.
 ///
 /// # Errors
 /// [`Error::Program`] with what `initdb` said.
@@ -59,7 +60,8 @@ pub fn create(installation: &PostgresInstallation, directory: &Path, options: &C
         .output()
         .map_err(|e| Error::file("run", installation.bin_directory().join("initdb"), e))?;
     if output.status.success() {
-        return Ok(());
+        let of_root = options.local_authentication == "peer" && rustix::process::geteuid().is_root();
+        return if of_root { root_access::grant(directory, &options.superuser) } else { Ok(()) };
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let full = said.contains("No space left on device");

@@ -18,6 +18,7 @@ pub mod program;
 pub mod recovery;
 pub mod restart;
 pub(crate) mod room;
+pub(crate) mod root_access;
 pub mod same_cluster;
 pub mod session;
 pub mod settings;
