@@ -16,4 +16,5 @@ mod report;
 mod run;
 mod scripts;
 mod support;
+mod takeover;
 mod temp;

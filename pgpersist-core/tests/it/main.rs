@@ -17,6 +17,7 @@ mod logical;
 mod migration;
 mod postmaster_pid;
 mod readme;
+mod root;
 mod shelf;
 mod store_contract;
 mod temporary;
