@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use pgpersist_core::error::{Error, Result};
-use pgpersist_core::server::continue_as::{self, THIS_PROGRAM};
 use pgpersist_core::fs::os_user::OsUser;
+use pgpersist_core::server::continue_as::{self, THIS_PROGRAM};
 
 /// What a command needs of the process that it runs in.
 pub trait Host {

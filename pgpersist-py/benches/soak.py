@@ -285,7 +285,7 @@ def main() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
-    settings = {"unix_socket_directories": str(place), "listen_addresses": "", "shared_buffers": "16MB"}
+    settings = {"unix_socket_directories": str(place), "shared_buffers": "16MB"}
     cluster = Cluster(place / "data", store=place / "backups", databases=["shop"], port=port, settings=settings)
     try:
         cluster.init(allow_ephemeral=True)

@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 
 use pgpersist_cli::Host;
 use pgpersist_core::error::{Error, Result};
-use pgpersist_core::server::continue_as::{self, Ids};
 use pgpersist_core::fs::os_user::OsUser;
+use pgpersist_core::server::continue_as::{self, Ids};
 
 /// The exit code of a program that panicked.
 const PANICKED: u8 = 101;

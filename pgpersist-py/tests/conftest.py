@@ -66,7 +66,7 @@ def cluster(place: Path) -> Iterator[Cluster]:
         store=place / "backups",
         databases=["shop"],
         port=_free_port(),
-        settings={"unix_socket_directories": str(place), "listen_addresses": "", "shared_buffers": "16MB"},
+        settings={"unix_socket_directories": str(place), "shared_buffers": "16MB"},
     )
     try:
         yield cluster

@@ -11,8 +11,8 @@ use std::path::Path;
 use pgpersist_core::config::environment;
 use pgpersist_core::config::load::Config;
 use pgpersist_core::config::sources::Sources;
-use pgpersist_core::server::continue_as::{THIS_PROGRAM, continue_as};
 use pgpersist_core::fs::os_user::OsUser;
+use pgpersist_core::server::continue_as::{THIS_PROGRAM, continue_as};
 use pgpersist_core::{Error, Result, configured};
 
 /// Returns for every user but root; in place of root's process comes one of the configured user.
