@@ -53,7 +53,7 @@ def test_the_story_of_a_cluster(cluster: Cluster, call: Call, place: Path) -> No
     assert _execute(url, "SELECT count(*) FROM orders") == [(100,)]
 
     plan = call(cluster, "plan_prune", keep_last=1)
-    assert [kept.name for kept in plan.kept] == [dump.name] and not plan.dropped
+    assert dump.name in [kept.name for kept in plan.kept] and not plan.dropped
     assert call(cluster, "prune", keep_last=1).freed_bytes == 0
 
     fenced = call(cluster, "fence", "a look")

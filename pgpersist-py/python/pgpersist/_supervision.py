@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from types import TracebackType
 from typing import Literal, Optional
@@ -29,6 +30,8 @@ logger = logging.getLogger("pgpersist.workers")
 _TURN = 1.0
 #: The same while it waits for its first server.
 _EAGER = 0.1
+#: What was seen so short a time ago still holds: nobody stops a server by hand and starts another one in it.
+_FRESH = 4 * _TURN
 #: After an owner's failure, twice as long each time.
 _AFTER_FAILURE, _AFTER_FAILURES = 1.0, 30.0
 #: A server that has refused so often to be supervised is not asked again.
@@ -114,6 +117,8 @@ class Supervision:
         self._gave_up = False
         #: The process of the server that one of this application's workers supervises, or did.
         self._our_pid: Optional[int] = None
+        #: When such a server was last seen supervised.
+        self._seen_ours = -math.inf
         #: The process of a server that refuses to be supervised, and how often it did.
         self._refusing: tuple[Optional[int], int] = (None, 0)
         self._turned = time.monotonic()
@@ -214,11 +219,13 @@ class Supervision:
         with contextlib.suppress(asyncio.CancelledError):
             await watching
         self._watching = None
+        # A server that was started again since the last look has another process, and is no less ours.
+        was_ours = time.monotonic() - self._seen_ours < _FRESH
         async with group.door(self._stop_timeout + _MARGIN):
             is_last = group.leave()
             if stop and is_last and not self._attach_only:
                 try:
-                    await self._stop_server(group)
+                    await self._stop_server(group, was_ours)
                 except PgPersistError as error:
                     logger.error("the server could not be stopped: %s", error)
         if self.is_owner:
@@ -228,7 +235,7 @@ class Supervision:
             self._agent = None
             group.lease.release()
 
-    async def _stop_server(self, group: WorkerGroup) -> None:
+    async def _stop_server(self, group: WorkerGroup, was_ours: bool) -> None:
         if self._agent is not None and self._agent.is_running:
             await self._agent.stop_async()
         # Nothing is left, mostly. But an agent that was only about to adopt the server has let it be.
@@ -237,7 +244,8 @@ class Supervision:
             return
         # The agent of a worker that left before lives until that process ends. Every other agent is somebody else's,
         # and so is a server that no worker has supervised.
-        is_ours = status.pid == self._our_pid if agent_of(status) is None else group.lease.is_taken
+        seen = was_ours or status.pid == self._our_pid
+        is_ours = seen if agent_of(status) is None else group.lease.is_taken
         if is_ours:
             await self.cluster.stop_async(timeout=self._stop_timeout)
 
@@ -266,11 +274,14 @@ class Supervision:
         if agent_of(status) is not None:
             assert self._group is not None
             if self._group.lease.is_taken:
-                self._our_pid = status.pid
+                self._note(status.pid)
             return pause
         if self._attach_only or not self._wants_owner(status):
             return pause
         return await self._begin() or pause
+
+    def _note(self, pid: Optional[int]) -> None:
+        self._our_pid, self._seen_ours = pid, time.monotonic()
 
     def _wants_owner(self, status: ServerStatus) -> bool:
         if status.pid is not None:
@@ -312,7 +323,7 @@ class Supervision:
                 pass
             else:
                 self._has_started, self._failure, self._failures = True, None, 0
-                self._our_pid = (await agent.status_async()).pid
+                self._note((await agent.status_async()).pid)
                 return _TURN
         if agent.is_running:
             if (await agent.status_async()).phase is AgentPhase.FENCED:
