@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -23,19 +24,20 @@ MakeYard = Callable[..., Yard]
 @pytest.fixture
 def yard() -> Iterator[MakeYard]:
     """Makes yards for forms of the command; as a user, the folder is that user's."""
-    made: list[Yard] = []
+    made = contextlib.ExitStack()
 
     def make(form: str, user: Optional[str] = None) -> Yard:
         folder = Path(tempfile.mkdtemp(prefix="pgcm-"))
         folder.chmod(0o755)
         if user is not None and os.geteuid() == 0:
             shutil.chown(folder, user)
-        made.append(Yard(form, folder, user))
-        return made[-1]
+        one = Yard(form, folder, user)
+        made.callback(one.remove)
+        return one
 
-    yield make
-    for one in made:
-        one.remove()
+    # Each is removed, also when one of them cannot be.
+    with made:
+        yield make
 
 
 def _story(yard: Yard) -> list[tuple[list[str], int, str, str]]:

@@ -27,7 +27,8 @@ MODULE = "module"
 def words(form: str) -> list[str]:
     """How one form of the command is started."""
     if form == RUST:
-        return [os.environ["PGPERSIST_TEST_PROGRAM"]]
+        built = Path(__file__).parents[3] / "target/debug/pgpersist"
+        return [os.environ.get("PGPERSIST_TEST_PROGRAM", str(built))]
     if form == SCRIPT:
         return [str(Path(sysconfig.get_path("scripts"), "pgpersist"))]
     return [sys.executable, "-m", "pgpersist"]
@@ -107,7 +108,7 @@ url = "{self.folder}/backups"
         """Stops what may still run, and removes the folder."""
         if (self.folder / "data/postmaster.pid").exists():
             subprocess.run(
-                [*words(RUST), "stop"], env=self.environment, cwd="/", capture_output=True, timeout=DEADLINE_S
+                [*words(self.form), "stop"], env=self.environment, cwd="/", capture_output=True, timeout=DEADLINE_S
             )
         shutil.rmtree(self.folder)
 
