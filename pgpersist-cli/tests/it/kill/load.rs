@@ -86,7 +86,7 @@ impl Story for Load {
 
     fn judge(&mut self) {
         // What it had said to the server before it was killed, the server does: a database is renamed under our eyes.
-        let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgpersist'";
+        let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^pgpersist'";
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.yard().sql("postgres", busy) != "0" {
             assert!(Instant::now() < deadline, "the sessions of a killed load do not end");

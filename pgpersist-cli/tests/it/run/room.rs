@@ -143,6 +143,7 @@ fn a_start_without_room_for_the_recovery_is_refused_and_ballast_makes_room() {
     fs::remove_file(ground.fill()).unwrap();
     assert_eq!(cluster.run(&["start"]).code, Some(0));
     assert_eq!(cluster.sql("postgres", "SELECT count(*) FROM t"), "1000");
+    cluster.run(&["stop"]).done();
 }
 
 #[test]
