@@ -16,7 +16,7 @@ import pgpersist
 from pgpersist import Finding, testing
 from support import stores
 from support.faces import Face, both_faces
-from support.places import reachable_folder
+from support.places import new_folder, reachable_folder
 
 
 @pytest.fixture
@@ -26,9 +26,7 @@ def folders() -> Iterator[Callable[[], Path]]:
         numbers = itertools.count()
 
         def make() -> Path:
-            new = folder / str(next(numbers))
-            new.mkdir()
-            return new
+            return new_folder(folder, str(next(numbers)))
 
         yield make
 

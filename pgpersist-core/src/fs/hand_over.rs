@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
                     _ => return Ok(()),
                 },
                 // What the user can make without us, the caller makes as the user when it is needed.
-                Err(Errno::NOENT) if last && self.user_may_add(&here) => return Ok(()),
+                Err(Errno::NOENT) if self.user_may_add(&here) => return Ok(()),
                 Err(Errno::NOENT) => self.create(&name, &trust, last)?,
                 Err(error) => return Err(self.failed("look at", error)),
             }

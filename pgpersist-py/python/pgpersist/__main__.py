@@ -9,6 +9,7 @@ from typing import Optional
 
 # As root the command becomes another user, who may not be able to read what lies here: so all is imported by now.
 from pgpersist import _native
+from pgpersist._embedded import bring_along
 
 #: What the first process of a container passes on.
 _PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -19,6 +20,7 @@ def main() -> int:
     _open_standard_streams()
     _take_back_signals()
     _take_back_locale()
+    bring_along()
     return _native.run_command(["pgpersist", *sys.argv[1:]], _Process())
 
 
