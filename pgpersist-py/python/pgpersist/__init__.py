@@ -7,27 +7,7 @@ from typing import TYPE_CHECKING
 # At their first use, not here: a program that needs one of them, a command of pytest that needs none, imports no more.
 if TYPE_CHECKING:
     from pgpersist._agent import Agent, AgentPhase, AgentStatus
-    from pgpersist._cluster import (
-        BadDump,
-        Cluster,
-        Dropped,
-        Dump,
-        DumpEntry,
-        DumpReport,
-        FenceReport,
-        InitPlan,
-        InitReport,
-        Kept,
-        LoadReport,
-        MigrateReport,
-        MigrationPlan,
-        PrunePlan,
-        ServerState,
-        ServerStatus,
-        StartReport,
-        StopReport,
-        VerifyReport,
-    )
+    from pgpersist._cluster import Cluster
     from pgpersist._config import Config, ConfigValue
     from pgpersist._drill import (
         CrashReport,
@@ -43,6 +23,17 @@ if TYPE_CHECKING:
         past_drills_async,
         restore_drill,
         restore_drill_async,
+    )
+    from pgpersist._dump_reports import (
+        BadDump,
+        Dropped,
+        Dump,
+        DumpEntry,
+        DumpReport,
+        Kept,
+        LoadReport,
+        PrunePlan,
+        VerifyReport,
     )
     from pgpersist._exceptions import (
         BugError,
@@ -62,6 +53,17 @@ if TYPE_CHECKING:
     from pgpersist._native import VERSION as __version__
     from pgpersist._overview import Gap, Overview
     from pgpersist._progress import BytesDone, ProgressEvent, ProgressEvents, ProgressListener, Step, Warned
+    from pgpersist._server_reports import (
+        FenceReport,
+        InitPlan,
+        InitReport,
+        MigrateReport,
+        MigrationPlan,
+        ServerState,
+        ServerStatus,
+        StartReport,
+        StopReport,
+    )
     from pgpersist._store import BackupStore, LocalBackupStore, MemoryBackupStore, ObjectMeta, OpenStore, open_store
     from pgpersist._temporary import TemporaryCluster
     from pgpersist._upload import UploadSource
@@ -146,26 +148,28 @@ _HOMES = {
         "AgentPhase",
         "AgentStatus",
     ),
-    "_cluster": (
-        "BadDump",
-        "Cluster",
-        "Dropped",
+    "_cluster": ("Cluster",),
+    "_dump_reports": (
         "Dump",
-        "DumpEntry",
         "DumpReport",
-        "FenceReport",
-        "InitPlan",
-        "InitReport",
-        "Kept",
+        "DumpEntry",
         "LoadReport",
-        "MigrateReport",
-        "MigrationPlan",
+        "BadDump",
+        "VerifyReport",
+        "Kept",
+        "Dropped",
         "PrunePlan",
+    ),
+    "_server_reports": (
         "ServerState",
         "ServerStatus",
         "StartReport",
         "StopReport",
-        "VerifyReport",
+        "FenceReport",
+        "InitPlan",
+        "InitReport",
+        "MigrationPlan",
+        "MigrateReport",
     ),
     "_config": (
         "Config",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from os import PathLike
 from pathlib import Path
 from typing import Any, Optional, Sequence, Union
@@ -13,313 +10,25 @@ from urllib.parse import quote
 
 from pgpersist import _native
 from pgpersist._config import Config
+from pgpersist._dump_reports import DumpEntry, DumpReport, LoadReport, PrunePlan, VerifyReport
 from pgpersist._faces import awaited, blocking
 from pgpersist._health import HealthCheck, HealthReport, natives_of, tables_of
 from pgpersist._overview import Overview
 from pgpersist._progress import ProgressListener, told
-from pgpersist._report import Report
 from pgpersist._seconds import Seconds, seconds
+from pgpersist._server_reports import (
+    FenceReport,
+    InitPlan,
+    InitReport,
+    MigrateReport,
+    MigrationPlan,
+    ServerStatus,
+    StartReport,
+    StopReport,
+)
 from pgpersist._store import BackupStore, OpenStore, configured_or_own
 
 _Path = Union[str, "PathLike[str]"]
-
-
-class ServerState(enum.Enum):
-    """What a server is doing."""
-
-    RUNNING = "running"
-    RECOVERING = "recovering"
-    STARTING = "starting"
-    STOPPING = "stopping"
-    #: A cluster without a server.
-    STOPPED = "stopped"
-    #: No directory.
-    ABSENT = "absent"
-    EMPTY = "empty"
-    #: Our own interrupted work.
-    HALF_MADE = "half_made"
-    #: Somebody else's files.
-    FOREIGN = "foreign"
-    #: Files that contradict each other.
-    DAMAGED = "damaged"
-
-
-@dataclass(frozen=True)
-class ServerStatus(Report):
-    """What stands in the data directory, and what its server is doing.
-
-    Attributes:
-        state: what the server is doing.
-        detail: why, where the state alone does not say it.
-        pid: the postmaster's process id.
-        port: its port.
-        socket_directory: the folder of its socket.
-        version: the major version of the cluster, or the full one of its programs where they are at hand.
-        system_identifier: the cluster's, as text.
-        log_file: the server's log.
-        data_directory: the data directory.
-    """
-
-    state: ServerState
-    detail: Optional[str]
-    pid: Optional[int]
-    port: Optional[int]
-    socket_directory: Optional[Path]
-    version: Optional[str]
-    system_identifier: Optional[str]
-    log_file: Path
-    data_directory: Path
-
-
-@dataclass(frozen=True)
-class StartReport(ServerStatus):
-    """How a start went.
-
-    Attributes:
-        changed: whether the server was started; ``False`` when it ran already.
-        duration: how long it took until connections were accepted.
-    """
-
-    changed: bool
-    duration: timedelta
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class StopReport(ServerStatus):
-    """How a stop went.
-
-    Attributes:
-        changed: whether a server was stopped.
-        immediate: whether the clean shutdown took too long, so that the next start recovers.
-        warnings: what should be known.
-    """
-
-    changed: bool
-    immediate: bool
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class FenceReport(ServerStatus):
-    """What became of a fence.
-
-    Attributes:
-        changed: putting up: whether a server was shut down; taking away: whether there was a fence.
-    """
-
-    changed: bool
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class InitPlan(Report):
-    """What making ready would do.
-
-    Attributes:
-        action: ``adopt``, ``create`` or ``restore``.
-    """
-
-    action: str
-
-
-@dataclass(frozen=True)
-class InitReport(Report):
-    """What making ready did.
-
-    Attributes:
-        action: ``adopted``, ``created`` or ``restored``.
-        data_directory: the data directory.
-        system_identifier: the cluster's, as text.
-        version: PostgreSQL's version.
-        databases_created: the databases that were missing.
-    """
-
-    action: str
-    data_directory: Path
-    system_identifier: str
-    version: str
-    databases_created: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class MigrationPlan(Report):
-    """What a migration would do.
-
-    Attributes:
-        action: what there is to do, in one word.
-        steps: the steps, for people.
-        consent_to: what needs ``consent=True``, if anything.
-    """
-
-    action: str
-    system_identifier: str
-    bytes: int
-    files: int
-    steps: tuple[str, ...]
-    consent_to: Optional[str]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class MigrateReport(Report):
-    """How a migration went.
-
-    Attributes:
-        changed: whether there was something to do.
-        resumed: whether it went on where an interrupted one had stopped.
-        downtime: how long the server was down.
-        undo: the commands that lead back, without what is written from now on.
-    """
-
-    system_identifier: str
-    bytes: int
-    files: int
-    downtime: timedelta
-    resumed: bool
-    changed: bool
-    warnings: tuple[str, ...]
-    undo: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Dump(Report):
-    """A dump that was made.
-
-    Attributes:
-        name: its name in the store.
-        database: of which database.
-        size_bytes: as stored.
-        uncompressed_bytes: of SQL.
-        duration: how long it took.
-        started_at: when it began.
-        sha256: of what is stored.
-        tables: the rows of each table.
-    """
-
-    name: str
-    database: str
-    size_bytes: int
-    uncompressed_bytes: int
-    duration: timedelta
-    started_at: datetime
-    sha256: str
-    tables: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class DumpReport(Report):
-    """The dumps that were made, one for each database."""
-
-    dumps: tuple[Dump, ...]
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class DumpEntry(Report):
-    """A dump in the store.
-
-    Attributes:
-        name: its name.
-        database: of which database, where that is known.
-        taken_at: when.
-        size_bytes: as stored.
-    """
-
-    name: str
-    database: Optional[str]
-    taken_at: datetime
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class LoadReport(Report):
-    """How a load went.
-
-    Attributes:
-        database: the database that was made.
-        verified: whether every byte and row count is as recorded; ``None`` where nothing was recorded.
-        tables: the rows of each table.
-        kept_aside: the name under which the replaced database is kept.
-    """
-
-    name: str
-    database: str
-    duration: timedelta
-    verified: Optional[bool]
-    tables: Mapping[str, int]
-    kept_aside: Optional[str]
-    removed: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BadDump(Report):
-    """A dump that is damaged, or could not be read.
-
-    Attributes:
-        name: its name.
-        reason: why.
-    """
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class VerifyReport(Report):
-    """Whether dumps are what was written.
-
-    Attributes:
-        objects: how many were looked at.
-        bytes: how large they are.
-    """
-
-    objects: int
-    bytes: int
-    damaged: tuple[BadDump, ...]
-    unreadable: tuple[BadDump, ...]
-
-    @property
-    def is_good(self) -> bool:
-        """Whether all are whole."""
-        return not self.damaged and not self.unreadable
-
-
-@dataclass(frozen=True)
-class Kept(Report):
-    """A dump that stays.
-
-    Attributes:
-        reason: which rule keeps it.
-    """
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Dropped(Report):
-    """A dump that goes.
-
-    Attributes:
-        reason: why no rule keeps it.
-        size_bytes: what that frees.
-    """
-
-    name: str
-    reason: str
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class PrunePlan(Report):
-    """What retention keeps and drops."""
-
-    kept: tuple[Kept, ...]
-    dropped: tuple[Dropped, ...]
-    freed_bytes: int
 
 
 class Cluster:

@@ -8,10 +8,11 @@ from typing import Any, Callable, Optional
 
 from pgpersist import _server_answer
 from pgpersist._agent import Agent
-from pgpersist._cluster import Cluster, ServerState, ServerStatus
+from pgpersist._cluster import Cluster
 from pgpersist._exceptions import PgPersistError
 from pgpersist._faces import awaited
 from pgpersist._kept import Kept
+from pgpersist._server_reports import ServerState, ServerStatus
 
 #: How long whoever asks waits, whatever hangs; in seconds, as all here.
 DEADLINE = 2.0

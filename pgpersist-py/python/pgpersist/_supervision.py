@@ -15,11 +15,12 @@ from types import TracebackType
 from typing import Literal, Optional
 
 from pgpersist._agent import Agent, AgentPhase
-from pgpersist._cluster import Cluster, ServerState, ServerStatus
+from pgpersist._cluster import Cluster
 from pgpersist._database_url import database_url, database_url_async
 from pgpersist._exceptions import ConflictError, DeadlineError, InvalidError, PgPersistError
 from pgpersist._readiness import Readiness, agent_of
 from pgpersist._seconds import Seconds, seconds
+from pgpersist._server_reports import ServerState, ServerStatus
 from pgpersist._worker_group import WorkerGroup
 
 OnExit = Literal["stop", "detach"]

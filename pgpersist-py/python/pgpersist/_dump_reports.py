@@ -1,0 +1,149 @@
+"""What operations on dumps tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Optional
+
+from pgpersist._report import Report
+
+
+@dataclass(frozen=True)
+class Dump(Report):
+    """A dump that was made.
+
+    Attributes:
+        name: its name in the store.
+        database: of which database.
+        size_bytes: as stored.
+        uncompressed_bytes: of SQL.
+        duration: how long it took.
+        started_at: when it began.
+        sha256: of what is stored.
+        tables: the rows of each table.
+    """
+
+    name: str
+    database: str
+    size_bytes: int
+    uncompressed_bytes: int
+    duration: timedelta
+    started_at: datetime
+    sha256: str
+    tables: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class DumpReport(Report):
+    """The dumps that were made, one for each database."""
+
+    dumps: tuple[Dump, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DumpEntry(Report):
+    """A dump in the store.
+
+    Attributes:
+        name: its name.
+        database: of which database, where that is known.
+        taken_at: when.
+        size_bytes: as stored.
+    """
+
+    name: str
+    database: Optional[str]
+    taken_at: datetime
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class LoadReport(Report):
+    """How a load went.
+
+    Attributes:
+        database: the database that was made.
+        verified: whether every byte and row count is as recorded; ``None`` where nothing was recorded.
+        tables: the rows of each table.
+        kept_aside: the name under which the replaced database is kept.
+    """
+
+    name: str
+    database: str
+    duration: timedelta
+    verified: Optional[bool]
+    tables: Mapping[str, int]
+    kept_aside: Optional[str]
+    removed: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BadDump(Report):
+    """A dump that is damaged, or could not be read.
+
+    Attributes:
+        name: its name.
+        reason: why.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class VerifyReport(Report):
+    """Whether dumps are what was written.
+
+    Attributes:
+        objects: how many were looked at.
+        bytes: how large they are.
+    """
+
+    objects: int
+    bytes: int
+    damaged: tuple[BadDump, ...]
+    unreadable: tuple[BadDump, ...]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all are whole."""
+        return not self.damaged and not self.unreadable
+
+
+@dataclass(frozen=True)
+class Kept(Report):
+    """A dump that stays.
+
+    Attributes:
+        reason: which rule keeps it.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dropped(Report):
+    """A dump that goes.
+
+    Attributes:
+        reason: why no rule keeps it.
+        size_bytes: what that frees.
+    """
+
+    name: str
+    reason: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PrunePlan(Report):
+    """What retention keeps and drops."""
+
+    kept: tuple[Kept, ...]
+    dropped: tuple[Dropped, ...]
+    freed_bytes: int
