@@ -106,6 +106,31 @@ def test_a_worker_that_is_killed_is_gone(tmp_path: Path) -> None:
     assert not group.lease.is_taken and group.leave()
 
 
+def test_a_child_that_was_just_forked_is_no_worker(tmp_path: Path) -> None:
+    group, next_one = WorkerGroup(tmp_path), WorkerGroup(tmp_path)
+    group.join()
+    assert group.lease.take()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # As a program that is about to be run: it has every socket until then. What it gives back is not its own.
+        os.close(writing)
+        group.lease.release()
+        os.read(reading, 1)
+        os._exit(0)
+    os.close(reading)
+    try:
+        assert next_one.lease.is_taken
+        group.lease.release()
+        assert group.leave() and not next_one.lease.is_taken
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+    next_one.join()
+    assert next_one.lease.take() and next_one.leave()
+    next_one.lease.release()
+
+
 def test_there_is_room_for_many_workers_and_an_end(tmp_path: Path) -> None:
     groups = [WorkerGroup(tmp_path) for _ in range(SLOTS + 1)]
     for group in groups[:SLOTS]:

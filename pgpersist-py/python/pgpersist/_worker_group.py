@@ -26,8 +26,9 @@ class Name:
     """A name that at most one process has at a time."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._address = f"\0{text}"
         self._socket: Optional[socket.socket] = None
+        self._taker: Optional[int] = None
 
     @property
     def is_mine(self) -> bool:
@@ -39,29 +40,40 @@ class Name:
         """Whether anybody has it."""
         if self.is_mine:
             return True
-        if self.take():
-            self.release()
-            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(self._address)
+            except BlockingIOError:
+                # Somebody asked before, and nobody ever answers.
+                return True
+            except ConnectionRefusedError:
+                return False
         return True
 
     def take(self) -> bool:
         """Takes it; ``False`` when somebody else has it."""
         if self._socket is not None:
             return True
-        taken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        taken = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            taken.bind(f"\0{self._text}")
+            taken.bind(self._address)
+            taken.listen(0)
         except OSError as error:
             taken.close()
             if error.errno == errno.EADDRINUSE:
                 return False
             raise
-        self._socket = taken
+        self._socket, self._taker = taken, os.getpid()
         return True
 
     def release(self) -> None:
-        """Gives it back."""
+        """Gives it back, for good: nobody takes it for taken any more, though a child that was just forked to become a
+        program has the socket for a moment longer, and only then the name can be taken again. What is released in a
+        forked child stays the parent's."""
         if self._socket is not None:
+            if self._taker == os.getpid():
+                self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
             self._socket = None
 
