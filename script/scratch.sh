@@ -33,7 +33,8 @@ left_nothing() {
         say "left behind:" >&2
         "$repository/script/leftovers" "$scratch" >&2 || true
     fi
-    rm -rf --one-file-system "$scratch/cache"
+    # Whom that folder does not let in, as another user, keeps templates beside it.
+    rm -rf --one-file-system "$scratch/cache" "$scratch"/pgpersist-cache-*
     files=$(find "$scratch" -mindepth 1 -maxdepth 1)
     if [ -n "$files" ]; then
         say "left behind in the scratch folder:" >&2
