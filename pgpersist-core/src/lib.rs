@@ -71,6 +71,7 @@ pub mod logical;
 pub mod migrate;
 pub mod pg;
 pub mod progress;
+pub mod quantity;
 pub mod report;
 pub mod retention;
 pub mod schedule;

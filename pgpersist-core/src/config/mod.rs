@@ -19,6 +19,5 @@ pub mod keys;
 pub(crate) mod layer;
 pub mod load;
 pub mod password_file;
-pub mod quantity;
 pub mod sources;
 pub mod value;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::keys::{Key, Kind, Support};
-use crate::config::quantity;
 use crate::error::{Error, Result};
 use crate::pg::database_name;
+use crate::quantity;
 use crate::schedule::cron::{self, CronSchedule};
 use crate::store::url::StoreUrl;
 use crate::web_url::{WebUrl, WebUrlError};

@@ -3,6 +3,9 @@
 //! An object is a run of bytes under a key. Dumps, side files and cards are objects; the floors above know nothing of
 //! folders, buckets or maps.
 
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+pub mod cloud;
+pub mod cloud_url;
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(feature = "testing")]

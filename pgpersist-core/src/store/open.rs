@@ -55,5 +55,9 @@ pub fn open(url: &StoreUrl) -> Result<Arc<dyn BackupStore>> {
 pub fn open_for(url: &StoreUrl, user: Option<OsUser>) -> Result<Arc<dyn BackupStore>> {
     match url {
         StoreUrl::Folder(path) => Ok(Arc::new(LocalBackupStore::open_for(path, user)?)),
+        #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+        StoreUrl::Cloud(url) => Ok(Arc::new(crate::store::cloud::backup_store::CloudBackupStore::open(url)?)),
+        #[cfg(not(any(feature = "s3", feature = "gcs", feature = "azure")))]
+        StoreUrl::Cloud(url) => Err(crate::store::cloud_url::not_built(url.cloud())),
     }
 }

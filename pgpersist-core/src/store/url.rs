@@ -1,4 +1,4 @@
-//! [`StoreUrl`]: where a store is, as people write it: `file:///app/backups/postgres`, or just the path.
+//! [`StoreUrl`]: where a store is, as people write it: `file:///app/backups/postgres`, just the path, or `s3://bucket/prefix`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Error, Result};
+use crate::store::cloud_url::{Cloud, CloudUrl};
 
 /// The address of a store, checked but not opened. It never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,6 +16,8 @@ use crate::error::{Error, Result};
 pub enum StoreUrl {
     /// A folder on this machine; a relative one counts from the current directory at the moment it is opened.
     Folder(PathBuf),
+    /// A bucket, or a part of one.
+    Cloud(CloudUrl),
 }
 
 impl StoreUrl {
@@ -22,6 +25,7 @@ impl StoreUrl {
     pub fn folder(&self) -> Option<&Path> {
         match self {
             Self::Folder(path) => Some(path),
+            Self::Cloud(_) => None,
         }
     }
 }
@@ -36,6 +40,7 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => path.display().fmt(formatter),
+            Self::Cloud(url) => url.fmt(formatter),
         }
     }
 }
@@ -43,7 +48,7 @@ impl fmt::Display for StoreUrl {
 impl FromStr for StoreUrl {
     type Err = Error;
 
-    /// Reads `file:///absolute/path` (percent-encoded) or a bare path.
+    /// Reads `file:///absolute/path` (percent-encoded), a bare path, or the address of a [`CloudUrl`].
     ///
     /// # Errors
     /// `Invalid`, which never repeats a URL with a password in it.
@@ -61,13 +66,12 @@ impl FromStr for StoreUrl {
         }
         match scheme.as_str() {
             "file" => file(text, rest),
-            "s3" | "gs" | "az" => Err(Error::invalid(
-                format!("`{scheme}://` stores are not in this build"),
-                "use a folder on a persistent volume, such as `file:///app/backups/postgres`",
-            )),
+            "s3" => CloudUrl::parse(Cloud::S3, rest).map(Self::Cloud),
+            "gs" => CloudUrl::parse(Cloud::Gcs, rest).map(Self::Cloud),
+            "az" => CloudUrl::parse(Cloud::Azure, rest).map(Self::Cloud),
             _ => Err(Error::invalid(
                 format!("`{scheme}:` is no kind of store"),
-                "use `file:///absolute/path` or a path; a path that holds a colon begins with `/` or `./`",
+                "use `s3://`, `gs://`, `az://`, `file:///absolute/path` or a path; a path that holds a colon begins with `/` or `./`",
             )),
         }
     }
@@ -136,19 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_no_folder_is_refused_with_a_way_out() {
-        for text in [
-            "",
-            "a\0b",
-            "file:relative",
-            "file://host/a",
-            "file:///a?b",
-            "file:///a%00",
-            "file:///%ff",
-            "s3://bucket/x",
-            "gs://b",
-            "az://c",
-            "https://example.org/",
-        ] {
+        for text in ["", "a\0b", "file:relative", "file://host/a", "file:///a?b", "file:///a%00", "file:///%ff", "https://example.org/"] {
             let error = text.parse::<StoreUrl>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{text:?}");
             assert!(error.remedy().is_some(), "{text:?}");

@@ -10,7 +10,7 @@ use pgpersist_core::fs::walk::Walk;
 
 /// The floor of each module of the crate's root. The root itself is the top floor and is imported by nobody.
 const FLOORS: &[(u8, &[&str])] = &[
-    (1, &["pg", "retention", "progress", "secret", "clock", "web_url", "wording"]),
+    (1, &["pg", "retention", "progress", "secret", "clock", "quantity", "web_url", "wording"]),
     (2, &["error"]),
     (3, &["fs", "workers", "schedule"]),
     (4, &["store", "data_directory"]),

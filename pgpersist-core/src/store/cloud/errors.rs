@@ -1,0 +1,140 @@
+//! What a failed request means for the caller, and what to do about it.
+
+use std::error::Error as StdError;
+
+use crate::error::{Error, ErrorKind};
+use crate::store::cloud::trouble::{Refusal, Trouble, causes};
+use crate::store::cloud_url::{Cloud, CloudUrl};
+
+/// What a failed request means; `doing` completes "could not …".
+pub(super) fn translate(url: &CloudUrl, doing: &str, error: object_store::Error) -> Error {
+    use object_store::Error as Theirs;
+    let place = url.place();
+    match &error {
+        Theirs::NotFound { .. } => return Error::not_found(format!("could not {doing}: it is not in {place}"), ""),
+        Theirs::AlreadyExists { .. } | Theirs::Precondition { .. } => {
+            return Error::conflict(format!("could not {doing}: it exists already in {place}"), "");
+        }
+        _ => {}
+    }
+    let what = format!("could not {doing} in {place}");
+    match Trouble::within(&error).cloned() {
+        Some(trouble) => {
+            let (kind, remedy) = meaning(url, &trouble);
+            Error::external(what, kind, remedy, trouble)
+        }
+        None => {
+            let (kind, remedy) = without_answer(url, &error);
+            // What the other library says may repeat an address; its deepest cause does not.
+            let told = deepest(&error);
+            Error::external(what, kind, remedy, Trouble::Network(told))
+        }
+    }
+}
+
+/// An address that could be read, and for which no store can be made.
+pub(super) fn unusable(url: &CloudUrl, error: &object_store::Error) -> Error {
+    Error::invalid(format!("{} cannot be used: {}", url.place(), deepest(error)), credentials(url.cloud()))
+}
+
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    causes(error)
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(300)
+        .collect()
+}
+
+fn meaning(url: &CloudUrl, trouble: &Trouble) -> (ErrorKind, String) {
+    let endpoint = url.endpoint().map_or_else(|| format!("{}'s own servers", url.cloud().name()), str::to_owned);
+    match trouble {
+        Trouble::Refused(refusal) => refused(url, refusal),
+        Trouble::Deadline(_) => (ErrorKind::Unavailable, format!("look whether {endpoint} can be reached from here, or raise `deadline`")),
+        Trouble::NoSuchHost(_) => (
+            ErrorKind::Unavailable,
+            format!("look for a typing error in the address, and whether this machine resolves names ({endpoint})"),
+        ),
+        Trouble::NoCredentials(_) => (ErrorKind::Denied, credentials(url.cloud()).to_owned()),
+        Trouble::Network(_) => (ErrorKind::Unavailable, format!("look whether {endpoint} can be reached from here")),
+        Trouble::Certificate(_) => {
+            (ErrorKind::Denied, "give the certificate of its authority with `ca_file=/path/of/it.pem`, if the server is yours".to_owned())
+        }
+    }
+}
+
+fn refused(url: &CloudUrl, refusal: &Refusal) -> (ErrorKind, String) {
+    let container = url.cloud().container();
+    let place = format!("the {container} `{}`", url.bucket());
+    let own = |kind, remedy: &str| (kind, remedy.to_owned());
+    if refusal.is(&["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountNotFound", "InvalidBucketName"]) {
+        return (ErrorKind::Invalid, format!("make {place} first, or look for a typing error: pgpersist makes none"));
+    }
+    if refusal.is(&["RequestTimeTooSkewed", "RequestExpired", "AccessDeniedTimeSkew"]) {
+        return own(ErrorKind::Denied, "set this machine's clock: the server's differs too much for a signature to hold");
+    }
+    if refusal.is(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "invalid_grant"]) {
+        return own(ErrorKind::Denied, "the credentials have expired: bring new ones");
+    }
+    if refusal.is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed", "UnrecognizedClientException"]) {
+        return (ErrorKind::Denied, format!("the server does not know these credentials: {}", credentials(url.cloud())));
+    }
+    let moved = (300..400).contains(&refusal.status)
+        || refusal.is(&["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"]);
+    if moved {
+        let remedy = match &refusal.region {
+            Some(region) => format!("{place} is in another region: add `region={region}`"),
+            None => format!("{place} is elsewhere: look at `region` and `endpoint`"),
+        };
+        return (ErrorKind::Invalid, remedy);
+    }
+    if refusal.is(&["InvalidObjectState", "BlobArchived"]) {
+        return own(ErrorKind::Unavailable, "the object lies in an archive: have it restored there first, which takes hours");
+    }
+    if refusal.is(&["BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "Md5Mismatch", "InvalidPart", "Crc64Mismatch"]) {
+        return own(ErrorKind::Unavailable, "the bytes changed on their way to the server: repeat it, and look at the network between");
+    }
+    match refusal.status {
+        401 => (ErrorKind::Denied, credentials(url.cloud()).to_owned()),
+        403 => (ErrorKind::Denied, format!("the credentials are not allowed to: look at the permissions on {place}")),
+        404 => own(ErrorKind::NotFound, ""),
+        405 | 501 => {
+            own(ErrorKind::Invalid, "this server does not do all that a store needs: `pgpersist store check` tells what is missing")
+        }
+        409 | 412 => own(ErrorKind::Conflict, ""),
+        413 | 507 => own(ErrorKind::Unavailable, "there is no room for it: make room, or have the limit raised"),
+        400..=499 => own(ErrorKind::Invalid, "look at the options in the store's address: `pgpersist store check` tells more"),
+        _ => own(ErrorKind::Unavailable, "the server is in trouble: try again later"),
+    }
+}
+
+/// What went wrong before anything was sent, or while an answer was read.
+fn without_answer(url: &CloudUrl, error: &object_store::Error) -> (ErrorKind, &'static str) {
+    use object_store::Error as Theirs;
+    match error {
+        Theirs::InvalidPath { .. } => (ErrorKind::Invalid, "an object there has a name that is no key: give the store a prefix of its own"),
+        Theirs::NotSupported { .. } | Theirs::NotImplemented { .. } => {
+            (ErrorKind::Invalid, "this server does not do all that a store needs: `pgpersist store check` tells what is missing")
+        }
+        Theirs::PermissionDenied { .. } => (ErrorKind::Denied, "the credentials are not allowed to: look at the permissions"),
+        Theirs::Unauthenticated { .. } => (ErrorKind::Denied, credentials(url.cloud())),
+        _ => (ErrorKind::Unavailable, "try again; if it goes on, `pgpersist store check` tells more"),
+    }
+}
+
+/// Where credentials come from.
+fn credentials(cloud: Cloud) -> &'static str {
+    match cloud {
+        Cloud::S3 => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile of ~/.aws/credentials by AWS_PROFILE or `profile`, or give the \
+             machine a role"
+        }
+        Cloud::Gcs => "set GOOGLE_APPLICATION_CREDENTIALS to a service account's file, or give the machine a service account",
+        Cloud::Azure => {
+            "set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or the variables of a workload identity, or give the machine a \
+             managed identity"
+        }
+    }
+}

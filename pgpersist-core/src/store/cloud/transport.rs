@@ -1,0 +1,212 @@
+//! Sends the requests of a store: repeats what may work the second time, ends what takes too long, reads what the server says,
+//! and adds the conditions that `object_store` cannot ask for.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use hyper::header::{HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use hyper::{Method, StatusCode};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
+};
+use tokio::time::Instant;
+
+use crate::store::cloud::pace::Pace;
+use crate::store::cloud::trouble::{Refusal, Trouble};
+use crate::store::cloud::tuning::{self, Tuning};
+
+/// The most that is read of the document of an error.
+const LONGEST_ERROR: usize = 64 << 10;
+/// A request with more than this moves a part of an object.
+const SMALL_BYTES: usize = 64 << 10;
+/// Who cannot be reached at all is not tried for longer: most often the address is wrong.
+const UNREACHABLE_FOR: Duration = Duration::from_secs(10);
+/// The machine's own sources of credentials answer at once, or are not there.
+const MACHINE: &[&str] = &["169.254.169.254", "169.254.170.2", "169.254.170.23", "metadata.google.internal"];
+const MACHINE_FOR: Duration = Duration::from_secs(3);
+
+/// Signs a request once more, when it has to say something that it did not say when it was signed.
+#[async_trait]
+pub(super) trait Signer: fmt::Debug + Send + Sync + 'static {
+    async fn sign(&self, request: &mut HttpRequest) -> object_store::Result<()>;
+}
+
+/// What is special about a cloud's requests.
+#[derive(Debug, Default)]
+pub(super) struct Habits {
+    /// The end of an upload in parts takes the condition that nothing has the name yet.
+    pub(super) conditional_complete: bool,
+    /// Where a header that is added has to be signed.
+    pub(super) signer: OnceLock<Box<dyn Signer>>,
+}
+
+/// Makes the connections of one store.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    pub(super) tuning: Tuning,
+    pub(super) habits: Arc<Habits>,
+    pub(super) pace: Option<Arc<Pace>>,
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(Transport { client, connector: self.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Transport {
+    client: HttpClient,
+    connector: Connector,
+}
+
+/// What an attempt has come to.
+enum Outcome {
+    Answered(HttpResponse),
+    /// It may work later.
+    Later(Trouble, Option<Duration>),
+    Failed(Trouble),
+}
+
+#[async_trait]
+impl HttpService for Transport {
+    async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_complete = ends_parts(&request);
+        if is_complete && self.connector.habits.conditional_complete {
+            request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+            if let Some(signer) = self.connector.habits.signer.get() {
+                signer.sign(&mut request).await.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+            }
+        }
+        let (repeated_for, attempt) = self.patience(&request);
+        let start = Instant::now();
+        let mut waits = 0;
+        loop {
+            if let Some(pace) = &self.connector.pace {
+                pace.pass(request.body().content_length() as u64).await;
+            }
+            let outcome = self.attempt(request.clone(), attempt, is_complete).await;
+            let (trouble, asked) = match outcome {
+                Outcome::Answered(response) => return Ok(response),
+                Outcome::Failed(trouble) if asks_machine(&request) => return Err(failure(Trouble::NoCredentials(trouble.to_string()))),
+                Outcome::Failed(trouble) => return Err(failure(trouble)),
+                Outcome::Later(trouble, asked) => (trouble, asked),
+            };
+            let budget = match trouble {
+                Trouble::NoSuchHost(_) | Trouble::Network(_) => repeated_for.min(UNREACHABLE_FOR),
+                _ => repeated_for,
+            };
+            let wait = asked.unwrap_or_default().max(tuning::wait(waits));
+            waits += 1;
+            if start.elapsed() + wait >= budget {
+                return Err(failure(if asks_machine(&request) { Trouble::NoCredentials(trouble.to_string()) } else { trouble }));
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// Whether it asks the machine for credentials.
+fn asks_machine(request: &HttpRequest) -> bool {
+    request.uri().host().is_some_and(|host| MACHINE.contains(&host))
+}
+
+impl Transport {
+    /// For how long a request is repeated, and how long each attempt may take.
+    fn patience(&self, request: &HttpRequest) -> (Duration, Duration) {
+        let tuning = &self.connector.tuning;
+        if asks_machine(request) {
+            return (MACHINE_FOR, MACHINE_FOR);
+        }
+        let is_part = request.body().content_length() > SMALL_BYTES;
+        (tuning.repeated_for, if is_part { tuning.part_attempt } else { tuning.small_attempt })
+    }
+
+    async fn attempt(&self, request: HttpRequest, limit: Duration, is_complete: bool) -> Outcome {
+        let answer = async {
+            let response = self.client.execute(request).await?;
+            if response.status().is_success() && !is_complete {
+                return Ok((response, None));
+            }
+            // An answer to the end of an upload may begin with 200 and tell of a failure then.
+            let (parts, body) = response.into_parts();
+            let body = beginning(body, if is_complete { usize::MAX } else { LONGEST_ERROR }).await?;
+            let text = String::from_utf8_lossy(&body).into_owned();
+            Ok((HttpResponse::from_parts(parts, HttpResponseBody::from(body)), Some(text)))
+        };
+        match tokio::time::timeout(limit, answer).await {
+            Err(_) => Outcome::Later(Trouble::Deadline(limit), None),
+            Ok(Err(error)) => broken(&error),
+            Ok(Ok((response, None))) => Outcome::Answered(response),
+            Ok(Ok((response, Some(text)))) => judge(response, &text),
+        }
+    }
+}
+
+/// Whether a request ends an upload in parts: S3 and Google post to the upload, Azure puts the list of blocks.
+fn ends_parts(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    let has = |pair: &str| query.split('&').any(|part| part == pair || part.starts_with(pair) && pair.ends_with('='));
+    (request.method() == Method::POST && has("uploadId=")) || (request.method() == Method::PUT && has("comp=blocklist"))
+}
+
+async fn beginning(body: HttpResponseBody, most: usize) -> Result<Vec<u8>, HttpError> {
+    let mut stream = body.bytes_stream();
+    let mut read = Vec::new();
+    while read.len() < most {
+        let Some(bytes) = stream.try_next().await? else { break };
+        read.extend_from_slice(&bytes);
+    }
+    Ok(read)
+}
+
+fn broken(error: &HttpError) -> Outcome {
+    match Trouble::of_network(error) {
+        trouble @ Trouble::Certificate(_) => Outcome::Failed(trouble),
+        // What cannot be sent at all, such as plain HTTP where TLS is asked for.
+        trouble if error.kind() == HttpErrorKind::Unknown => Outcome::Failed(trouble),
+        trouble => Outcome::Later(trouble, None),
+    }
+}
+
+/// What an answer means that is no plain success; `text` is its body.
+fn judge(response: HttpResponse, text: &str) -> Outcome {
+    const BUSY: &[&str] = &["InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationTimedOut"];
+    const NO_PLACE: &[&str] = &["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountNotFound"];
+    let status = response.status();
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let refusal = Refusal::read(status, text, header("x-amz-bucket-region"));
+    if status.is_success() {
+        // Only the end of an upload comes here.
+        return match refusal.code {
+            None => Outcome::Answered(response),
+            Some(_) if refusal.is(BUSY) => Outcome::Later(Trouble::Refused(refusal), None),
+            Some(_) => Outcome::Failed(Trouble::Refused(refusal)),
+        };
+    }
+    let again = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED && status != StatusCode::INSUFFICIENT_STORAGE
+        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+        || refusal.is(BUSY)
+        || refusal.is(&["ConditionalRequestConflict", "OperationAborted"]);
+    if again {
+        let asked = header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        return Outcome::Later(Trouble::Refused(refusal), asked);
+    }
+    match status {
+        StatusCode::NOT_FOUND if refusal.is(NO_PLACE) => Outcome::Failed(Trouble::Refused(refusal)),
+        // These have a meaning of their own for whoever asked.
+        StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT | StatusCode::NOT_MODIFIED => {
+            Outcome::Answered(response)
+        }
+        _ => Outcome::Failed(Trouble::Refused(refusal)),
+    }
+}
+
+fn failure(trouble: Trouble) -> HttpError {
+    HttpError::new(HttpErrorKind::Unknown, trouble)
+}

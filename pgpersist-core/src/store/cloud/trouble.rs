@@ -1,0 +1,136 @@
+//! [`Trouble`]: why a request failed, as the server or the network told it. It holds no address and no header, so it can be
+//! shown.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The server said no.
+    #[error("{}", .0.text())]
+    Refused(Refusal),
+    /// The server could not be reached, or the connection broke.
+    #[error("{0}")]
+    Network(String),
+    /// The server's name is not known.
+    #[error("{0}")]
+    NoSuchHost(String),
+    /// The server's certificate is not trusted.
+    #[error("{0}")]
+    Certificate(String),
+    /// The machine itself was asked for credentials, and has none for us.
+    #[error("there are no credentials in the environment, and this machine has none of its own: {0}")]
+    NoCredentials(String),
+    /// It took too long.
+    #[error("no answer within {} s", .0.as_secs_f64())]
+    Deadline(Duration),
+}
+
+/// An answer that is no success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    /// The word for it, such as `NoSuchBucket`.
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+    /// The region where the bucket is, when that is what is wrong.
+    pub(super) region: Option<String>,
+}
+
+impl Refusal {
+    /// Reads the document of an error, in XML as all three clouds write it.
+    pub(super) fn read(status: StatusCode, body: &str, region: Option<&str>) -> Self {
+        let part = |name| element(body, name);
+        Self {
+            status: status.as_u16(),
+            code: part("Code").or_else(|| json_text(body, "error")),
+            message: part("Message").or_else(|| json_text(body, "error_description")),
+            region: region.map(str::to_owned).or_else(|| part("Region")),
+        }
+    }
+
+    /// Whether it has one of these words.
+    pub(super) fn is(&self, codes: &[&str]) -> bool {
+        self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+
+    fn text(&self) -> String {
+        let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("no success");
+        match (&self.code, &self.message) {
+            (Some(code), Some(message)) => format!("the server answered {} {code}: {message}", self.status),
+            (Some(code), None) => format!("the server answered {} {code}", self.status),
+            (None, _) => format!("the server answered {} {reason}", self.status),
+        }
+    }
+}
+
+impl Trouble {
+    /// What is found in the chain of causes of another library's error.
+    pub(super) fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        causes(error).find_map(|cause| cause.downcast_ref::<Self>())
+    }
+
+    /// What a failed exchange means.
+    pub(super) fn of_network(error: &(dyn StdError + 'static)) -> Self {
+        // The outer ones repeat the address, which may hold a signature.
+        let told = causes(error).last().map(ToString::to_string).unwrap_or_default();
+        if told.contains("certificate") {
+            Self::Certificate(told)
+        } else if causes(error).any(|cause| cause.to_string().contains("dns error")) || told.contains("lookup address") {
+            Self::NoSuchHost(told)
+        } else {
+            Self::Network(told)
+        }
+    }
+}
+
+/// The error and its causes, outermost first.
+pub(super) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+}
+
+/// The text of the first element of this name.
+fn element(document: &str, name: &str) -> Option<String> {
+    let (_, rest) = document.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once('<')?;
+    let text: String = text.trim().chars().filter(|c| !c.is_control()).take(300).collect();
+    let text = text.replace("&quot;", "\"").replace("&apos;", "'").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    (!text.is_empty()).then_some(text)
+}
+
+/// The same of a JSON document, as token services write it.
+fn json_text(document: &str, name: &str) -> Option<String> {
+    let document: serde_json::Value = serde_json::from_str(document).ok()?;
+    let text = document.get(name)?.as_str()?;
+    Some(text.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_document_is_read() {
+        let body = "<?xml version=\"1.0\"?><Error><Code>AuthorizationHeaderMalformed</Code><Message>the region &apos;us-east-1&apos; is \
+                    wrong</Message><Region>eu-central-1</Region></Error>";
+        let refusal = Refusal::read(StatusCode::BAD_REQUEST, body, None);
+        assert_eq!(refusal.code.as_deref(), Some("AuthorizationHeaderMalformed"));
+        assert_eq!(refusal.message.as_deref(), Some("the region 'us-east-1' is wrong"));
+        assert_eq!(refusal.region.as_deref(), Some("eu-central-1"));
+        assert_eq!(
+            Trouble::Refused(refusal).to_string(),
+            "the server answered 400 AuthorizationHeaderMalformed: the region 'us-east-1' is wrong"
+        );
+    }
+
+    #[test]
+    fn any_other_answer_is_told_by_its_status() {
+        for body in ["", "<html>Bad Gateway</html>", "<Code>", "{", "\u{0}"] {
+            let refusal = Refusal::read(StatusCode::BAD_GATEWAY, body, None);
+            assert_eq!(Trouble::Refused(refusal).to_string(), "the server answered 502 Bad Gateway", "{body:?}");
+        }
+    }
+}
