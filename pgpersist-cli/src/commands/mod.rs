@@ -18,6 +18,7 @@ mod run;
 mod start;
 mod status;
 mod stop;
+mod store;
 mod temp;
 mod verify;
 
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Prune(prune::Args),
     Drill(drill::Args),
+    Store(store::Args),
     Temp(temp::Args),
     Config(config::Args),
     Completions(completions::Args),
@@ -86,6 +88,7 @@ impl Command {
             Self::Verify(args) => verify::run(args, context),
             Self::Prune(args) => prune::run(args, context),
             Self::Drill(args) => drill::run(args, context),
+            Self::Store(args) => store::run(args, context),
             Self::Temp(args) => temp::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Completions(args) => completions::run(args, context),
@@ -136,7 +139,7 @@ impl Command {
             Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::Data]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
             Self::Migrate(_) => AsRoot::ContinueOnPlan(&[Place::DataAnywhere, Place::Log]),
-            Self::Dump(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
+            Self::Dump(_) | Self::Store(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
             _ => AsRoot::Continue(&[]),
         }
     }

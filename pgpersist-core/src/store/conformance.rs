@@ -39,16 +39,31 @@ where
     Fut: Future<Output = Arc<dyn BackupStore>>,
 {
     let mut violations = Vec::new();
-    for (promise, ask) in promises() {
+    for promise in promises() {
+        violations.extend(promise.ask(make().await).await);
+    }
+    violations
+}
+
+/// One promise of the contract, to be asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Promise {
+    /// Its name, such as `empty_objects_are_objects`.
+    pub name: &'static str,
+    ask: Ask,
+}
+
+impl Promise {
+    /// Asks an empty store for it.
+    pub async fn ask(&self, store: Arc<dyn BackupStore>) -> Option<Violation> {
         // A task of its own: a store that panics breaks its promise, not the suite.
-        let seen = match tokio::spawn(ask(make().await)).await {
-            Ok(Ok(())) => continue,
+        let seen = match tokio::spawn((self.ask)(store)).await {
+            Ok(Ok(())) => return None,
             Ok(Err(Broken(seen))) => seen,
             Err(panic) => panic.to_string(),
         };
-        violations.push(Violation { promise, seen });
+        Some(Violation { promise: self.name, seen })
     }
-    violations
 }
 
 /// How long after an upload was dropped its store is looked at once more.
@@ -60,8 +75,9 @@ type Ask = fn(Store) -> BoxFuture<'static, Kept>;
 
 macro_rules! promises {
     ($($name:ident,)*) => {
-        fn promises() -> Vec<(&'static str, Ask)> {
-            vec![$((stringify!($name), |store| Box::pin($name(store)))),*]
+        /// Every promise of the contract.
+        pub fn promises() -> Vec<Promise> {
+            vec![$(Promise { name: stringify!($name), ask: |store| Box::pin($name(store)) }),*]
         }
     };
 }

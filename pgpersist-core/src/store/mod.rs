@@ -3,15 +3,17 @@
 //! An object is a run of bytes under a key. Dumps, side files and cards are objects; the floors above know nothing of
 //! folders, buckets or maps.
 
+pub mod below;
+pub mod check;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 pub mod cloud;
 pub mod cloud_url;
-#[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod faulty;
 pub mod local;
 pub mod memory;
+pub mod observation;
 pub mod open;
 pub mod url;
 
@@ -28,6 +30,7 @@ use time::OffsetDateTime;
 
 use crate::error::{Error, Result};
 use crate::fs::durable::TEMPORARY_SUFFIX;
+use crate::store::observation::Observation;
 
 /// The longest key, in bytes; what object stores allow as well.
 pub const LONGEST_KEY: usize = 1024;
@@ -99,6 +102,13 @@ pub trait BackupStore: Debug + Display + Send + Sync + 'static {
     /// Begins an object of unknown size. Nothing is seen under the key until [`Upload::finish`] returned, and nothing is
     /// left under it when the upload is dropped before. A key that exists is a `Conflict`, here or at the latest in `finish`.
     async fn upload(&self, key: &ObjectKey) -> Result<Box<dyn Upload>>;
+
+    /// What the store is like beyond this contract, found out by trying with objects below `scratch`, which whoever asks
+    /// removes: for `store check`. A store of which the contract says everything has nothing to tell.
+    async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {
+        let _ = scratch;
+        Ok(Vec::new())
+    }
 }
 
 /// An object in the making.

@@ -22,6 +22,7 @@ use crate::store::cloud::tuning::{PART_BYTES, Tuning};
 use crate::store::cloud::upload::CloudUpload;
 use crate::store::cloud::{errors, tuning};
 use crate::store::cloud_url::{Cloud, CloudUrl};
+use crate::store::observation::Observation;
 use crate::store::{BackupStore, LONGEST_KEY, ObjectKey, ObjectMeta, Upload};
 
 /// What an object carries so that its writer knows it again when an answer was lost.
@@ -47,6 +48,7 @@ pub(super) struct Bucket {
     pub(super) client: Arc<dyn ObjectStore>,
     pub(super) publishing: Publishing,
     pub(super) tuning: Tuning,
+    pub(super) habits: Arc<Habits>,
     pace: Option<Arc<Pace>>,
 }
 
@@ -59,10 +61,10 @@ impl CloudBackupStore {
     /// is not there; `File` when a file that is named cannot be read.
     pub fn open(url: &CloudUrl) -> Result<Self> {
         let tuning = Tuning::of(url);
-        let habits = Arc::new(Habits { conditional_complete: url.cloud() != Cloud::Gcs, ..Habits::default() });
+        let habits = Arc::new(Habits::new(url.cloud() != Cloud::Gcs));
         let pace = url.rate_limit().map(|bytes| Arc::new(Pace::new(bytes)));
-        let Opened { client, publishing } = open(url, Connector { tuning, habits, pace: pace.clone() })?;
-        Ok(Self { bucket: Arc::new(Bucket { url: url.clone(), client, publishing, tuning, pace }) })
+        let Opened { client, publishing } = open(url, Connector { tuning, habits: Arc::clone(&habits), pace: pace.clone() })?;
+        Ok(Self { bucket: Arc::new(Bucket { url: url.clone(), client, publishing, tuning, habits, pace }) })
     }
 
     /// Where it is.
@@ -329,5 +331,9 @@ impl BackupStore for CloudBackupStore {
         let path = self.bucket.path(key)?;
         self.bucket.must_be_free(key, &path).await?;
         Ok(Box::new(CloudUpload::new(Arc::clone(&self.bucket), key.clone(), path)))
+    }
+
+    async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {
+        self.bucket.observe(scratch).await
     }
 }

@@ -11,6 +11,7 @@ pub mod backup_store;
 mod errors;
 #[cfg(feature = "gcs")]
 mod gcs;
+mod observe;
 mod opened;
 mod pace;
 #[cfg(feature = "s3")]

@@ -2,17 +2,19 @@
 //! and adds the conditions that `object_store` cannot ask for.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use hyper::header::{HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use hyper::header::{DATE, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
 };
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
 
 use crate::store::cloud::pace::Pace;
@@ -35,13 +37,38 @@ pub(super) trait Signer: fmt::Debug + Send + Sync + 'static {
     async fn sign(&self, request: &mut HttpRequest) -> object_store::Result<()>;
 }
 
-/// What is special about a cloud's requests.
+/// Marks a request that is to arrive otherwise than it was sent, to see whether that is noticed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tampered;
+
+/// What is special about a cloud's requests, and what its answers tell.
 #[derive(Debug, Default)]
 pub(super) struct Habits {
     /// The end of an upload in parts takes the condition that nothing has the name yet.
     pub(super) conditional_complete: bool,
     /// Where a header that is added has to be signed.
     pub(super) signer: OnceLock<Box<dyn Signer>>,
+    /// The server's time in its last answer, and when that came.
+    told_time: Mutex<Option<(OffsetDateTime, Instant)>>,
+}
+
+impl Habits {
+    pub(super) fn new(conditional_complete: bool) -> Self {
+        Self { conditional_complete, ..Self::default() }
+    }
+
+    /// What the server's clock shows now, as far as it tells, in whole seconds.
+    pub(super) fn server_time(&self) -> Option<OffsetDateTime> {
+        let told = *self.told_time.lock().expect("no code panics while it holds the time");
+        told.map(|(time, heard)| time + heard.elapsed())
+    }
+
+    fn hear(&self, response: &HttpResponse) {
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        if let Some(time) = date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok()) {
+            *self.told_time.lock().expect("no code panics while it holds the time") = Some((time, Instant::now()));
+        }
+    }
 }
 
 /// Makes the connections of one store.
@@ -82,6 +109,11 @@ impl HttpService for Transport {
             if let Some(signer) = self.connector.habits.signer.get() {
                 signer.sign(&mut request).await.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
             }
+        }
+        if request.extensions().get::<Tampered>().is_some() {
+            // As long as it was, so that nothing but a checksum notices.
+            let length = request.body().content_length();
+            *request.body_mut() = HttpRequestBody::from(vec![b'x'; length]);
         }
         let (repeated_for, attempt) = self.patience(&request);
         let start = Instant::now();
@@ -130,6 +162,7 @@ impl Transport {
     async fn attempt(&self, request: HttpRequest, limit: Duration, is_complete: bool) -> Outcome {
         let answer = async {
             let response = self.client.execute(request).await?;
+            self.connector.habits.hear(&response);
             if response.status().is_success() && !is_complete {
                 return Ok((response, None));
             }

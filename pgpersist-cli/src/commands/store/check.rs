@@ -1,0 +1,105 @@
+//! `store check`: every promise that a store has to keep, asked for on the store itself.
+
+use crate::commands::status::document;
+use crate::context::Context;
+use crate::exit::{Exit, code};
+use crate::output::printable;
+use crate::runtime;
+use pgpersist_core::configured;
+use pgpersist_core::error::{Error, ErrorKind, Result};
+use pgpersist_core::quantity;
+use pgpersist_core::store::check::report::{CheckReport, Verdict};
+use pgpersist_core::store::check::run::{CheckOptions, check};
+use pgpersist_core::store::observation::Standing;
+use pgpersist_core::store::open;
+use pgpersist_core::store::url::StoreUrl;
+use pgpersist_core::wording::size;
+
+/// Find out by trying what a store can really do, and whether that is good for us
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Example:\n  pgpersist store check s3://acme-backups/prod")]
+#[command(after_help = "Writes below .pgpersist/check/ in the store, and removes that again; nothing else is touched.\n\
+    Exit codes: 0 good, 3 it can be used with weaker promises, 5 it is not to be used;\n6, 1 or 2 it could not be asked")]
+pub(crate) struct Args {
+    /// The store; else the first one that is configured
+    #[arg(value_name = "URL")]
+    url: Option<String>,
+    /// How large an object measures the throughput
+    #[arg(long, value_name = "SIZE", default_value = "64MB", conflicts_with = "no_throughput", value_parser = size_bytes)]
+    size: u64,
+    /// Leave the throughput out
+    #[arg(long)]
+    no_throughput: bool,
+}
+
+fn size_bytes(text: &str) -> std::result::Result<u64, String> {
+    match quantity::size_bytes(text) {
+        Ok(0) => Err("an empty object measures nothing".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let store = match &args.url {
+        Some(url) => {
+            if !context.common.store.is_empty() {
+                return Err(Error::invalid("a store is named twice, by URL and by `--store`", "name one of them"));
+            }
+            let url: StoreUrl = url.parse()?;
+            open::open(&url)?
+        }
+        None => configured::stores::primary(context.config()?)?,
+    };
+    let options = CheckOptions { throughput_bytes: (!args.no_throughput).then_some(args.size) };
+    let progress = context.progress.clone();
+    let report = runtime::block_on("`store check`", async { check(&store, &options, progress.as_ref()).await })?;
+    context.output.write(|| document(&report), || text(&report))?;
+    Ok(match report.verdict {
+        Verdict::Good => Exit::DONE,
+        Verdict::Weak => Exit::WARNINGS,
+        Verdict::Unfit => Exit(code(ErrorKind::Unsafe)),
+    })
+}
+
+fn text(report: &CheckReport) -> String {
+    let mut text = format!("{}\n", printable(&report.store));
+    for finding in &report.findings {
+        let mark = match finding.status {
+            Standing::Pass => '✓',
+            Standing::Unknown => '?',
+            Standing::Warn => '!',
+            Standing::Fail => '✗',
+        };
+        text.push_str(&format!("{mark} {:<19}{}\n", finding.name, printable(&finding.summary)));
+        if let Some(remedy) = &finding.remedy {
+            text.push_str(&format!("  {:<19}→ {}\n", "", printable(remedy)));
+        }
+    }
+    let latency = report.latency_s;
+    let ms = |seconds: f64| format!("{:.1} ms", seconds * 1000.0);
+    text.push_str(&format!(
+        "  {:<19}put {}, get {}, head {}, list {} (median)\n",
+        "latency",
+        ms(latency.put),
+        ms(latency.get),
+        ms(latency.head),
+        ms(latency.list)
+    ));
+    if let Some(throughput) = report.throughput {
+        let rate = |bytes_per_second: f64| format!("{}/s", size(bytes_per_second as u64));
+        text.push_str(&format!(
+            "  {:<19}put {}, get {} ({})\n",
+            "throughput",
+            rate(throughput.put_bytes_per_second),
+            rate(throughput.get_bytes_per_second),
+            size(throughput.bytes)
+        ));
+    }
+    text.push_str(match report.verdict {
+        Verdict::Good => "It is good for us.\n",
+        Verdict::Weak => "It can be used, with weaker promises: see above.\n",
+        Verdict::Unfit => "It is not to be used.\n",
+    });
+    text
+}
