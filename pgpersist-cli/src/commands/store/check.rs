@@ -1,5 +1,7 @@
 //! `store check`: every promise that a store has to keep, asked for on the store itself.
 
+use serde_json::json;
+
 use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::{Exit, code};
@@ -8,7 +10,7 @@ use crate::runtime;
 use pgpersist_core::configured;
 use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::quantity;
-use pgpersist_core::store::check::report::{CheckReport, Verdict};
+use pgpersist_core::store::check::report::{CheckReport, Fitness};
 use pgpersist_core::store::check::run::{CheckOptions, check};
 use pgpersist_core::store::observation::Standing;
 use pgpersist_core::store::open;
@@ -51,14 +53,19 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         }
         None => configured::stores::primary(context.config()?)?,
     };
+    if context.common.dry_run {
+        let steps = [format!("write objects below .pgpersist/check/ in {store}, read, list and delete them")];
+        context.output.write(|| json!({ "plan": steps }), || steps.iter().map(|step| format!("Would {}.\n", printable(step))).collect())?;
+        return Ok(Exit::DONE);
+    }
     let options = CheckOptions { throughput_bytes: (!args.no_throughput).then_some(args.size) };
     let progress = context.progress.clone();
     let report = runtime::block_on("`store check`", async { check(&store, &options, progress.as_ref()).await })?;
     context.output.write(|| document(&report), || text(&report))?;
-    Ok(match report.verdict {
-        Verdict::Good => Exit::DONE,
-        Verdict::Weak => Exit::WARNINGS,
-        Verdict::Unfit => Exit(code(ErrorKind::Unsafe)),
+    Ok(match report.fitness {
+        Fitness::Good => Exit::DONE,
+        Fitness::Weak => Exit::WARNINGS,
+        Fitness::Unfit => Exit(code(ErrorKind::Unsafe)),
     })
 }
 
@@ -96,10 +103,10 @@ fn text(report: &CheckReport) -> String {
             size(throughput.bytes)
         ));
     }
-    text.push_str(match report.verdict {
-        Verdict::Good => "It is good for us.\n",
-        Verdict::Weak => "It can be used, with weaker promises: see above.\n",
-        Verdict::Unfit => "It is not to be used.\n",
+    text.push_str(match report.fitness {
+        Fitness::Good => "It is good for us.\n",
+        Fitness::Weak => "It can be used, with weaker promises: see above.\n",
+        Fitness::Unfit => "It is not to be used.\n",
     });
     text
 }

@@ -14,8 +14,9 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
         "pid" | "port" | "rounds" | "files" => value.as_u64().is_some_and(|number| number > 0),
         "size_bytes" | "bytes" | "freed_bytes" | "objects" | "seed" | "acknowledged" | "in_flight" | "lost" | "torn"
         | "uncompressed_bytes" | "rows" | "rows_expected" | "rows_found" | "table_count" | "free_bytes" | "total_bytes" => value.is_u64(),
-        "duration_s" | "downtime_s" | "min" | "median" | "max" | "cluster_s" | "restore_s" | "dump_age_s" | "age_s" | "load_s"
-        | "check_s" => value.as_f64().is_some_and(|seconds| seconds >= 0.0),
+        "put_bytes_per_second" | "get_bytes_per_second" => value.as_f64().is_some_and(|rate| rate > 0.0),
+        "put" | "get" | "head" | "list" | "duration_s" | "downtime_s" | "min" | "median" | "max" | "cluster_s" | "restore_s"
+        | "dump_age_s" | "age_s" | "load_s" | "check_s" => value.as_f64().is_some_and(|seconds| seconds >= 0.0),
         "verified" | "valid" | "changed" | "resumed" | "immediate" | "present" | "matches" => value.is_boolean(),
         "started_at" | "taken_at" | "time" | "since" | "last_dump_at" | "proven_at" => {
             OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.offset().is_utc())
@@ -41,6 +42,7 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
                 | "complete"
         ),
         "verdict" => matches!(text, "pass" | "fail"),
+        "fitness" => matches!(text, "good" | "weak" | "unfit"),
         "observed" | "tables" | "side_file" => value.is_object(),
         "value" => !value.is_null(),
         "action" | "name" | "database" | "reason" | "remedy" | "summary" | "key" | "source" | "plan" | "steps" | "dumps" | "warnings"

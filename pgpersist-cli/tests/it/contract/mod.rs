@@ -14,6 +14,7 @@ mod health;
 mod kinds;
 mod migrate;
 mod root;
+mod store;
 mod temp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +24,13 @@ use crate::support::scratch::Scratch;
 
 /// The lines that stand for themselves.
 fn tables() -> impl Iterator<Item = Case> {
-    configuration::table().into_iter().chain(cluster::table()).chain(health::table()).chain(drill::table()).chain(temp::table())
+    configuration::table()
+        .into_iter()
+        .chain(cluster::table())
+        .chain(health::table())
+        .chain(drill::table())
+        .chain(temp::table())
+        .chain(store::table())
 }
 
 /// All lines of the contract.

@@ -7,7 +7,7 @@ use crate::store::observation::{Observation, Standing};
 /// Whether the store is good for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum Fitness {
     /// It keeps every promise.
     Good,
     /// It can be used, with weaker promises that the observations tell.
@@ -22,7 +22,7 @@ pub struct CheckReport {
     /// The store, for people.
     pub store: String,
     /// Whether it is good for us.
-    pub verdict: Verdict,
+    pub fitness: Fitness,
     /// One line for each thing that was asked, in a fixed order.
     pub findings: Vec<Observation>,
     /// How long small requests take.
@@ -56,11 +56,11 @@ pub struct Throughput {
 }
 
 impl CheckReport {
-    pub(super) fn judge(findings: &[Observation]) -> Verdict {
+    pub(super) fn judge(findings: &[Observation]) -> Fitness {
         match findings.iter().map(|finding| finding.status).max() {
-            Some(Standing::Fail) => Verdict::Unfit,
-            Some(Standing::Warn) => Verdict::Weak,
-            _ => Verdict::Good,
+            Some(Standing::Fail) => Fitness::Unfit,
+            Some(Standing::Warn) => Fitness::Weak,
+            _ => Fitness::Good,
         }
     }
 }

@@ -80,7 +80,12 @@ const GROUPS: &[Group] = &[
         ],
         may_be_weak: false,
     },
-    Group { name: "names", kept: "a name that is taken is not given again", promises: &["put_if_absent_never_replaces"], may_be_weak: false },
+    Group {
+        name: "names",
+        kept: "a name that is taken is not given again",
+        promises: &["put_if_absent_never_replaces"],
+        may_be_weak: false,
+    },
     Group {
         name: "races",
         kept: "of several writers at the same moment one alone gets a name",
@@ -103,7 +108,7 @@ pub async fn check(store: &Arc<dyn BackupStore>, options: &CheckOptions, progres
     let left = clear(store, &place).await;
     let (mut findings, latency_s, throughput) = found?;
     findings.push(left);
-    Ok(CheckReport { store: store.to_string(), verdict: CheckReport::judge(&findings), findings, latency_s, throughput })
+    Ok(CheckReport { store: store.to_string(), fitness: CheckReport::judge(&findings), findings, latency_s, throughput })
 }
 
 type Found = (Vec<Observation>, Latency, Option<crate::store::check::report::Throughput>);

@@ -11,7 +11,8 @@ use hyper::header::{DATE, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
+    ReqwestConnector,
 };
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
