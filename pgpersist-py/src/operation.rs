@@ -134,8 +134,9 @@ impl Operation {
         let what = self.what;
         runtime.spawn(async move {
             let ended = task.await;
-            // Waiting for the GIL is no work for a thread that drives others' work.
-            tokio::task::spawn_blocking(move || Python::try_attach(|py| call_back(py, what, ended, &done)));
+            // Whoever waits for the GIL drives nobody else's work meanwhile: another thread takes that over. Handing the result to
+            // another thread instead would cost an idle machine the time to wake it.
+            tokio::task::block_in_place(move || Python::try_attach(|py| call_back(py, what, ended, &done)));
         });
         Ok(())
     }

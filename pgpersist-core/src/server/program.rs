@@ -174,11 +174,9 @@ impl Program {
 
     fn start(&self, stdin: Stdio, stdout: Stdio) -> Result<Running> {
         let mut command = Command::new(&self.path);
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"PG") || name.as_encoded_bytes().starts_with(b"PSQL") {
-                command.env_remove(name);
-            }
-        }
+        std::env::vars_os().filter(|(name, _)| is_withheld(name)).for_each(|(name, _)| {
+            command.env_remove(name);
+        });
         spawn::run_as(command.as_std_mut(), self.user.as_ref());
         let mut child = command
             .args(&self.arguments)
@@ -303,6 +301,12 @@ fn self_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
+/// What would change what a client does, and credentials of stores, which are none of its business.
+fn is_withheld(name: &OsStr) -> bool {
+    const BEGINNINGS: &[&[u8]] = &[b"PG", b"PSQL", b"AWS_", b"AZURE_", b"GOOGLE_"];
+    BEGINNINGS.iter().any(|beginning| name.as_encoded_bytes().starts_with(beginning))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -329,6 +333,14 @@ mod tests {
         let postgres: Vec<_> = text.lines().filter(|line| line.starts_with("PG") || line.starts_with("LC_ALL")).collect();
         assert_eq!(postgres.len(), 2, "{postgres:?}");
         assert!(postgres.contains(&"PGHOST=/x") && postgres.contains(&"LC_ALL=C"));
+    }
+
+    #[test]
+    fn clients_get_no_credentials_of_stores() {
+        for name in ["PGPASSWORD", "PSQLRC", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_SERVICE_ACCOUNT_KEY"] {
+            assert!(is_withheld(OsStr::new(name)), "{name}");
+        }
+        assert!(!is_withheld(OsStr::new("PATH")));
     }
 
     #[tokio::test]

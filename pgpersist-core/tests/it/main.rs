@@ -19,5 +19,6 @@ mod postmaster_pid;
 mod readme;
 mod root;
 mod shelf;
+mod store_check;
 mod store_contract;
 mod temporary;
