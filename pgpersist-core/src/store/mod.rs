@@ -11,6 +11,8 @@ pub mod cloud_url;
 pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod faulty;
+pub mod lazy;
+pub mod lease;
 pub mod local;
 pub mod memory;
 pub mod observation;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::fs::os_user::OsUser;
 use crate::store::BackupStore;
+use crate::store::lazy::LazyBackupStore;
 use crate::store::local::LocalBackupStore;
 use crate::store::url::StoreUrl;
 use crate::workers;
@@ -46,6 +47,12 @@ impl From<StoreUrl> for StoreSource {
 /// `Invalid` when there is something else at that place, `Denied` when it cannot be looked at.
 pub fn open(url: &StoreUrl) -> Result<Arc<dyn BackupStore>> {
     open_for(url, None)
+}
+
+/// The same, opened by the first call: for a store that others can do without.
+pub fn open_lazily(url: &StoreUrl, user: Option<OsUser>) -> Arc<dyn BackupStore> {
+    let address = url.clone();
+    Arc::new(LazyBackupStore::new(url.clone(), move || open_for(&address, user.clone())))
 }
 
 /// The same for a process that is root in place of this user; see [`LocalBackupStore::open_for`].

@@ -1,0 +1,163 @@
+use super::*;
+use crate::store::faulty::{Calls, Effect, FaultPlan, FaultyStore, Operation};
+use crate::store::memory::MemoryBackupStore;
+
+fn folder() -> ObjectKey {
+    ".pgpersist/main/leases/maintenance".parse().unwrap()
+}
+
+/// Holders who beat often. How long they may be silent decides what a test is about.
+fn options(what: &str, lost_after: u64, patience: u64) -> LeaseOptions {
+    LeaseOptions {
+        what: what.to_owned(),
+        beat: Duration::from_millis(20),
+        lost_after: Duration::from_millis(lost_after),
+        patience: Duration::from_millis(patience),
+    }
+}
+
+async fn take(store: &Arc<dyn BackupStore>, options: &LeaseOptions) -> Result<Lease> {
+    Lease::take(store.clone(), &folder(), options).await
+}
+
+/// Puts what a holder of another machine would have left.
+async fn left_by_another_machine(store: &Arc<dyn BackupStore>, token: u64, lost_after_s: f64) {
+    let record = Record {
+        format: FORMAT,
+        token,
+        holder: "prune (process 1 on elsewhere)".into(),
+        mark: 7,
+        beat: 3,
+        lost_after_s,
+        released: false,
+        process: None,
+    };
+    store.put(&key(&folder(), token).unwrap(), serde_json::to_vec(&record).unwrap().into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_one_holds_it_at_a_time_and_tokens_grow() {
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let inside = Arc::new(AtomicU64::new(0));
+    let tasks = (0..16).map(|_| {
+        let (store, inside) = (store.clone(), inside.clone());
+        tokio::spawn(async move {
+            let lease = take(&store, &options("prune", 600_000, 120_000)).await.unwrap();
+            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are in at once");
+            lease.check().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            inside.fetch_sub(1, Ordering::SeqCst);
+            let token = lease.token();
+            lease.release().await;
+            token
+        })
+    });
+    let mut tokens = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        tokens.push(task.await.unwrap());
+    }
+    tokens.sort_unstable();
+    assert_eq!(tokens, (1..=16).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_lives_is_not_robbed_and_is_named() {
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let held = take(&store, &options("sync", 3000, 0)).await.unwrap();
+    let error = take(&store, &options("prune", 3000, 0)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().starts_with(&format!("sync (process {} on ", std::process::id())), "{error}");
+    held.check().await.unwrap();
+    held.release().await;
+    take(&store, &options("prune", 3000, 0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_holder_that_was_killed_elsewhere_is_known_by_its_silence() {
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    left_by_another_machine(&store, 41, 0.3).await;
+    let began = Instant::now();
+    let lease = take(&store, &options("prune", 600_000, 0)).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(300), "it was not given the time that it had promised");
+    assert_eq!(lease.token(), 42);
+}
+
+#[tokio::test]
+async fn a_holder_of_this_machine_whose_process_has_ended_is_not_waited_for() {
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let own = serde_json::to_value(ProcessMark::own().unwrap()).unwrap();
+    let mut mark = own.clone();
+    mark["pid"] = child.id().into();
+    left_by_another_machine(&store, 1, 600.0).await;
+    let object = key(&folder(), 1).unwrap();
+    let mut record: serde_json::Value = serde_json::from_slice(&store.get(&object).await.unwrap()).unwrap();
+    record["process"] = mark;
+    store.put(&object, record.to_string().into()).await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let taken = tokio::time::timeout(Duration::from_secs(300), take(&store, &options("prune", 600_000, 0))).await;
+    assert_eq!(taken.unwrap().unwrap().token(), 2);
+}
+
+#[tokio::test]
+async fn a_holder_that_cannot_beat_stops_before_another_may_begin() {
+    let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let mute = FaultPlan::one(Operation::Put, Calls::From(1), Effect::Fail(ErrorKind::Unavailable));
+    let faulty: Arc<dyn BackupStore> = Arc::new(FaultyStore::new(inner.clone(), mute));
+    let mute = take(&faulty, &options("sync", 300, 0)).await.unwrap();
+    left_alone(&mute).await;
+    assert!(mute.check().await.unwrap_err().to_string().contains("took no sign of life"));
+    // Its process lives, so it is waited for.
+    let other = take(&inner, &options("prune", 300, 0)).await.unwrap();
+    assert_eq!(other.token(), 2);
+}
+
+/// Waits until a holder that cannot beat must know it.
+async fn left_alone(lease: &Lease) {
+    tokio::time::sleep(lease.lost_after * 2 / 3 + Duration::from_millis(50)).await;
+}
+
+#[tokio::test]
+async fn a_holder_that_slept_sees_that_its_place_is_taken() {
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let sleeper = take(&store, &options("sync", 600_000, 0)).await.unwrap();
+    left_by_another_machine(&store, 3, 600.0).await;
+    let error = sleeper.check().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains("somebody else has it now"), "{error}");
+    store.delete(&key(&folder(), 1).unwrap()).await.unwrap();
+    store.delete(&key(&folder(), 3).unwrap()).await.unwrap();
+    sleeper.beating.abort();
+    assert!(sleeper.check().await.unwrap_err().to_string().contains("gone"));
+}
+
+#[tokio::test]
+async fn without_the_right_to_delete_it_works_and_leaves_an_object_for_each_holder() {
+    let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let plan = FaultPlan::one(Operation::Delete, Calls::From(1), Effect::Fail(ErrorKind::Denied));
+    let store: Arc<dyn BackupStore> = Arc::new(FaultyStore::new(inner.clone(), plan));
+    for round in 1..=3 {
+        let lease = take(&store, &options("prune", 600_000, 0)).await.unwrap();
+        assert_eq!(lease.token(), round);
+        lease.release().await;
+    }
+    assert_eq!(tokens(inner.as_ref(), &folder()).await.unwrap(), [1, 2, 3]);
+    // Who may delete tidies up, and the numbers go on.
+    let lease = take(&inner, &options("prune", 600_000, 0)).await.unwrap();
+    assert_eq!((lease.token(), tokens(inner.as_ref(), &folder()).await.unwrap()), (4, vec![4]));
+}
+
+#[tokio::test]
+async fn a_lost_answer_costs_no_lease_and_what_is_no_object_of_a_holder_is_outlived() {
+    let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    for kind in [ErrorKind::Unavailable, ErrorKind::Conflict] {
+        let plan = FaultPlan::one(Operation::PutIfAbsent, Calls::Nth(1), Effect::LoseAnswer(kind));
+        let store: Arc<dyn BackupStore> = Arc::new(FaultyStore::new(inner.clone(), plan));
+        take(&store, &options("prune", 600_000, 0)).await.unwrap().release().await;
+    }
+    inner.put(&key(&folder(), 9).unwrap(), "not JSON".into()).await.unwrap();
+    inner.put(&folder().join("note.txt").unwrap(), "x".into()).await.unwrap();
+    assert_eq!(take(&inner, &options("prune", 200, 0)).await.unwrap().token(), 10);
+    inner.put(&key(&folder(), 11).unwrap(), vec![b'x'; 10_000].into()).await.unwrap();
+    assert_eq!(take(&inner, &options("prune", 200, 0)).await.unwrap().token(), 12);
+}
