@@ -157,7 +157,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(layer.values[0].1.value.to_json(), serde_json::json!(["a", "b"]));
-        assert_eq!(layer.stores.iter().map(|s| s.value.to_string()).collect::<Vec<_>>(), ["/one", "file:///two"]);
+        assert_eq!(layer.stores.iter().map(|s| s.url.value.to_string()).collect::<Vec<_>>(), ["/one", "file:///two"]);
         assert_eq!(layer.settings[0].0, "shared_buffers");
     }
 }

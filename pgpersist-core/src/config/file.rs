@@ -103,11 +103,13 @@ fn read_settings(prefix: &str, table: &DeTable<'_>, lines: &Lines<'_>, layer: &m
 }
 
 fn read_store(table: &DeTable<'_>, place: &Source, lines: &Lines<'_>, layer: &mut Layer) -> Result<()> {
+    let mut said = Vec::new();
     for (word, content) in table {
         let (name, source) = (format!("store.{}", word.get_ref()), lines.source(word));
         let key = keys::STORE_KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown(&name, &source))?;
-        layer.store(key, raw(content.get_ref()), source)?;
+        said.push((key, raw(content.get_ref()), source));
     }
+    layer.store_with(said)?;
     if table.get("url").is_none() {
         return Err(value::wrong(
             place,

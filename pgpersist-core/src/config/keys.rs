@@ -98,6 +98,8 @@ pub const KEYS: &[Key] = &[
     used("retention.keep_weekly", Kind::Count, None),
     used("retention.keep_monthly", Kind::Count, None),
     used("retention.max_bytes", Kind::Size, None),
+    used("sync.schedule", Kind::Schedule, Some("23 * * * *")),
+    used("sync.deadline", Kind::Duration, Some("12h")),
     later("wal.ship_interval", Kind::Duration),
     used("drill.restore", Kind::Schedule, None),
     used("drill.deadline", Kind::Duration, Some("12h")),
@@ -121,8 +123,17 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// The keys of one `[[store]]`.
-pub const STORE_KEYS: &[Key] =
-    &[used("store.url", Kind::Store, None), Key { name: "store.encryption", kind: Kind::Text, default: None, support: Support::Refused }];
+pub const STORE_KEYS: &[Key] = &[
+    used("store.url", Kind::Store, None),
+    Key { name: "store.encryption", kind: Kind::Text, default: None, support: Support::Refused },
+    // Of what `[retention]` says a store with any of these takes nothing.
+    used("store.keep_days", Kind::Count, None),
+    used("store.keep_last", Kind::Count, None),
+    used("store.keep_daily", Kind::Count, None),
+    used("store.keep_weekly", Kind::Count, None),
+    used("store.keep_monthly", Kind::Count, None),
+    used("store.max_bytes", Kind::Size, None),
+];
 
 /// The keys of one `[[health.probe]]`; all are needed.
 pub const PROBE_KEYS: &[Key] = &[

@@ -15,12 +15,23 @@ pub(crate) struct Layer {
     pub(crate) values: Vec<(&'static Key, Sourced<Value>)>,
     /// `[cluster.settings]`.
     pub(crate) settings: Vec<(String, Sourced<String>)>,
-    /// The stores' addresses; an empty list says nothing.
-    pub(crate) stores: Vec<Sourced<Value>>,
+    /// The stores; an empty list says nothing.
+    pub(crate) stores: Vec<StoreValues>,
     /// `[[health.probe]]`, each with its keys in the order of [`keys::PROBE_KEYS`].
     pub(crate) probes: Vec<Sourced<[String; 3]>>,
     /// `[[drill.check]]`, likewise in the order of [`keys::CHECK_KEYS`].
     pub(crate) checks: Vec<Sourced<[String; 3]>>,
+}
+
+/// What one source says of one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoreValues {
+    /// Its address.
+    pub(crate) url: Sourced<Value>,
+    /// All else.
+    pub(crate) values: Vec<(&'static Key, Sourced<Value>)>,
+    /// Instead of an address, the place of a configured one, counted from 1.
+    pub(crate) place: Option<usize>,
 }
 
 impl Layer {
@@ -35,12 +46,23 @@ impl Layer {
         Ok(())
     }
 
-    /// Takes one key of a `[[store]]`.
+    /// Takes a store of which only the address is said.
     pub(crate) fn store(&mut self, key: &'static Key, raw: Raw, source: Source) -> Result<()> {
-        let value = value::check(key, raw, &source, &self.base)?;
-        if key.support == Support::Used && key.kind == Kind::Store {
-            self.stores.push(Sourced { value, source });
+        self.store_with(vec![(key, raw, source)])
+    }
+
+    /// Takes the keys of one `[[store]]`.
+    pub(crate) fn store_with(&mut self, keys: Vec<(&'static Key, Raw, Source)>) -> Result<()> {
+        let (mut address, mut values) = (None, Vec::new());
+        for (key, raw, source) in keys {
+            let value = value::check(key, raw, &source, &self.base)?;
+            match key.kind {
+                _ if key.support != Support::Used => {}
+                Kind::Store => address = Some(Sourced { value, source }),
+                _ => values.push((key, Sourced { value, source })),
+            }
         }
+        self.stores.extend(address.map(|url| StoreValues { url, values, place: None }));
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::connection::ConnectionSettings;
 use crate::config::keys::{self, Kind, Support};
-use crate::config::layer::Layer;
+use crate::config::layer::{Layer, StoreValues};
 use crate::config::load::hooks::HooksConfig;
 use crate::config::sources::Sources;
 use crate::config::value::{self, Raw, Source, Sourced, Value};
@@ -20,6 +20,7 @@ use crate::schedule::timetable::Timetable;
 use crate::store::url::StoreUrl;
 
 pub mod hooks;
+mod stores;
 
 /// What `init` does when the directory is empty and something is known about its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct StoreConfig {
     pub url: StoreUrl,
     /// Where it was named.
     pub source: Source,
+    /// What it keeps: its own rules, else those of `[retention]`.
+    pub retention: Retention,
 }
 
 /// One `[[health.probe]]`: a question whose answer is shown.
@@ -90,13 +93,26 @@ pub struct ScheduleConfig {
     pub restore_drill: Option<Timetable>,
     /// How long a scheduled restore drill may take.
     pub drill_deadline: Duration,
+    /// `[sync] schedule`, and after each scheduled dump, where there is a second store.
+    pub sync: Option<Timetable>,
+    /// How long it may take to bring the other stores up to date.
+    pub sync_deadline: Duration,
+    /// Whether somebody has set `[sync] schedule`.
+    pub sync_is_set: bool,
 }
 
 impl ScheduleConfig {
-    /// What is done at its times, by the names of the jobs.
+    /// What is to be done at its times, by the names of the jobs. Nobody who has set no schedule need have an agent: each dump by
+    /// hand brings the other stores up to date.
     pub fn named(&self) -> Vec<(String, Timetable)> {
-        let named = [(schedule::DUMP, &self.dump), (schedule::PRUNE, &self.prune), (schedule::RESTORE_DRILL, &self.restore_drill)];
-        named.into_iter().filter_map(|(name, timetable)| Some((name.to_owned(), timetable.clone()?))).collect()
+        let sync = self.sync.clone().filter(|_| self.dump.is_some() || self.sync_is_set);
+        let named = [
+            (schedule::DUMP, self.dump.clone()),
+            (schedule::SYNC, sync),
+            (schedule::PRUNE, self.prune.clone()),
+            (schedule::RESTORE_DRILL, self.restore_drill.clone()),
+        ];
+        named.into_iter().filter_map(|(name, timetable)| Some((name.to_owned(), timetable?))).collect()
     }
 }
 
@@ -158,6 +174,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// `[[store]]`, the primary first.
     pub stores: Vec<StoreConfig>,
+    /// Those that are configured, also where options name others for this run.
+    pub configured_stores: Vec<StoreConfig>,
     /// `[log] directory`; without it, logs lie beside the data.
     pub log_directory: Option<PathBuf>,
     /// What `run` does at its times.
@@ -192,7 +210,7 @@ impl Config {
         layers.push(read_flags(sources, base)?);
         layers.push(file::read_given(&sources.given, base)?);
         let connection = ConnectionSettings::read(&sources.environment, sources.password_file.clone());
-        let mut config = Merged::from(layers).into_config(connection)?;
+        let mut config = Merged::from(layers)?.into_config(connection)?;
         config.file = sources.file.as_ref().map(|file| file.path.clone());
         config.warnings.extend(sources.warnings.iter().cloned());
         Ok(config)
@@ -246,7 +264,7 @@ fn read_flags(sources: &Sources, base: &Path) -> Result<Layer> {
         let source = Source::Flag(flag.option.to_owned());
         let key = keys::find(flag.key).ok_or_else(|| Error::Bug(format!("{} sets no key", flag.option)))?;
         match key.kind {
-            Kind::Store => flag.values.iter().try_for_each(|url| layer.store(key, Raw::Word(url.clone()), source.clone()))?,
+            Kind::Store => flag.values.iter().try_for_each(|text| stores::read_option(&mut layer, key, text, source.clone()))?,
             Kind::Databases => layer.set(key, Raw::List(flag.values.iter().cloned().map(Raw::Text).collect()), source)?,
             _ => flag.values.iter().try_for_each(|text| layer.set(key, Raw::Word(text.clone()), source.clone()))?,
         }
@@ -259,25 +277,24 @@ fn read_flags(sources: &Sources, base: &Path) -> Result<Layer> {
 struct Merged {
     values: BTreeMap<&'static str, Sourced<Value>>,
     settings: BTreeMap<String, Sourced<String>>,
-    stores: Vec<Sourced<Value>>,
+    stores: Vec<StoreValues>,
+    /// The stores before options chose among them.
+    configured_stores: Vec<StoreValues>,
     probes: Vec<Sourced<[String; 3]>>,
     checks: Vec<Sourced<[String; 3]>>,
 }
 
 impl Merged {
-    fn from(layers: Vec<Layer>) -> Self {
+    fn from(layers: Vec<Layer>) -> Result<Self> {
         let mut merged = Self::default();
-        for layer in layers {
+        for mut layer in layers {
+            merged.lay_stores(&mut layer)?;
             merged.values.extend(layer.values.into_iter().map(|(key, sourced)| (key.name, sourced)));
             merged.settings.extend(layer.settings);
-            // A stronger source replaces the list of stores as a whole: mixing two would write copies nobody asked for.
-            if !layer.stores.is_empty() {
-                merged.stores = layer.stores;
-            }
             merged.probes.extend(layer.probes);
             merged.checks.extend(layer.checks);
         }
-        merged
+        Ok(merged)
     }
 
     fn into_config(self, connection: ConnectionSettings) -> Result<Config> {
@@ -290,6 +307,7 @@ impl Merged {
             keep_monthly: self.number("retention.keep_monthly")?,
             max_bytes: self.integer("retention.max_bytes"),
         };
+        let (stores, configured_stores) = self.stores(retention)?;
         let os_user = self.values.get("cluster.os_user").map(|s| Sourced { value: s.value.to_string(), source: s.source.clone() });
         Ok(Config {
             file: None,
@@ -310,13 +328,10 @@ impl Merged {
                 ballast_bytes: self.integer("cluster.ballast"),
                 bin_directory: self.path("cluster.bin_directory"),
             },
-            stores: self
-                .stores
-                .iter()
-                .map(|s| Ok(StoreConfig { url: s.value.to_string().parse()?, source: s.source.clone() }))
-                .collect::<Result<_>>()?,
             log_directory: self.path("log.directory"),
-            schedule: self.schedule(&retention)?,
+            schedule: self.schedule(&retention, &stores)?,
+            stores,
+            configured_stores,
             retention,
             drill_checks: questions(&self.checks, |[name, database, sql]| CheckConfig { name, database, sql }),
             health: HealthConfig {
@@ -373,16 +388,20 @@ impl Merged {
         self.optional_duration(key).ok_or_else(|| no_default(key))
     }
 
-    fn schedule(&self, retention: &Retention) -> Result<ScheduleConfig> {
+    fn schedule(&self, retention: &Retention, stores: &[StoreConfig]) -> Result<ScheduleConfig> {
         let dump = self.timetable("dump.schedule")?;
         // Where dumps fail, nothing is dropped.
-        let prune = dump.as_ref().filter(|_| *retention != Retention::default()).map(|dump| Timetable { schedule: None, ..dump.clone() });
+        let prunes = *retention != Retention::default() || stores.iter().any(|store| !store.retention.is_empty());
+        let prune = dump.as_ref().filter(|_| prunes).map(|dump| Timetable { schedule: None, ..dump.clone() });
         Ok(ScheduleConfig {
             dump,
             dump_deadline: self.duration("dump.deadline")?,
             prune,
             restore_drill: self.timetable("drill.restore")?,
             drill_deadline: self.duration("drill.deadline")?,
+            sync: if self.stores.len() > 1 { self.timetable("sync.schedule")? } else { None },
+            sync_deadline: self.duration("sync.deadline")?,
+            sync_is_set: self.values.get("sync.schedule").is_some_and(|sourced| sourced.source != Source::Default),
         })
     }
 
@@ -401,9 +420,6 @@ impl Merged {
     }
 
     fn unused(&self) -> Vec<String> {
-        let copies = self.stores.iter().skip(1);
-        let copies =
-            copies.map(|store| format!("the store {} ({}) gets no copies yet: only the first one is used", store.value, store.source));
         let token = self.values.get("health.token_file").filter(|_| !self.values.contains_key("health.listen"));
         let token = token.map(|file| format!("`health.token_file` ({}) opens nothing without `health.listen`", file.source));
         let later = keys::KEYS.iter().filter(|key| key.support == Support::Later);
@@ -412,7 +428,7 @@ impl Merged {
             .map(|(name, source)| format!("`{name}` ({source}) is not used by this version"))
             .chain(token)
             .chain(self.unused_of_hooks())
-            .chain(copies)
+            .chain(self.unused_of_stores())
             .collect()
     }
 
@@ -431,9 +447,8 @@ impl Merged {
                     let value = if holds_secret(&sourced.value) { "***" } else { &sourced.value };
                     show(format!("{}.{name}", keys::SETTINGS), value.into(), &sourced.source);
                 }
-                // A store's address holds no secret: `StoreUrl` refuses one that does.
-                for (position, sourced) in self.stores.iter().enumerate() {
-                    show(format!("store.{position}.url"), sourced.value.to_json(), &sourced.source);
+                for (key, value, source) in self.shown_stores() {
+                    show(key, value, &source);
                 }
             }
         }

@@ -9,6 +9,8 @@ pub mod timetable;
 
 /// The job that makes dumps.
 pub const DUMP: &str = "dump";
+/// The job that brings the other stores up to date.
+pub const SYNC: &str = "sync";
 /// The job that applies retention.
 pub const PRUNE: &str = "prune";
 /// The job that proves that dumps come back.

@@ -105,14 +105,13 @@ fn the_example_stays_valid_when_its_comments_are_taken_away() {
     let uncommented: String = EXAMPLE
         .lines()
         .map(|line| line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || rest.contains(" = ")).unwrap_or(line))
-        .filter(|line| !line.contains("encryption") && !line.contains("s3://"))
+        .filter(|line| !line.contains("encryption"))
         // The address stands in the line before.
         .filter(|line| !line.starts_with("webhook_file"))
-        .map(|line| if line.starts_with("[[store]]") && line.contains("copies") { "" } else { line })
         .map(|line| format!("{line}\n"))
         .collect();
     let config = load(&uncommented).unwrap();
-    assert_eq!(config.retention.max_bytes, Some(50 << 30));
+    assert_eq!((config.retention.max_bytes, config.stores[1].retention.keep_monthly), (Some(50 << 30), Some(12)));
     assert_eq!(config.health.token_file.as_deref(), Some(Path::new("/etc/http.token")));
     assert_eq!(config.schedule.dump.unwrap().jitter, Duration::from_secs(600));
     assert_eq!(config.hooks.webhook.unwrap().to_string(), "https://hooks.example.com");
@@ -149,6 +148,64 @@ fn a_stronger_source_replaces_the_stores_as_a_whole() {
     assert_eq!(urls(&Config::load(&sources).unwrap()), ["/etc/backups", "/second"]);
     sources.flags = vec![Flag { key: "store.url", option: "--store", values: vec!["here".into()] }];
     assert_eq!(urls(&Config::load(&sources).unwrap()), ["/somewhere/here"]);
+}
+
+#[test]
+fn an_option_may_name_a_configured_store_and_means_all_that_is_said_of_it() {
+    let text =
+        "[retention]\nkeep_days = 7\n[[store]]\nurl = '/first'\n[[store]]\nurl = 'file:///second'\nkeep_monthly = 12\nmax_bytes = '1GB'\n";
+    let with = |values: &[&str]| {
+        let mut sources = sources(text);
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        sources.flags = vec![Flag { key: "store.url", option: "--store", values }];
+        Config::load(&sources)
+    };
+    let urls = |config: &Config| config.stores.iter().map(|store| store.url.to_string()).collect::<Vec<_>>();
+    for named in ["2", "/second", "file:///second"] {
+        let config = with(&[named]).unwrap();
+        assert_eq!((urls(&config), config.stores[0].retention.keep_monthly), (vec!["/second".to_owned()], Some(12)), "{named}");
+        assert_eq!((config.stores[0].source.to_string(), config.configured_stores.len()), ("--store".to_owned(), 2));
+        assert_eq!(config.values().iter().find(|value| value.key == "store.0.keep_monthly").unwrap().value, 12);
+    }
+    assert_eq!(urls(&with(&["2", "1"]).unwrap()), ["/second", "/first"]);
+    let elsewhere = with(&["./2", "/other"]).unwrap();
+    assert_eq!(
+        (urls(&elsewhere), elsewhere.stores[0].retention.keep_days),
+        (vec!["/somewhere/2".to_owned(), "/other".to_owned()], Some(7))
+    );
+    for (named, told) in [("0", "there is no store 0: 2 stores"), ("3", "there is no store 3: 2 stores are configured")] {
+        let error = with(&[named]).unwrap_err();
+        assert!(error.to_string().contains(told) && error.remedy().unwrap().contains(&format!("./{named}")), "{error}");
+    }
+    let mut by_variable = sources(text);
+    by_variable.environment.insert("PGPERSIST_STORE_URL".into(), "/second".into());
+    assert_eq!(Config::load(&by_variable).unwrap().stores[0].retention.keep_monthly, Some(12));
+}
+
+#[test]
+fn a_store_with_rules_of_its_own_keeps_by_these_alone_and_options_beat_all() {
+    let text = "[retention]\nkeep_days = 7\nmax_bytes = '1GB'\n[[store]]\nurl = '/a'\n[[store]]\nurl = '/b'\nkeep_monthly = 12\n";
+    let mut sources = sources(text);
+    let rules = |config: &Config, place: usize| config.stores[place].retention;
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(rules(&config, 0), config.retention);
+    assert_eq!(rules(&config, 1), Retention { keep_monthly: Some(12), ..Retention::default() });
+    sources.flags = vec![Flag { key: "retention.keep_days", option: "--keep-days", values: vec!["3".into()] }];
+    let config = Config::load(&sources).unwrap();
+    assert_eq!((rules(&config, 0).keep_days, rules(&config, 0).max_bytes), (Some(3), Some(1 << 30)));
+    assert_eq!(rules(&config, 1), Retention { keep_days: Some(3), keep_monthly: Some(12), ..Retention::default() });
+    let (_, remedy) = refusal("[[store]]\nurl = 'x'\nkeep_montly = 12\n");
+    assert_eq!(remedy.unwrap(), "did you mean `keep_monthly`?");
+    // Where only a copy has rules, a scheduled dump is followed by pruning all the same.
+    let config = load("[dump]\nschedule = '0 2 * * *'\n[[store]]\nurl = '/a'\n[[store]]\nurl = '/b'\nkeep_last = 1\n").unwrap();
+    assert_eq!(config.schedule.named().into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["dump", "sync", "prune"]);
+    assert!(config.warnings.is_empty());
+    let by_hand = "[[store]]\nurl = '/a'\n[[store]]\nurl = '/b'\n";
+    assert!(load(by_hand).unwrap().schedule.named().is_empty() && load(by_hand).unwrap().schedule.sync.is_some());
+    let set = load(&format!("{by_hand}[sync]\nschedule = '0 * * * *'\n")).unwrap();
+    assert_eq!(set.schedule.named()[0].0, "sync");
+    let lonely = load("[[store]]\nurl = '/a'\n[sync]\nschedule = '0 * * * *'\n").unwrap();
+    assert!(lonely.schedule.sync.is_none() && lonely.warnings[0].contains("`sync.schedule`"), "{:?}", lonely.warnings);
 }
 
 #[test]
@@ -203,6 +260,11 @@ fn a_wrong_value_says_what_was_expected() {
         ("store = 'x'", "there can be several"),
         ("[store]\nurl = 'x'", "there can be several"),
         ("[[store]]", "has no `url`"),
+        ("[[store]]\nurl = 'x'\nkeep_days = '7'", "expected a whole number"),
+        ("[[store]]\nurl = 'x'\nkeep_days = 0", "expected a whole number"),
+        ("[[store]]\nurl = '/x'\n[[store]]\nurl = 'file:///x/'", "the store /x/ is named twice"),
+        ("[[store]]\nurl = '/x'\n[[store]]\nurl = '/x/copy'", "lie in each other"),
+        ("sync.schedule = 'hourly'", "schedule"),
         ("[[store]]\nurl = 's3://acme/prod'", "not in this build"),
         ("[[store]]\nurl = 'file://host/x'", "three slashes"),
         ("[[store]]\nurl = 's3://key:canary@acme/prod'", "holds a user name or a password"),
