@@ -24,29 +24,33 @@ pub(crate) enum Place {
     Data,
     /// The data directory, wherever it lies.
     DataAnywhere,
-    /// The primary store, where it is a folder.
+    /// The stores, where they are folders.
     Store,
     /// `[log] directory`, where it is set.
     Log,
 }
 
 impl Place {
-    /// Where it is; `None` where it is not configured, or no folder.
-    fn path(self, config: &Config) -> Result<Option<&Path>> {
+    /// Where it is; nothing where it is not configured, or no folder.
+    fn paths(self, config: &Config) -> Result<Vec<&Path>> {
         Ok(match self {
-            Self::Data | Self::DataAnywhere => Some(config.data_directory()?),
-            Self::Store => config.stores.first().and_then(|store| store.url.folder()),
-            Self::Log => config.log_directory.as_deref(),
+            Self::Data | Self::DataAnywhere => vec![config.data_directory()?],
+            Self::Store => config.stores.iter().filter_map(|store| store.url.folder()).collect(),
+            Self::Log => config.log_directory.as_deref().into_iter().collect(),
         })
     }
 
     fn prepare(self, config: &Config, user: &OsUser) -> Result<()> {
-        match (self, self.path(config)?) {
-            (Self::Data, Some(path)) if placement::of(path)?.verdict == Verdict::Ephemeral => Ok(()),
-            (Self::Data | Self::DataAnywhere, Some(path)) => LocalDataDirectory::open_for(path, Some(user.clone()))?.hand_over(),
-            (_, Some(path)) => prepare(path, user),
-            (_, None) => Ok(()),
+        for (place, path) in self.paths(config)?.into_iter().enumerate() {
+            match self {
+                Self::Data if placement::of(path)?.verdict == Verdict::Ephemeral => {}
+                Self::Data | Self::DataAnywhere => LocalDataDirectory::open_for(path, Some(user.clone()))?.hand_over()?,
+                // What is wrong with a copy is told where it is written, and keeps nobody from the primary store.
+                Self::Store if place > 0 => drop(prepare(path, user)),
+                Self::Store | Self::Log => prepare(path, user)?,
+            }
         }
+        Ok(())
     }
 }
 
@@ -88,7 +92,7 @@ pub(crate) fn settle(as_root: AsRoot, host: &dyn Host, context: &Context, argume
             // What nobody can look into cannot be planned with: a root that was killed between making a directory and handing
             // it over leaves it so.
             for place in places {
-                if place.path(config)?.is_some_and(is_closed_and_empty) {
+                if place.paths(config)?.into_iter().any(is_closed_and_empty) {
                     place.prepare(config, &user)?;
                 }
             }
@@ -128,7 +132,7 @@ fn is_empty(path: &Path) -> bool {
 
 fn any_to_be_made(places: &[Place], config: &Config) -> Result<bool> {
     for place in places {
-        if place.path(config)?.is_some_and(is_to_be_made) {
+        if place.paths(config)?.into_iter().any(is_to_be_made) {
             return Ok(true);
         }
     }

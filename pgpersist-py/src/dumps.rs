@@ -11,13 +11,16 @@ use pgpersist_core::agent::supervising;
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::configured;
 use pgpersist_core::error::{Error, Result};
+use pgpersist_core::logical::all_stores::AllStores;
 use pgpersist_core::logical::dump::RolePasswords;
 use pgpersist_core::logical::dump_request::DumpRequest;
 use pgpersist_core::logical::dump_source;
-use pgpersist_core::logical::load::load as load_dump;
+use pgpersist_core::logical::load_found::load_found;
 use pgpersist_core::logical::load_options::{Existing, LoadOptions, LoadedOwners, OtherSessions, Trust};
-use pgpersist_core::logical::verify::{Depth, Subject, verify};
-use pgpersist_core::progress::ProgressSink;
+use pgpersist_core::logical::prune::{Consent, PruneRequest};
+use pgpersist_core::logical::verify::Depth;
+use pgpersist_core::logical::verify_all::verify_all;
+use pgpersist_core::progress::{ProgressSink, Silent};
 use pgpersist_core::retention::Retention;
 use pgpersist_core::schedule;
 use pgpersist_core::server::clients;
@@ -40,9 +43,12 @@ pub(crate) fn dump(
             begin_anew,
             ..request(&ground, databases)?
         };
-        let _held = supervising::hold(schedule::DUMP, &request.cluster, told.as_ref()).await?;
+        let held = supervising::hold(schedule::DUMP, &request.cluster, told.as_ref()).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let report = request.carry_out(&clock, told.as_ref()).await?;
+        drop(held);
+        // A copy that fails is a warning: the dumps stand.
+        request.copy(told.as_ref()).await;
         let (config, cluster) = (ground.config.clone(), request.cluster.clone());
         workers::run(move || {
             configured::dump::remember_room(&config, &cluster);
@@ -81,7 +87,7 @@ pub(crate) fn load(
     let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
     Operation::told("`load`", told.clone(), async move {
         let cluster = ground.cluster()?;
-        let found = dump_source::find(|| ground.shelf(), &name, database.as_deref()).await?;
+        let found = dump_source::find(|| ground.shelf(), &name, database.as_deref(), told.as_ref()).await?;
         let database = configured::load::database(&ground.config, &found, database.as_deref())?;
         let connection = cluster.connection("postgres").await?;
         let psql = clients::directory(&cluster, &connection, "psql").await?.join("psql");
@@ -94,7 +100,7 @@ pub(crate) fn load(
             ..LoadOptions::new(connection, psql, database)
         };
         let (clock, sink): (Arc<dyn Clock>, Arc<dyn ProgressSink>) = (Arc::new(SystemClock), told);
-        Ok(value_answer(document(&load_dump(&options, found.source, &clock, &sink).await?)?))
+        Ok(value_answer(document(&load_found(&options, found, &clock, &sink).await?)?))
     })
 }
 
@@ -102,14 +108,17 @@ pub(crate) fn load(
 #[pyfunction]
 pub(crate) fn list_dumps(cluster: &NativeCluster) -> Operation {
     let ground = cluster.ground.clone();
-    Operation::new("`list`", async move { Ok(value_answer(document(&ground.shelf()?.list().await?)?)) })
+    Operation::new("`list`", async move { Ok(value_answer(document(&AllStores::look(&ground.shelf()?, &Silent).await?.list())?)) })
 }
 
 /// One dump, by its name or as the latest.
 #[pyfunction]
 pub(crate) fn find_dump(cluster: &NativeCluster, name: String, database: Option<String>) -> Operation {
     let ground = cluster.ground.clone();
-    Operation::new("`show`", async move { Ok(value_answer(document(&ground.shelf()?.find(&name, database.as_deref()).await?)?)) })
+    Operation::new("`show`", async move {
+        let all = AllStores::look(&ground.shelf()?, &Silent).await?;
+        Ok(value_answer(document(all.find(&name, database.as_deref())?)?))
+    })
 }
 
 /// Compares dumps with what was written.
@@ -124,20 +133,9 @@ pub(crate) fn verify_dumps(
 ) -> Operation {
     let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
     Operation::told("`verify`", told.clone(), async move {
-        let shelf = ground.shelf()?;
-        let mut globals = Vec::new();
-        let entries = match &name {
-            Some(name) => vec![shelf.find(name, database.as_deref()).await?],
-            None => {
-                if database.is_none() {
-                    globals = shelf.globals().await?;
-                }
-                shelf.list().await?.into_iter().filter(|entry| database.is_none() || entry.database == database).collect()
-            }
-        };
-        let subjects: Vec<Subject> = entries.iter().map(Subject::from).chain(globals.into_iter().map(Subject::new)).collect();
         let depth = if quick { Depth::Quick } else { Depth::Full };
-        Ok(value_answer(document(&verify(shelf.store().as_ref(), &subjects, depth, told.as_ref()).await?)?))
+        let report = verify_all(&ground.shelf()?, name.as_deref(), database.as_deref(), depth, told.as_ref()).await?;
+        Ok(value_answer(document(&report)?))
     })
 }
 
@@ -171,18 +169,30 @@ impl Rules {
 pub(crate) fn prune(cluster: &NativeCluster, rules: Rules, consent: bool, only_plan: bool) -> Operation {
     let ground = cluster.ground.clone();
     Operation::new("`prune`", async move {
-        let shelf = ground.shelf()?;
-        let plan = shelf.prune_plan(&rules.over(ground.config.retention), SystemClock.now()).await?;
-        if only_plan {
-            return Ok(value_answer(document(&plan)?));
+        let mut requests = match &ground.store {
+            Some(_) => vec![PruneRequest::new(ground.shelf()?, ground.config.retention)],
+            None => configured::stores::prune_requests(&ground.config)?,
+        };
+        requests.iter_mut().for_each(|request| request.retention = rules.over(request.retention));
+        let (now, consent) = (SystemClock.now(), if consent { Consent::Given } else { Consent::Missing });
+        if consent == Consent::Missing && !only_plan {
+            // What needs a confirmation is asked for before anything is dropped anywhere.
+            for request in &requests {
+                request.plan(now).await?.refuse_unconfirmed()?;
+            }
         }
-        if plan.drops_more_than_half() && !consent {
-            return Err(Error::ConsentNeeded {
-                action: "dropping more than half of the dumps at once".to_owned(),
-                plan: plan.dropped.iter().map(|dropped| format!("drop {} ({})", dropped.name, dropped.reason)).collect(),
-            });
+        let (mut plans, mut first) = (Vec::new(), None);
+        for request in &requests {
+            let plan = if only_plan { request.plan(now).await } else { request.carry_out(consent, now).await };
+            match plan {
+                Ok(plan) => plans.push(plan),
+                Err(error) => drop(first.get_or_insert(error)),
+            }
         }
-        plan.execute(shelf.store().as_ref()).await?;
-        Ok(value_answer(document(&plan)?))
+        match (first, plans.into_iter().next()) {
+            (None, Some(plan)) => Ok(value_answer(document(&plan)?)),
+            (Some(error), _) => Err(error),
+            (None, None) => Err(Error::Bug("retention was applied to no store".to_owned())),
+        }
     })
 }

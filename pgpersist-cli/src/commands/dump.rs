@@ -17,6 +17,7 @@ use pgpersist_core::error::Result;
 use pgpersist_core::logical::dump::RolePasswords;
 use pgpersist_core::logical::dump_cluster::DumpReport;
 use pgpersist_core::logical::dump_request::DumpRequest;
+use pgpersist_core::logical::sync::report::SyncReport;
 use pgpersist_core::schedule;
 use pgpersist_core::wording::size;
 
@@ -39,7 +40,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         DumpRequest { role_passwords, begin_anew: context.common.yes, ..configured::dump::request(config, args.database.clone())? };
     if context.common.dry_run {
         let databases = runtime::block_on("`dump --dry-run`", request.resolve())?;
-        let steps: Vec<String> = databases.iter().map(|name| format!("dump the database {name} to {}", request.shelf.store())).collect();
+        let mut steps: Vec<String> =
+            databases.iter().map(|name| format!("dump the database {name} to {}", request.shelf.store())).collect();
+        steps.extend(request.shelf.copies().iter().map(|copy| format!("copy what is missing there to {}", copy.shelf.store())));
         context.output.write(
             || serde_json::json!({ "plan": steps }),
             || steps.iter().map(|step| format!("Would {}.\n", printable(step))).collect(),
@@ -52,13 +55,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         request.carry_out(&clock, context.progress.as_ref()).await
     });
     let report = report.inspect_err(|error| cluster::explain_denial(error, context))?;
+    let copies = runtime::block_on("`dump`", async { Ok(request.copy(context.progress.as_ref()).await) })?;
     configured::dump::remember_room(config, &request.cluster);
-    context.output.write(|| json(&report), || text(&report))?;
+    context.output.write(|| json(&report, copies.as_ref()), || text(&report))?;
     Ok(Exit::DONE)
 }
 
-/// The promised document: all dumps, and the first one's fields at the top.
-fn json(report: &DumpReport) -> Value {
+/// The promised document: all dumps, and the first one's fields at the top; the copies, where there are some.
+fn json(report: &DumpReport, copies: Option<&SyncReport>) -> Value {
     let dumps: Vec<Value> = report
         .dumps
         .iter()
@@ -74,6 +78,7 @@ fn json(report: &DumpReport) -> Value {
     let mut top = dumps.first().cloned().unwrap_or_else(|| serde_json::json!({}));
     if let Value::Object(fields) = &mut top {
         fields.insert("dumps".to_owned(), dumps.into());
+        fields.extend(copies.map(|copies| ("copies".to_owned(), document(&copies.stores))));
     }
     top
 }

@@ -11,10 +11,11 @@ use crate::output::printable;
 use crate::{database, runtime, store};
 use pgpersist_core::configured;
 use pgpersist_core::error::Result;
-use pgpersist_core::logical::shelf::{DumpEntry, DumpState};
+use pgpersist_core::logical::all_stores::AllStores;
+use pgpersist_core::logical::shelf::{DumpEntry, DumpState, Shelf};
 use pgpersist_core::wording::size;
 
-/// List the dumps in the store, newest first
+/// List the dumps in the stores, newest first
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist list --store /app/backups/postgres")]
 pub(crate) struct Args {}
@@ -33,14 +34,21 @@ pub(crate) struct ShowArgs {
 
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
     let shelf = store::existing_shelf(context)?;
-    let dumps = runtime::block_on("`list`", async { shelf.list().await })?;
+    let all = runtime::block_on("`list`", async { AllStores::look(&shelf, context.progress.as_ref()).await })?;
+    let places = all.all_places();
+    let several = all.stores().count() > 1;
     context.output.write(
-        || json!({ "backups": [], "dumps": dumps.iter().map(short).collect::<Vec<_>>(), "windows": [] }),
         || {
-            if dumps.is_empty() {
-                return format!("No dumps in {}.\n", printable(&shelf.store().to_string()));
+            let dumps: Vec<Value> = all.list().iter().map(|entry| placed(short(entry), &places[&entry.name])).collect();
+            let store = |(place, shelf, why): (usize, &Shelf, Option<&str>)| json!({ "place": place, "store": shelf.store().to_string(), "error": why });
+            json!({ "backups": [], "dumps": dumps, "windows": [], "stores": all.stores().map(store).collect::<Vec<_>>() })
+        },
+        || {
+            if all.list().is_empty() {
+                let stores: Vec<String> = all.stores().map(|(_, shelf, _)| shelf.store().to_string()).collect();
+                return format!("No dumps in {}.\n", printable(&stores.join(" and ")));
             }
-            dumps.iter().map(line).collect()
+            all.list().iter().map(|entry| if several { with_places(&line(entry), &places[&entry.name]) } else { line(entry) }).collect()
         },
     )?;
     Ok(Exit::DONE)
@@ -48,11 +56,13 @@ pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
 
 pub(crate) fn show(args: &ShowArgs, context: &Context) -> Result<Exit> {
     let shelf = configured::stores::shelf(context.config()?)?;
-    let entry = runtime::block_on("`show`", async { shelf.find(&args.name, args.database.as_deref()).await })?;
+    let all = runtime::block_on("`show`", async { AllStores::look(&shelf, context.progress.as_ref()).await })?;
+    let entry = all.find(&args.name, args.database.as_deref())?;
+    let places: Vec<usize> = all.places(&entry.name).iter().map(|placed| placed.place).collect();
     context.output.write(
-        || document(&entry),
+        || placed(document(entry), &places),
         || {
-            let mut text = line(&entry);
+            let mut text = if shelf.copies().is_empty() { line(entry) } else { with_places(&line(entry), &places) };
             if let Some(side_file) = &entry.side_file {
                 text.push_str(&format!(
                     "  PostgreSQL {}, pg_dump {}, {} of SQL\n  sha256 {}\n",
@@ -82,6 +92,21 @@ fn short(entry: &DumpEntry) -> Value {
         }
     }
     value
+}
+
+/// The document of a dump, with the places of the stores that have it.
+fn placed(mut document: Value, places: &[usize]) -> Value {
+    if let Value::Object(fields) = &mut document {
+        let mut places = places.to_vec();
+        places.sort_unstable();
+        fields.insert("stores".to_owned(), places.into());
+    }
+    document
+}
+
+fn with_places(line: &str, places: &[usize]) -> String {
+    let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+    format!("{}  [{}]\n", line.trim_end_matches('\n'), places.join(" "))
 }
 
 /// A moment to the second, in RFC 3339.

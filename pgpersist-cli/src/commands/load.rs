@@ -14,7 +14,7 @@ use pgpersist_core::config::load::Config;
 use pgpersist_core::configured;
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::dump_source::FoundDump;
-use pgpersist_core::logical::load::load;
+use pgpersist_core::logical::load_found::load_found;
 use pgpersist_core::logical::load_options::{Existing, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust};
 use pgpersist_core::pg::quote;
 use pgpersist_core::progress::ProgressSink;
@@ -51,11 +51,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let cluster = cluster::open(context)?;
     let progress = context.progress.clone();
     let report = runtime::block_on("`load`", async {
-        let found = find(args, config).await?;
+        let found = find(args, config, progress.as_ref()).await?;
         let database = configured::load::database(config, &found, args.database.as_deref())?;
-        let FoundDump { source, trust, .. } = found;
         let plan = vec![
-            format!("load {} into a new database", source.name),
+            format!("load {} into a new database", found.source.name),
             "compare its rows with what was recorded".to_owned(),
             format!("rename the database {database}, if it holds something, to {database}_before_… and keep it"),
             format!("give the new database the name {database}"),
@@ -69,14 +68,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let options = LoadOptions {
             existing: if args.clean { Existing::KeepAside } else { Existing::Refuse },
             other_sessions: if args.disconnect { OtherSessions::Disconnect } else { OtherSessions::Refuse },
-            trust: if args.trust { Trust::Superuser } else { trust },
+            trust: if args.trust { Trust::Superuser } else { found.trust },
             owners: if args.no_owner { LoadedOwners::DatabaseOwner } else { LoadedOwners::AsDumped },
             accept_locale: args.accept_locale,
             ..LoadOptions::for_cluster(&cluster, database).await?
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let sink: Arc<dyn ProgressSink> = progress;
-        load(&options, source, &clock, &sink).await.map(Done::Loaded)
+        load_found(&options, found, &clock, &sink).await.map(Done::Loaded)
     })
     .inspect_err(|error| cluster::explain_denial(error, context))?;
     match report {
@@ -98,11 +97,11 @@ enum Done {
     Loaded(LoadReport),
 }
 
-async fn find(args: &Args, config: &Config) -> Result<FoundDump> {
+async fn find(args: &Args, config: &Config, progress: &dyn ProgressSink) -> Result<FoundDump> {
     if args.name == "-" {
         return Ok(FoundDump::of_a_stranger("-", "standard input", Box::new(io::stdin())));
     }
-    configured::load::find(config, &args.name, args.database.as_deref()).await
+    configured::load::find(config, &args.name, args.database.as_deref(), progress).await
 }
 
 fn text(report: &LoadReport) -> String {

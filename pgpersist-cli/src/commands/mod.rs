@@ -19,6 +19,7 @@ mod start;
 mod status;
 mod stop;
 mod store;
+mod sync;
 mod temp;
 mod verify;
 
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Show(list::ShowArgs),
     Verify(verify::Args),
     Prune(prune::Args),
+    Sync(sync::Args),
     Drill(drill::Args),
     Store(store::Args),
     Temp(temp::Args),
@@ -87,6 +89,7 @@ impl Command {
             Self::Show(args) => list::show(args, context),
             Self::Verify(args) => verify::run(args, context),
             Self::Prune(args) => prune::run(args, context),
+            Self::Sync(args) => sync::run(args, context),
             Self::Drill(args) => drill::run(args, context),
             Self::Store(args) => store::run(args, context),
             Self::Temp(args) => temp::run(args, context),
@@ -139,7 +142,7 @@ impl Command {
             Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::Data]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
             Self::Migrate(_) => AsRoot::ContinueOnPlan(&[Place::DataAnywhere, Place::Log]),
-            Self::Dump(_) | Self::Store(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
+            Self::Dump(_) | Self::Store(_) | Self::Sync(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
             _ => AsRoot::Continue(&[]),
         }
     }

@@ -1,14 +1,18 @@
 //! `prune`: retention, applied to the dumps.
 
+use serde_json::{Value, json};
+
 use crate::commands::status::document;
 use crate::context::Context;
-use crate::exit::Exit;
+use crate::exit::{Exit, code};
 use crate::output::printable;
 use crate::progress::count;
 use crate::{cluster, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::config::sources::Flag;
-use pgpersist_core::error::{Error, Result};
+use pgpersist_core::configured;
+use pgpersist_core::error::Result;
+use pgpersist_core::logical::prune::{Consent, StorePrune};
 use pgpersist_core::logical::prune_plan::PrunePlan;
 use pgpersist_core::wording::size;
 use pgpersist_core::workers;
@@ -53,32 +57,60 @@ impl Args {
 }
 
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
-    let shelf = store::existing_shelf(context)?;
-    let retention = context.config()?.retention;
-    let plan = runtime::block_on("`prune`", async {
-        let plan = shelf.prune_plan(&retention, SystemClock.now()).await?;
-        if context.common.dry_run {
-            return Ok(plan);
+    store::existing_shelf(context)?;
+    let requests = configured::stores::prune_requests(context.config()?)?;
+    let consent = if context.common.yes { Consent::Given } else { Consent::Missing };
+    let (now, dry_run) = (SystemClock.now(), context.common.dry_run);
+    let pruned = runtime::block_on("`prune`", async {
+        // What needs a confirmation is asked for before anything is dropped anywhere.
+        if !dry_run && consent == Consent::Missing && requests.len() > 1 {
+            for request in &requests {
+                if let Ok(plan) = request.plan(now).await {
+                    plan.refuse_unconfirmed()?;
+                }
+            }
         }
-        if plan.drops_more_than_half() && !context.common.yes {
-            return Err(Error::ConsentNeeded {
-                action: "dropping more than half of the dumps at once".to_owned(),
-                plan: plan.dropped.iter().map(|dropped| format!("drop {} ({})", dropped.name, dropped.reason)).collect(),
-            });
+        let mut pruned = Vec::new();
+        for request in &requests {
+            let result = if dry_run { request.plan(now).await } else { request.carry_out(consent, now).await };
+            match result {
+                // One store alone has an error like every other command.
+                Err(error) if requests.len() == 1 => return Err(error),
+                result => pruned.push(request.told(result)),
+            }
         }
-        plan.execute(shelf.store().as_ref()).await?;
-        Ok(plan)
+        Ok(pruned)
     })?;
-    if !context.common.dry_run && context.config()?.cluster.data_directory.is_some() {
+    if !dry_run && context.config()?.cluster.data_directory.is_some() {
         // Whoever prunes regularly also keeps the server's log bounded.
         let log = cluster::open(context)?.log_file();
         runtime::block_on("`prune`", async { workers::run(move || log.rotate_under_server()).await })?;
     }
     context.output.write(
-        || if context.common.dry_run { serde_json::json!({ "plan": document(&plan) }) } else { document(&plan) },
-        || text(&plan, context.common.dry_run),
+        || if dry_run { json!({ "plan": json(&pruned) }) } else { json(&pruned) },
+        || pruned.iter().map(|store| of_store(store, pruned.len() > 1, dry_run)).collect(),
     )?;
-    Ok(Exit::DONE)
+    Ok(pruned.iter().find_map(|store| store.error.kind).map_or(Exit::DONE, |kind| Exit(code(kind))))
+}
+
+/// The first store's fields at the top, and each of them.
+fn json(pruned: &[StorePrune]) -> Value {
+    let mut top = pruned.first().and_then(|store| store.plan.as_ref()).map_or_else(|| json!({}), document);
+    if let Value::Object(fields) = &mut top {
+        fields.insert("stores".to_owned(), document(&pruned));
+    }
+    top
+}
+
+fn of_store(store: &StorePrune, several: bool, dry_run: bool) -> String {
+    let mut lines = if several { format!("{}:\n", printable(&store.store)) } else { String::new() };
+    if let Some(plan) = &store.plan {
+        lines.push_str(&text(plan, dry_run));
+    }
+    if let Some(error) = &store.error.error {
+        lines.push_str(&format!("FAILED  {}\n", printable(error)));
+    }
+    lines
 }
 
 fn text(plan: &PrunePlan, dry_run: bool) -> String {

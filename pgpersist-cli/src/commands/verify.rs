@@ -7,11 +7,11 @@ use crate::output::printable;
 use crate::progress::count;
 use crate::{database, runtime, store};
 use pgpersist_core::error::{ErrorKind, Result};
-use pgpersist_core::logical::shelf::DumpEntry;
-use pgpersist_core::logical::verify::{Depth, Subject, verify};
+use pgpersist_core::logical::verify::Depth;
+use pgpersist_core::logical::verify_all::verify_all;
 use pgpersist_core::wording::size;
 
-/// Compare the dumps in the store with what was written
+/// Compare the dumps in all stores with what was written
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist verify --store /app/backups/postgres")]
 #[command(after_help = "Exit codes: 0 all are whole, 7 one is damaged, 6 or 1 one could not be read")]
@@ -31,30 +31,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let shelf = store::existing_shelf(context)?;
     let progress = context.progress.clone();
     let report = runtime::block_on("`verify`", async {
-        let of_database = |entry: &DumpEntry| args.database.is_none() || entry.database == args.database;
-        let mut globals = Vec::new();
-        let entries = match &args.name {
-            Some(name) => vec![shelf.find(name, args.database.as_deref()).await?],
-            None => {
-                if args.database.is_none() {
-                    globals = shelf.globals().await?;
-                }
-                shelf.list().await?.into_iter().filter(of_database).collect()
-            }
-        };
-        let subjects: Vec<Subject> = entries.iter().map(Subject::from).chain(globals.into_iter().map(Subject::new)).collect();
         let depth = if args.quick { Depth::Quick } else { Depth::Full };
-        verify(shelf.store().as_ref(), &subjects, depth, progress.as_ref()).await
+        verify_all(&shelf, args.name.as_deref(), args.database.as_deref(), depth, progress.as_ref()).await
     })?;
     context.output.write(
         || document(&report),
         || {
             let mut text = String::new();
             for damaged in &report.damaged {
-                text.push_str(&format!("DAMAGED  {}  {}\n", printable(damaged.name.as_str()), printable(&damaged.reason)));
+                let whole = match &damaged.whole_in[..] {
+                    [] => String::new(),
+                    stores => format!("; it is whole in {}", printable(&stores.join(" and "))),
+                };
+                let (name, reason) = (printable(damaged.name.as_str()), printable(&damaged.reason));
+                text.push_str(&format!("DAMAGED  {name}{}  {reason}{whole}\n", in_store(damaged.store.as_deref())));
             }
             for unreadable in &report.unreadable {
-                text.push_str(&format!("UNREAD   {}  {}\n", printable(unreadable.name.as_str()), printable(&unreadable.reason)));
+                let (name, reason) = (printable(unreadable.name.as_str()), printable(&unreadable.reason));
+                text.push_str(&format!("UNREAD   {name}{}  {reason}\n", in_store(unreadable.store.as_deref())));
             }
             let unread = match report.unreadable.len() {
                 0 => String::new(),
@@ -74,4 +68,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         ([], [first, ..]) => Exit(code(first.kind)),
         _ => Exit(code(ErrorKind::Damaged)),
     })
+}
+
+/// Where it lies, where there is more than one place.
+fn in_store(store: Option<&str>) -> String {
+    store.map(|store| format!("  in {}", printable(store))).unwrap_or_default()
 }

@@ -6,9 +6,11 @@ use crate::agent::jobs::ScheduledJob;
 use crate::agent::jobs::dump::DumpJob;
 use crate::agent::jobs::prune::PruneJob;
 use crate::agent::jobs::restore_drill::RestoreDrillJob;
+use crate::agent::jobs::sync::SyncJob;
 use crate::config::load::Config;
 use crate::configured::{drill, dump, stores};
 use crate::error::Result;
+use crate::logical::sync::request::SyncRequest;
 use crate::schedule;
 use crate::server::cluster::Cluster;
 
@@ -17,13 +19,19 @@ pub(super) fn jobs(config: &Config, cluster: &Cluster) -> Result<Vec<ScheduledJo
     let mut jobs = Vec::new();
     if let Some(timetable) = &config.schedule.dump {
         let request = dump::of(config, cluster.clone(), Vec::new())?;
-        let prune = PruneJob { shelf: request.shelf.clone(), retention: config.retention };
+        let prune = PruneJob(stores::prune_requests(config)?);
         let dump = ScheduledJob::new(Arc::new(DumpJob(request)), timetable.clone());
         jobs.push(ScheduledJob { deadline: config.schedule.dump_deadline, ..dump });
         if let Some(timetable) = &config.schedule.prune {
             let follows = Some(schedule::DUMP.to_owned());
             jobs.push(ScheduledJob { follows, ..ScheduledJob::new(Arc::new(prune), timetable.clone()) });
         }
+    }
+    if let Some(timetable) = &config.schedule.sync {
+        let request = SyncRequest { cluster: Some(cluster.clone()), ..SyncRequest::new(stores::shelf(config)?) };
+        let follows = config.schedule.dump.as_ref().map(|_| schedule::DUMP.to_owned());
+        let sync = ScheduledJob::new(Arc::new(SyncJob(request)), timetable.clone());
+        jobs.push(ScheduledJob { follows, deadline: config.schedule.sync_deadline, ..sync });
     }
     if let Some(timetable) = &config.schedule.restore_drill {
         let own = cluster.directory().own_folder().clone();

@@ -4,13 +4,14 @@ use crate::config::load::Config;
 use crate::configured::stores;
 use crate::error::{Error, Result};
 use crate::logical::dump_source::{self, FoundDump};
+use crate::progress::ProgressSink;
 
-/// Finds the dump of this name, as [`dump_source::find`] does, in the primary store. A file needs no store to be named.
+/// Finds the dump of this name, as [`dump_source::find`] does, in the configured stores. A file needs no store to be named.
 ///
 /// # Errors
 /// As [`dump_source::find`] and [`stores::shelf`].
-pub async fn find(config: &Config, name: &str, database: Option<&str>) -> Result<FoundDump> {
-    dump_source::find(|| stores::shelf(config), name, database).await
+pub async fn find(config: &Config, name: &str, database: Option<&str>, progress: &dyn ProgressSink) -> Result<FoundDump> {
+    dump_source::find(|| stores::shelf(config), name, database, progress).await
 }
 
 /// The database that it becomes: the wanted one, else the one it was made of, else the one configured database.

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::load::Config;
+use crate::config::load::{Config, StoreConfig};
 use crate::configured::os_user;
 use crate::error::Result;
-use crate::logical::shelf::Shelf;
+use crate::logical::prune::PruneRequest;
+use crate::logical::shelf::{CopyShelf, Shelf};
 use crate::store::BackupStore;
 use crate::store::open;
 
@@ -18,12 +19,42 @@ pub fn primary(config: &Config) -> Result<Arc<dyn BackupStore>> {
     open::open_for(&config.primary_store()?.url, os_user::instead_of_root(config)?)
 }
 
-/// The cluster's dumps in the primary store.
+/// The cluster's dumps in the primary store, with the others as its copies. Those are opened when they are needed.
 ///
 /// # Errors
 /// As [`primary`].
 pub fn shelf(config: &Config) -> Result<Shelf> {
-    Ok(Shelf::new(primary(config)?, config.cluster.name.clone(), config.cluster.databases.clone()))
+    Ok(on(config, primary(config)?).with_copies(copies(config, config.stores.get(1..).unwrap_or_default())?))
+}
+
+/// What is kept in each store, in their order. The primary one gives nothing away that a copy lacks and would keep, also where
+/// an option names the primary one alone.
+///
+/// # Errors
+/// As [`primary`].
+pub fn prune_requests(config: &Config) -> Result<Vec<PruneRequest>> {
+    let first = config.primary_store()?;
+    let guards = match config.configured_stores.split_first() {
+        Some((configured, others)) if configured.url == first.url => others,
+        _ => config.stores.get(1..).unwrap_or_default(),
+    };
+    let shelf = on(config, primary(config)?).with_copies(copies(config, guards)?);
+    let mut requests = vec![PruneRequest::new(shelf, first.retention)];
+    for (place, copy) in copies(config, config.stores.get(1..).unwrap_or_default())?.into_iter().enumerate() {
+        requests.push(PruneRequest { place: place + 2, ..PruneRequest::new(copy.shelf, copy.retention) });
+    }
+    Ok(requests)
+}
+
+fn copies(config: &Config, stores: &[StoreConfig]) -> Result<Vec<CopyShelf>> {
+    let user = os_user::instead_of_root(config)?;
+    let copy =
+        |store: &StoreConfig| CopyShelf { shelf: on(config, open::open_lazily(&store.url, user.clone())), retention: store.retention };
+    Ok(stores.iter().map(copy).collect())
+}
+
+fn on(config: &Config, store: Arc<dyn BackupStore>) -> Shelf {
+    Shelf::new(store, config.cluster.name.clone(), config.cluster.databases.clone())
 }
 
 /// The same for what can do without a store; nothing where none is named.

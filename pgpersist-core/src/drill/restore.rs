@@ -21,12 +21,13 @@ use crate::drill::subjects::{self, Subject, Subjects};
 use crate::drill::{CheckStatus, Verdict, row_counts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::os_user::OsUser;
+use crate::logical::all_stores::{AllStores, Placed};
 use crate::logical::globals;
 use crate::logical::load::load;
 use crate::logical::load_options::{DumpSource, Expected, LoadOptions, LoadReport, OtherSessions, Trust};
 use crate::logical::object_reader::ObjectReader;
 use crate::logical::shelf::{DumpEntry, Shelf};
-use crate::progress::{Event, ProgressSink};
+use crate::progress::{Event, ProgressSink, Silent};
 use crate::server::installation::InstallationSearch;
 
 /// How a restore drill goes.
@@ -77,10 +78,10 @@ impl RestoreOptions {
 /// # Errors
 /// As [`subjects::choose`].
 pub async fn plan(shelf: &Shelf, options: &RestoreOptions) -> Result<Vec<String>> {
-    let subjects = subjects::choose(shelf, &options.subjects).await?;
+    let subjects = subjects::choose(shelf, &AllStores::look(shelf, &Silent).await?, &options.subjects).await?;
     let mut steps =
         vec!["make an empty cluster in the temporary folder".to_owned(), "create the roles of the newest dump of roles".to_owned()];
-    for Subject { database, dump, obstacle } in &subjects {
+    for Subject { database, dump, obstacle, .. } in &subjects {
         steps.extend(obstacle.iter().map(|obstacle| format!("fail, as far as {database} is concerned: {obstacle}")));
         let Some(dump) = dump else { continue };
         steps.push(format!("load {} into {database}, count its rows, and check its indexes and tables with amcheck", dump.name));
@@ -109,7 +110,8 @@ pub async fn run(
     let id = identifier(now);
     let now = now.replace_nanosecond(0).unwrap_or(now);
     progress.event(Event::Step(format!("looking for dumps in {}", shelf.store())));
-    let subjects = subjects::choose(shelf, &options.subjects).await?;
+    let all = AllStores::look(shelf, progress.as_ref()).await?;
+    let subjects = subjects::choose(shelf, &all, &options.subjects).await?;
     let mut databases: Vec<DatabaseReport> = subjects.iter().map(|subject| DatabaseReport::of(subject, now)).collect();
     let (mut reasons, mut notes) = (unasked(options, &subjects), Vec::new());
     let (mut version, mut cluster_s, mut restore_s) = (None, 0.0, 0.0);
@@ -119,13 +121,13 @@ pub async fn run(
         let ground = RestoreGround::make(&subjects, options).await?;
         version = Some(ground.version().to_string());
         cluster_s = ground.made_in.as_secs_f64();
-        let mut drill = Drill { shelf, options, clock, progress, ground, notes: Vec::new() };
+        let mut drill = Drill { all: &all, options, clock, progress, ground, notes: Vec::new() };
         let roles = Instant::now();
         reasons.extend(drill.make_roles().await?);
         restore_s = cluster_s + roles.elapsed().as_secs_f64();
         for (subject, report) in subjects.iter().zip(&mut databases) {
-            if let Some(dump) = &subject.dump {
-                drill.restore(dump, report).await?;
+            if subject.dump.is_some() {
+                drill.restore(subject, report).await?;
                 restore_s += report.load_s.unwrap_or_default();
             }
         }
@@ -194,7 +196,7 @@ fn unasked(options: &RestoreOptions, subjects: &[Subject]) -> Vec<String> {
 
 /// A drill that is going on.
 struct Drill<'a> {
-    shelf: &'a Shelf,
+    all: &'a AllStores,
     options: &'a RestoreOptions,
     clock: &'a Arc<dyn Clock>,
     progress: &'a Arc<dyn ProgressSink>,
@@ -211,7 +213,7 @@ impl Drill<'_> {
     /// The roles that the dumps speak of, as a restore of the cluster makes them. Returns why they could not be made.
     async fn make_roles(&mut self) -> Result<Option<String>> {
         let session = self.ground.superuser("postgres").await?;
-        match globals::load_newest(&session, self.shelf, self.progress.as_ref()).await {
+        match globals::load_newest(&session, self.all, self.progress.as_ref()).await {
             Ok(warnings) => {
                 warnings.into_iter().for_each(|warning| self.note(warning));
                 Ok(None)
@@ -221,21 +223,37 @@ impl Drill<'_> {
         }
     }
 
-    async fn restore(&mut self, dump: &DumpEntry, report: &mut DatabaseReport) -> Result<()> {
+    async fn restore(&mut self, subject: &Subject, report: &mut DatabaseReport) -> Result<()> {
         let database = report.database.clone();
-        // What the store forbids or lost says nothing about the dump; what comes of its bytes does.
-        let size = self.shelf.store().head(&dump.name).await?.size_bytes;
-        self.shelf.store().get_range(&dump.name, 0..1).await?;
-        let began = Instant::now();
-        let loaded = match self.load(dump, &database, size).await {
-            Ok(loaded) => loaded,
-            Err(error) if is_of_the_machine(&error) => return Err(with_room(error, self.ground.place())),
-            Err(error) => {
-                report.fail(&error);
-                return Ok(());
-            }
+        let mut places = subject.places.iter().peekable();
+        let (dump, loaded, load_s) = loop {
+            let Some(placed) = places.next() else { return Err(Error::Bug(format!("the dump of `{database}` is in no store"))) };
+            let began = Instant::now();
+            // What the store forbids or lost says nothing about the dump; what comes of its bytes does.
+            let read = async {
+                let size = placed.shelf.store().head(&placed.entry.name).await?.size_bytes;
+                placed.shelf.store().get_range(&placed.entry.name, 0..1).await?;
+                Ok(size)
+            };
+            let error = match read.await {
+                Ok(size) => match self.load(placed, &database, size).await {
+                    Ok(loaded) => {
+                        self.all.instead(placed).into_iter().for_each(|note| self.note(format!("{database}: {note}")));
+                        break (&placed.entry, loaded, began.elapsed().as_secs_f64());
+                    }
+                    Err(error) if error.kind() == ErrorKind::Damaged && places.peek().is_some() => error,
+                    Err(error) if is_of_the_machine(&error) => return Err(with_room(error, self.ground.place())),
+                    Err(error) => {
+                        report.fail(&error);
+                        return Ok(());
+                    }
+                },
+                Err(error) if places.peek().is_some() => error,
+                Err(error) => return Err(error),
+            };
+            self.note(format!("{database}: {} of {} does not come back: {}", placed.entry.name, placed.shelf.store(), told(&error)));
         };
-        report.load_s = Some(began.elapsed().as_secs_f64());
+        report.load_s = Some(load_s);
         loaded.warnings.iter().for_each(|warning| self.note(format!("{database}: {warning}")));
         let began = Instant::now();
         self.progress.event(Event::Step(format!("checking {database}")));
@@ -247,11 +265,12 @@ impl Drill<'_> {
         Ok(())
     }
 
-    async fn load(&self, dump: &DumpEntry, database: &str, size: u64) -> Result<LoadReport> {
-        let is_own = dump.side_file.as_ref().is_some_and(|side_file| side_file.cluster == self.shelf.cluster());
+    async fn load(&self, placed: &Placed, database: &str, size: u64) -> Result<LoadReport> {
+        let Placed { shelf, entry: dump, .. } = placed;
+        let is_own = dump.side_file.as_ref().is_some_and(|side_file| side_file.cluster == shelf.cluster());
         // The rows are counted below, so that a dump that lacks some is still looked at.
         let expected = dump.side_file.as_ref().map(|side_file| Expected { tables: None, ..Expected::from(side_file) });
-        let bytes = ObjectReader::open(self.shelf.store().clone(), dump.name.clone(), size);
+        let bytes = ObjectReader::open(shelf.store().clone(), dump.name.clone(), size);
         let source = DumpSource { name: dump.name.to_string(), bytes: Box::new(bytes), expected };
         let options = LoadOptions {
             trust: if self.options.trust == Trust::OwnDump && !is_own { Trust::Nobody } else { self.options.trust },

@@ -285,7 +285,7 @@ mod tests {
 
     /// A drill of one database without any dump.
     pub(crate) fn report() -> RestoreReport {
-        let subject = Subject { database: "shop".into(), dump: None, obstacle: Some("there is no dump of it".into()) };
+        let subject = Subject { database: "shop".into(), dump: None, places: Vec::new(), obstacle: Some("there is no dump of it".into()) };
         let database = DatabaseReport::of(&subject, datetime!(2026-02-08 09:33:16 UTC));
         RestoreReport {
             kind: "restore",

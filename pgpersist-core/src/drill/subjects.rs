@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
+use crate::logical::all_stores::{AllStores, Placed};
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
 
 /// What is to be proven.
@@ -28,6 +29,8 @@ pub struct Subject {
     pub database: String,
     /// The dump; `None` where there is no good one.
     pub dump: Option<DumpEntry>,
+    /// Where it is, in the order in which it is to be read.
+    pub places: Vec<Placed>,
     /// What stands in the way of proving it, before anything is loaded: a newer dump is damaged, or there is none.
     pub obstacle: Option<String>,
 }
@@ -46,33 +49,37 @@ impl Subject {
             }
             Some(_) => None,
         };
-        Self { database: database.to_owned(), dump: good, obstacle }
+        Self { database: database.to_owned(), dump: good, places: Vec::new(), obstacle }
+    }
+
+    fn placed(self, all: &AllStores) -> Self {
+        Self { places: self.dump.as_ref().map(|dump| all.places(&dump.name)).unwrap_or_default(), ..self }
     }
 }
 
-/// Finds the dumps.
+/// Finds the dumps among what the store of a shelf and its copies have.
 ///
 /// # Errors
 /// `NotFound` when there is none at all, or none of that name; `Invalid` when a name fits several, or nothing tells which
 /// database a dump was made of; what the store says.
-pub async fn choose(shelf: &Shelf, subjects: &Subjects) -> Result<Vec<Subject>> {
+pub async fn choose(shelf: &Shelf, all: &AllStores, subjects: &Subjects) -> Result<Vec<Subject>> {
     let named = match subjects {
         Subjects::Cluster(databases) | Subjects::Databases(databases) => databases,
-        Subjects::Dump { name, database } => return Ok(vec![one(shelf, name, database.as_deref()).await?]),
+        Subjects::Dump { name, database } => return Ok(vec![one(all, name, database.as_deref())?.placed(all)]),
     };
-    let dumps = shelf.list_current().await?;
+    let dumps = all.list_current().await?;
     let with_dumps: BTreeSet<&str> = dumps.iter().filter_map(|dump| dump.database.as_deref()).collect();
     if !with_dumps.iter().any(|database| named.is_empty() || named.iter().any(|name| name == database)) {
-        return Err(none(shelf, named).await?);
+        return Err(none(shelf, all, named));
     }
     let databases: Vec<&str> = if named.is_empty() { with_dumps.into_iter().collect() } else { named.iter().map(String::as_str).collect() };
     let mut seen = BTreeSet::new();
     let of = |database: &str| Subject::newest(database, dumps.iter().filter(|dump| dump.database.as_deref() == Some(database)));
-    Ok(databases.into_iter().filter(|database| seen.insert(*database)).map(of).collect())
+    Ok(databases.into_iter().filter(|database| seen.insert(*database)).map(of).map(|subject| subject.placed(all)).collect())
 }
 
-async fn one(shelf: &Shelf, name: &str, database: Option<&str>) -> Result<Subject> {
-    let entry = shelf.find(name, database).await?;
+fn one(all: &AllStores, name: &str, database: Option<&str>) -> Result<Subject> {
+    let entry = all.find(name, database)?.clone();
     let database = entry.database.clone().or_else(|| database.map(str::to_owned)).ok_or_else(|| {
         Error::invalid(
             format!("nothing tells which database the dump {} was made of", entry.name),
@@ -80,28 +87,29 @@ async fn one(shelf: &Shelf, name: &str, database: Option<&str>) -> Result<Subjec
         )
     })?;
     Ok(match &entry.state {
-        DumpState::Damaged { reason } => Subject { obstacle: Some(format!("{} is damaged: {reason}", entry.name)), dump: None, database },
-        _ => Subject { database, dump: Some(entry), obstacle: None },
+        DumpState::Damaged { reason } => {
+            Subject { obstacle: Some(format!("{} is damaged: {reason}", entry.name)), dump: None, places: Vec::new(), database }
+        }
+        _ => Subject { database, dump: Some(entry), places: Vec::new(), obstacle: None },
     })
 }
 
 /// Why there is nothing to load.
-async fn none(shelf: &Shelf, named: &[String]) -> Result<Error> {
+fn none(shelf: &Shelf, all: &AllStores, named: &[String]) -> Error {
     let of = match named {
         [] => String::new(),
         named => format!(" of {}", named.iter().map(|name| format!("`{}`", name.escape_debug())).collect::<Vec<_>>().join(", ")),
     };
     let (store, remedy) = (shelf.store(), "make one with `pgpersist dump`, or check `--store`");
-    let is_of_another =
-        shelf.list().await?.iter().any(|dump| dump.database.as_ref().is_some_and(|name| named.is_empty() || named.contains(name)));
-    Ok(if is_of_another {
+    let is_of_another = all.list().iter().any(|dump| dump.database.as_ref().is_some_and(|name| named.is_empty() || named.contains(name)));
+    if is_of_another {
         Error::not_found(
             format!("there is no dump{of} of this cluster in {store} yet, only of the one that had the name `{}` before", shelf.cluster()),
             "make one with `pgpersist dump`; an older one is drilled by its name, with `--dump NAME`",
         )
     } else {
         Error::not_found(format!("there is no dump{of} in {store}"), remedy)
-    })
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
+    use crate::progress::Silent;
     use crate::store::BackupStore;
     use crate::store::memory::MemoryBackupStore;
 
@@ -125,6 +134,10 @@ mod tests {
         subject.dump.as_ref().map(|dump| dump.name.as_str())
     }
 
+    async fn chosen(shelf: &Shelf, subjects: &Subjects) -> Result<Vec<Subject>> {
+        choose(shelf, &AllStores::look(shelf, &Silent).await?, subjects).await
+    }
+
     #[tokio::test]
     async fn the_newest_good_dump_of_each_database_is_taken_and_a_damaged_one_told() {
         let names = [
@@ -134,26 +147,26 @@ mod tests {
             ("b/backup_20260102_000000.sql.gz", 0),
         ];
         let shelf = shelf(&names, &[]).await;
-        let subjects = choose(&shelf, &Subjects::Cluster(Vec::new())).await.unwrap();
+        let subjects = chosen(&shelf, &Subjects::Cluster(Vec::new())).await.unwrap();
         assert_eq!(subjects.iter().map(named).collect::<Vec<_>>(), [Some(names[1].0), Some(names[2].0)]);
         assert_eq!(subjects[0].obstacle, None);
         let told = subjects[1].obstacle.as_deref().unwrap();
         assert!(told.contains("b/backup_20260102_000000.sql.gz, is damaged: it holds nothing; b/backup_20260101"), "{told}");
-        let subjects = choose(&shelf, &Subjects::Databases(vec!["a".into(), "c".into(), "a".into()])).await.unwrap();
+        let subjects = chosen(&shelf, &Subjects::Databases(vec!["a".into(), "c".into(), "a".into()])).await.unwrap();
         assert_eq!((subjects.len(), named(&subjects[1]), subjects[1].obstacle.as_deref()), (2, None, Some("there is no dump of it")));
         let dump = |name: &str| Subjects::Dump { name: name.into(), database: None };
-        assert_eq!(named(&choose(&shelf, &dump(names[0].0)).await.unwrap()[0]), Some(names[0].0));
-        assert_eq!(named(&choose(&shelf, &dump(names[3].0)).await.unwrap()[0]), None);
+        assert_eq!(named(&chosen(&shelf, &dump(names[0].0)).await.unwrap()[0]), Some(names[0].0));
+        assert_eq!(named(&chosen(&shelf, &dump(names[3].0)).await.unwrap()[0]), None);
     }
 
     #[tokio::test]
     async fn without_any_dump_there_is_nothing_to_drill() {
         let empty = shelf(&[], &["a"]).await;
         for subjects in [Subjects::Cluster(vec!["a".into()]), Subjects::Cluster(Vec::new()), Subjects::Databases(vec!["a".into()])] {
-            assert_eq!(choose(&empty, &subjects).await.unwrap_err().kind(), ErrorKind::NotFound);
+            assert_eq!(chosen(&empty, &subjects).await.unwrap_err().kind(), ErrorKind::NotFound);
         }
         let unclear = shelf(&[("backup_20260101_000000.sql.gz", 99)], &["a", "b"]).await;
         let dump = Subjects::Dump { name: "latest".into(), database: None };
-        assert_eq!(choose(&unclear, &dump).await.unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(chosen(&unclear, &dump).await.unwrap_err().kind(), ErrorKind::Invalid);
     }
 }

@@ -4,18 +4,24 @@
 //! failed to mount leaves its mount point behind, an empty folder on a disk that may well be persistent; only who knows that
 //! something should be mounted there can tell it from a fresh volume.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::placement::Placement;
 use crate::error::{Error, ErrorKind, Result};
+use crate::logical::all_stores::AllStores;
 use crate::logical::cluster_card::{ClusterCard, FOLDER};
 use crate::logical::name::folder_of;
-use crate::logical::shelf::{DumpState, Shelf};
+use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
+use crate::progress::Silent;
 use crate::store::ObjectKey;
 
 /// The name of the object that says where a cluster lives.
 const PLACE: &str = "place.json";
+/// How long a copy may take to say which cluster it serves.
+const COPY: Duration = Duration::from_secs(60);
 /// More than what the store is told takes together.
 const PROBE_BYTES: usize = 4096;
 
@@ -48,27 +54,48 @@ impl Knowledge {
 }
 
 /// Asks the store for the cluster's card and the newest dump of each database, good or not: an older one is never taken in its
-/// place unseen.
+/// place unseen. What the store does not know, its copies may: the machine that it was on can be lost as a whole.
 ///
 /// # Errors
-/// What the store says.
+/// What the store says; `Unavailable` when nothing is known and a copy that may know something does not answer.
 pub async fn ask(shelf: &Shelf) -> Result<Knowledge> {
-    let card = ClusterCard::read(shelf.store().as_ref(), shelf.cluster()).await?;
-    let (mut newest_dumps, mut damaged_dumps) = (Vec::new(), Vec::new());
-    let mut seen: Vec<Option<String>> = Vec::new();
-    // The list is newest first.
-    for entry in shelf.list().await? {
-        if seen.contains(&entry.database) {
-            continue;
+    let mut card = ClusterCard::read(shelf.store().as_ref(), shelf.cluster()).await?;
+    let (mut newest_dumps, mut damaged_dumps) = newest(&shelf.list().await?);
+    // A copy that hangs is no reason to wait where it has nothing to say.
+    if !shelf.copies().is_empty() && (newest_dumps.is_empty() || !damaged_dumps.is_empty()) {
+        let all = AllStores::look(shelf, &Silent).await?;
+        (newest_dumps, damaged_dumps) = newest(all.list());
+        for copy in shelf.copies().iter().filter(|copy| all.answered(&copy.shelf)) {
+            if card.is_none() {
+                card = ClusterCard::read(copy.shelf.store().as_ref(), shelf.cluster()).await?;
+            }
         }
-        seen.push(entry.database);
-        newest_dumps.push(entry.name.to_string());
-        if let DumpState::Damaged { reason } = entry.state {
-            damaged_dumps.push((entry.name.to_string(), reason));
+        let silent = all.stores().find_map(|(_, shelf, why)| Some((shelf.store().to_string(), why?)));
+        if let (None, true, Some((store, why))) = (&card, newest_dumps.is_empty(), silent) {
+            return Err(Error::unavailable(
+                format!("the primary store knows nothing of this cluster, and its copy in {store} cannot be asked: {why}"),
+                "run it again when that store answers, or leave it out: `--store` with the first one alone",
+            ));
         }
     }
     let lived_on = read_place(shelf).await?;
     Ok(Knowledge { card: None, store_identifier: card.map(|card| card.system_identifier), newest_dumps, damaged_dumps, lived_on })
+}
+
+/// Of dumps in their order, newest first: the newest of each database, and those of them that are damaged.
+fn newest(dumps: &[DumpEntry]) -> (Vec<String>, Vec<(String, String)>) {
+    let (mut newest, mut damaged, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in dumps {
+        if seen.contains(&&entry.database) {
+            continue;
+        }
+        seen.push(&entry.database);
+        newest.push(entry.name.to_string());
+        if let DumpState::Damaged { reason } = &entry.state {
+            damaged.push((entry.name.to_string(), reason.clone()));
+        }
+    }
+    (newest, damaged)
 }
 
 /// Proves that the store can be written, before anything is made that it must know of. What is written is taken away again, where
@@ -93,6 +120,13 @@ pub async fn prove_writable(shelf: &Shelf) -> Result<()> {
 pub async fn tell(shelf: &Shelf, card: &ClusterCard, takes_over: bool, place: &KnownPlace) -> Result<()> {
     if takes_over {
         card.renew(shelf.store().as_ref()).await?;
+        // A copy serves the cluster before until it is brought up to date, which it is only where the primary store knows that one.
+        for copy in shelf.copies() {
+            let there = ClusterCard::read(copy.shelf.store().as_ref(), shelf.cluster());
+            if let Ok(Ok(Some(old))) = tokio::time::timeout(COPY, there).await {
+                card.follow(&old, shelf.store().as_ref()).await?;
+            }
+        }
     } else {
         card.claim(shelf.store().as_ref()).await?;
     }

@@ -12,11 +12,11 @@ use crate::data_directory::{DataDirectory, staging};
 use crate::error::{Error, Result};
 use crate::fs::durable;
 use crate::init::plan::without_damaged;
-use crate::logical::globals;
-use crate::logical::load::load;
-use crate::logical::load_options::{DumpSource, Expected, LoadOptions, Trust};
-use crate::logical::object_reader::ObjectReader;
-use crate::logical::shelf::{DumpEntry, Shelf};
+use crate::logical::all_stores::AllStores;
+use crate::logical::load_found::load_found;
+use crate::logical::load_options::{LoadOptions, Trust};
+use crate::logical::shelf::Shelf;
+use crate::logical::{dump_source, globals};
 use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::{Cluster, ClusterOptions};
 use crate::server::create::{self, CreateOptions};
@@ -125,24 +125,24 @@ async fn load_all(cluster: &Cluster, shelf: &Shelf, dumps: &[String], progress: 
     let search = cluster.search().clone();
     let (psql, _) = workers::run(move || search.client("psql", version)).await?;
     let session = Session::connect(&connection, SERVER).await?;
-    for warning in globals::load_newest(&session, shelf, progress.as_ref()).await? {
+    let all = AllStores::look(shelf, progress.as_ref()).await?;
+    for warning in globals::load_newest(&session, &all, progress.as_ref()).await? {
         progress.event(Event::Warning(warning));
     }
     drop(session);
     let mut loaded = Vec::new();
     for name in dumps {
-        let entry = shelf.find(name, None).await?;
-        let database = entry.database.clone().ok_or_else(|| {
+        let found = dump_source::find_in(&all, name, None).await?;
+        let database = found.database.clone().ok_or_else(|| {
             Error::invalid(
                 format!("nothing tells which database the dump {name} was made of"),
                 "create the cluster with `pgpersist init --new` and load it with `pgpersist load NAME -d DATABASE`",
             )
         })?;
         progress.event(Event::Step(format!("loading {name} into {database}")));
-        let source = source(shelf, &entry).await?;
         let options = LoadOptions { trust: Trust::OwnDump, ..LoadOptions::new(connection.clone(), psql.clone(), database.clone()) };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let report = load(&options, source, &clock, progress).await.map_err(|error| with_remedy_of_init(name, error))?;
+        let report = load_found(&options, found, &clock, progress).await.map_err(|error| with_remedy_of_init(name, error))?;
         for warning in report.warnings {
             progress.event(Event::Warning(warning));
         }
@@ -158,10 +158,4 @@ fn with_remedy_of_init(name: &str, error: Error) -> Error {
         Error::Invalid { what, remedy: Some(remedy) } if remedy.contains("another dump") => Error::invalid(what, without_damaged(name)),
         other => other,
     }
-}
-
-async fn source(shelf: &Shelf, entry: &DumpEntry) -> Result<DumpSource> {
-    let size = shelf.store().head(&entry.name).await?.size_bytes;
-    let bytes = ObjectReader::open(shelf.store().clone(), entry.name.clone(), size);
-    Ok(DumpSource { name: entry.name.to_string(), bytes: Box::new(bytes), expected: entry.side_file.as_ref().map(Expected::from) })
 }

@@ -54,6 +54,18 @@ impl ClusterCard {
         }
     }
 
+    /// Whether a store remembers that a cluster with this identifier had the name before.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) async fn was(store: &dyn BackupStore, cluster: &str, system_identifier: u64) -> Result<bool> {
+        match store.head(&history_key(cluster, system_identifier)?).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes this the store's card of its cluster, and returns the one that the store has now: this one, or an older one
     /// of the same cluster. May be repeated.
     ///
@@ -95,6 +107,17 @@ impl ClusterCard {
             store.put(&card_key(&self.cluster)?, self.to_bytes()?).await?;
         }
         Ok(old)
+    }
+
+    /// Lets the store remember that another cluster had the name before this one. May be repeated.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn follow(&self, old: &Self, store: &dyn BackupStore) -> Result<()> {
+        if old.system_identifier == self.system_identifier {
+            return Ok(());
+        }
+        store.put(&history_key(&self.cluster, old.system_identifier)?, old.to_bytes()?).await
     }
 
     fn to_bytes(&self) -> Result<Bytes> {

@@ -9,6 +9,9 @@ use crate::logical::dump::{DumpOptions, RolePasswords};
 use crate::logical::dump_cluster::{DumpReport, dump_cluster};
 use crate::logical::known_store::KnownStores;
 use crate::logical::shelf::Shelf;
+use crate::logical::sync::report::SyncReport;
+use crate::logical::sync::request::SyncRequest;
+use crate::logical::verify::told;
 use crate::progress::{Event, ProgressSink};
 use crate::server::clients;
 use crate::server::cluster::Cluster;
@@ -73,6 +76,26 @@ impl DumpRequest {
             }
         }
         Ok(report)
+    }
+
+    /// Brings the copies up to date afterwards, newest dumps first. The dumps stand whatever becomes of that, so a copy that fails
+    /// is a warning. Nothing where there are no copies.
+    pub async fn copy(&self, progress: &dyn ProgressSink) -> Option<SyncReport> {
+        if self.shelf.copies().is_empty() {
+            return None;
+        }
+        let cluster = Some(self.cluster.clone());
+        let request = SyncRequest { cluster, begin_anew: self.begin_anew, ..SyncRequest::new(self.shelf.clone()) };
+        match request.carry_out(progress).await {
+            Ok(report) => {
+                report.troubles().into_iter().for_each(|trouble| progress.event(Event::Warning(trouble)));
+                Some(report)
+            }
+            Err(error) => {
+                progress.event(Event::Warning(format!("nothing was copied to other stores: {}", told(&error))));
+                None
+            }
+        }
     }
 
     /// Refuses a store that lost what it had. Returns where the store is remembered, if the cluster's files are at hand.

@@ -5,11 +5,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::logical::all_stores::{AllStores, Placed};
 use crate::logical::load_options::{DumpSource, Expected, Trust};
 use crate::logical::name::SIDE_FILE_SUFFIX;
 use crate::logical::object_reader::ObjectReader;
 use crate::logical::shelf::{DumpEntry, Shelf};
 use crate::logical::side_file::{self, SideFile};
+use crate::logical::verify::told;
+use crate::progress::ProgressSink;
 use crate::workers;
 
 /// A dump that was found, ready to be loaded.
@@ -23,52 +26,88 @@ pub struct FoundDump {
     pub database: Option<String>,
     /// How far they are trusted unasked.
     pub trust: Trust,
+    /// Where else it is, for when these bytes turn out to be damaged.
+    pub elsewhere: Vec<Placed>,
+    /// What is to be said of it, such as that it does not come from the primary store.
+    pub warnings: Vec<String>,
 }
 
 impl FoundDump {
     /// A dump from anywhere, of which nothing is known: `name` is what it was asked for by, `called` how messages call it.
     pub fn of_a_stranger(name: impl Into<String>, called: impl Into<String>, bytes: Box<dyn Read + Send>) -> Self {
         let source = DumpSource { name: called.into(), bytes, expected: None };
-        Self { name: name.into(), source, database: None, trust: Trust::Nobody }
+        Self { name: name.into(), source, database: None, trust: Trust::Nobody, elsewhere: Vec::new(), warnings: Vec::new() }
     }
 }
 
 /// Finds the dump that a name means: a dump's name in the store, `latest`, or the path of a file, which has a `/` in it. For a
-/// file `shelf` is not called. `database` narrows `latest` where the store has dumps of it.
+/// file `shelf` is not called. `database` narrows `latest` where the store has dumps of it. What the store of the shelf does not
+/// have, or not whole, is looked for in its copies.
 ///
 /// # Errors
 /// As [`Shelf::find`] and `shelf`; [`Error::File`] and `Damaged` for a file, or the side file next to it, that cannot be read.
-pub async fn find(shelf: impl FnOnce() -> Result<Shelf>, name: &str, database: Option<&str>) -> Result<FoundDump> {
+pub async fn find(
+    shelf: impl FnOnce() -> Result<Shelf>,
+    name: &str,
+    database: Option<&str>,
+    progress: &dyn ProgressSink,
+) -> Result<FoundDump> {
     // In a store's name a `/` stands only behind a database's folder; an existing file with such a name is what was meant.
     let path = Path::new(name);
     if name.contains('/') && (path.is_absolute() || name.starts_with('.') || exists(path).await?) {
         return from_file(name).await;
     }
-    from_shelf(&shelf()?, name, database).await
+    from_shelf(&shelf()?, name, database, progress).await
 }
 
-async fn from_shelf(shelf: &Shelf, name: &str, database: Option<&str>) -> Result<FoundDump> {
+async fn from_shelf(shelf: &Shelf, name: &str, database: Option<&str>, progress: &dyn ProgressSink) -> Result<FoundDump> {
+    find_in(&AllStores::look(shelf, progress).await?, name, database).await
+}
+
+/// The same among what the stores have.
+///
+/// # Errors
+/// As [`AllStores::find`]; what the last store says that has it, where none can be read.
+pub async fn find_in(all: &AllStores, name: &str, database: Option<&str>) -> Result<FoundDump> {
     let of_database = database.filter(|_| name == "latest");
-    let entry = match shelf.find(name, of_database).await {
+    let entry = match all.find(name, of_database) {
         // The newest dump may be loaded under another name: then it must be clear without it which one is meant.
-        Err(error) if of_database.is_some() && error.kind() == ErrorKind::NotFound => newest_of_all(shelf, error).await?,
+        Err(error) if of_database.is_some() && error.kind() == ErrorKind::NotFound => newest_of_all(all, error)?,
         found => found?,
     };
+    let (mut places, mut first, mut warnings) = (all.places(&entry.name).into_iter(), None, Vec::new());
+    while let Some(placed) = places.next() {
+        match open(&placed.shelf, &placed.entry).await {
+            Ok((source, trust)) => {
+                warnings.extend(all.instead(&placed));
+                let database = placed.entry.database.clone();
+                return Ok(FoundDump { name: name.to_owned(), source, database, trust, elsewhere: places.collect(), warnings });
+            }
+            Err(error) => {
+                warnings.push(format!("{} could not be read in {}: {}", entry.name, placed.shelf.store(), told(&error)));
+                first.get_or_insert(error);
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::Bug(format!("{} was found in no store", entry.name))))
+}
+
+/// Begins to read a dump of a store: its bytes with what is known of them, and how far they are trusted.
+///
+/// # Errors
+/// What the store says.
+pub async fn open(shelf: &Shelf, entry: &DumpEntry) -> Result<(DumpSource, Trust)> {
     let size = shelf.store().head(&entry.name).await?.size_bytes;
     let bytes = ObjectReader::open(shelf.store().clone(), entry.name.clone(), size);
     let is_own = entry.side_file.as_ref().is_some_and(|side_file| side_file.cluster == shelf.cluster());
     let expected = entry.side_file.as_ref().map(Expected::from);
-    Ok(FoundDump {
-        name: name.to_owned(),
-        source: DumpSource { name: entry.name.to_string(), bytes: Box::new(bytes), expected },
-        database: entry.database,
-        trust: if is_own { Trust::OwnDump } else { Trust::Nobody },
-    })
+    let source = DumpSource { name: entry.name.to_string(), bytes: Box::new(bytes), expected };
+    Ok((source, if is_own { Trust::OwnDump } else { Trust::Nobody }))
 }
 
 /// The newest dump, whichever database it is of, where that can mean only one; else `error`, or what is worse.
-async fn newest_of_all(shelf: &Shelf, error: Error) -> Result<DumpEntry> {
-    match shelf.find("latest", None).await {
+fn newest_of_all(all: &AllStores, error: Error) -> Result<&DumpEntry> {
+    match all.find("latest", None) {
         Err(other) if other.kind() == ErrorKind::NotFound => Err(error),
         Err(other) if other.kind() == ErrorKind::Invalid => {
             Err(Error::invalid(format!("{error}, and {other}"), "name the dump that is meant: `pgpersist list` shows them all"))
@@ -105,7 +144,8 @@ fn open_file(name: String) -> Result<FoundDump> {
         Err(_) => None,
     };
     let source = DumpSource { name: path.display().to_string(), bytes: Box::new(file), expected: side_file.as_ref().map(Expected::from) };
-    Ok(FoundDump { name, source, database: side_file.map(|side_file| side_file.database), trust: Trust::Nobody })
+    let database = side_file.map(|side_file| side_file.database);
+    Ok(FoundDump { name, source, database, trust: Trust::Nobody, elsewhere: Vec::new(), warnings: Vec::new() })
 }
 
 #[cfg(test)]
@@ -115,6 +155,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::progress::Silent;
     use crate::store::memory::MemoryBackupStore;
 
     fn no_shelf() -> Result<Shelf> {
@@ -126,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let mut opening = std::pin::pin!(find(no_shelf, pipe.to_str().unwrap(), None));
+        let mut opening = std::pin::pin!(find(no_shelf, pipe.to_str().unwrap(), None, &Silent));
         // This is the only thread of the runtime: were it the one that waits in the pipe, it would wait here for ever.
         assert!(tokio::time::timeout(Duration::ZERO, &mut opening).await.is_err());
         // Linux opens a pipe for both directions without waiting for anybody.
@@ -140,7 +181,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("backup_20260208_093316.sql.gz");
         let find_in = |name: String| async move {
-            find(|| Ok(Shelf::new(Arc::new(MemoryBackupStore::new()), "main", Vec::new())), &name, Some("orders")).await
+            find(|| Ok(Shelf::new(Arc::new(MemoryBackupStore::new()), "main", Vec::new())), &name, Some("orders"), &Silent).await
         };
         let absent = find_in(file.display().to_string()).await.unwrap_err();
         assert!(absent.to_string().starts_with("could not open the dump"), "{absent}");
@@ -161,11 +202,11 @@ mod tests {
         File::create(&file).unwrap();
         let side = folder.path().join(format!("a.sql.gz{SIDE_FILE_SUFFIX}"));
         crate::fs::durable::write(&side, SIDE_FILE.as_bytes(), 0o600).unwrap();
-        let found = find(no_shelf, file.to_str().unwrap(), None).await.unwrap();
+        let found = find(no_shelf, file.to_str().unwrap(), None, &Silent).await.unwrap();
         assert_eq!((found.database.as_deref(), found.trust), (Some("orders"), Trust::Nobody));
         assert_eq!(found.source.expected.unwrap().size_bytes, 20);
         crate::fs::durable::write(&side, b"{", 0o600).unwrap();
-        assert_eq!(find(no_shelf, file.to_str().unwrap(), None).await.unwrap_err().kind(), ErrorKind::Damaged);
+        assert_eq!(find(no_shelf, file.to_str().unwrap(), None, &Silent).await.unwrap_err().kind(), ErrorKind::Damaged);
     }
 
     const SIDE_FILE: &str = r#"{"format": 1, "database": "orders", "cluster": "main", "system_identifier": "7412345678901234567",

@@ -6,7 +6,7 @@ use flate2::read::MultiGzDecoder;
 use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, Result};
-use crate::logical::shelf::Shelf;
+use crate::logical::all_stores::AllStores;
 use crate::progress::{Event, ProgressSink};
 use crate::server::session::Session;
 use crate::store::ObjectKey;
@@ -16,19 +16,31 @@ const LARGEST: u64 = 256 << 20;
 /// What a dump of roles consists of; a line that begins otherwise is a setting of the session, a comment, or not ours to run.
 const STATEMENTS: [&str; 4] = ["CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE "];
 
-/// Makes the roles of the newest dump of roles in a store, where there is one: dumps made elsewhere come without, and loading
-/// them tells which roles are missing. Returns what could not be done.
+/// Makes the roles of the newest dump of roles in the stores, where there is one: dumps made elsewhere come without, and loading
+/// them tells which roles are missing. Returns what could not be done. One that is damaged in one store is read from the next
+/// that has it.
 ///
 /// # Errors
-/// As [`load`]; what the store says.
-pub async fn load_newest(session: &Session, shelf: &Shelf, progress: &dyn ProgressSink) -> Result<Vec<String>> {
-    let globals = shelf.globals().await?;
-    let Some(newest) = globals.iter().max_by_key(|key| key.file_name().to_owned()) else {
-        return Ok(Vec::new());
-    };
+/// As [`load`]; what the stores say.
+pub async fn load_newest(session: &Session, all: &AllStores, progress: &dyn ProgressSink) -> Result<Vec<String>> {
+    let Some((newest, stores)) = all.newest_globals() else { return Ok(Vec::new()) };
     progress.event(Event::Step(format!("creating the roles of {newest}")));
-    let compressed = shelf.store().get(newest).await?;
-    load(session, newest, &compressed).await
+    let mut warnings = Vec::new();
+    for (place, store) in stores.iter().enumerate() {
+        let loaded = async { load(session, newest, &store.get(newest).await?).await };
+        match loaded.await {
+            Ok(more) => {
+                warnings.extend(more);
+                break;
+            }
+            // Roles that are there already stay as they are, so the next one may begin anew.
+            Err(error) if place + 1 < stores.len() && !matches!(error, Error::Sql { .. }) => {
+                warnings.push(format!("{newest} could not be read in {store}: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(warnings)
 }
 
 /// Runs the statements about roles, one by one, each as a single statement: what stands behind a semicolon on the same

@@ -1,5 +1,6 @@
 //! Logical backup: plain `.sql.gz` that any `psql` can read without us.
 
+pub mod all_stores;
 pub mod cluster_card;
 pub mod copy_scan;
 pub mod database_state;
@@ -12,12 +13,15 @@ pub mod globals;
 pub mod gzip;
 pub mod known_store;
 pub mod load;
+pub mod load_found;
 pub mod load_options;
 mod load_script;
+mod maintenance;
 mod member;
 pub mod name;
 pub mod object_reader;
 mod ownership;
+pub mod prune;
 pub mod prune_plan;
 pub mod psql_script;
 mod scratch_database;
@@ -26,5 +30,7 @@ pub mod side_file;
 mod standing;
 mod steward;
 mod store_output;
+pub mod sync;
 mod system_identifier;
 pub mod verify;
+pub mod verify_all;

@@ -16,13 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::logical::shelf::{Contents, DumpEntry, DumpState, Globals, Shelf};
 use crate::retention::{self, Decision, Item, Retention};
+use crate::store::lease::Lease;
 use crate::store::{BackupStore, ObjectKey, ObjectMeta};
 
 /// How old the side file of nothing must be to be removed: its dump may be on its way.
 const ORPHAN_AGE: Duration = Duration::DAY;
+/// How many dumps are dropped between two looks at the lease.
+const BATCH: usize = 16;
 
 /// What pruning would do. As JSON it is what `prune` reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,12 +70,13 @@ impl Shelf {
     /// # Errors
     /// What the store says.
     pub async fn prune_plan(&self, retention: &Retention, now: OffsetDateTime) -> Result<PrunePlan> {
-        Ok(PrunePlan::new(&self.contents().await?, retention, now))
+        Ok(PrunePlan::new(&self.contents().await?, retention, now, &BTreeMap::new()))
     }
 }
 
 impl PrunePlan {
-    fn new(contents: &Contents, retention: &Retention, now: OffsetDateTime) -> Self {
+    /// `held` are dumps that stay whatever the rules say, each with its reason.
+    pub(super) fn new(contents: &Contents, retention: &Retention, now: OffsetDateTime, held: &BTreeMap<ObjectKey, String>) -> Self {
         let mut plan = Self { kept: Vec::new(), dropped: Vec::new(), freed_bytes: 0, dumps: 0, dumps_dropped: 0 };
         let mut staying: Vec<&DumpEntry> = contents.foreign.iter().collect();
         let newest = newest_histories(&contents.ours);
@@ -93,9 +97,10 @@ impl PrunePlan {
         for entries in histories.values() {
             for (entry, decision) in entries.iter().zip(decide(retention, entries, now)) {
                 plan.dumps += 1;
-                if decision.keep {
+                let reason = if decision.keep { Some(&decision.reason) } else { held.get(&entry.name) };
+                if let Some(reason) = reason {
                     staying.push(entry);
-                    plan.keep(&entry.name, decision.reason);
+                    plan.keep(&entry.name, reason);
                 } else {
                     leaving.push((entry, decision.reason));
                 }
@@ -151,6 +156,34 @@ impl PrunePlan {
         self.dumps_dropped * 2 > self.dumps
     }
 
+    /// Refuses a plan that drops more than half of the dumps at once: for a caller to whom nobody has said that they may go.
+    ///
+    /// # Errors
+    /// [`Error::ConsentNeeded`].
+    pub fn refuse_unconfirmed(&self) -> Result<()> {
+        if !self.drops_more_than_half() {
+            return Ok(());
+        }
+        Err(Error::ConsentNeeded {
+            action: "dropping more than half of the dumps at once".to_owned(),
+            plan: self.dropped.iter().map(|dropped| format!("drop {} ({})", dropped.name, dropped.reason)).collect(),
+        })
+    }
+
+    /// The same, by who holds this lease: whether it still does is asked again and again.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute); `Conflict` when the lease was lost.
+    pub(super) async fn execute_under(&self, lease: &Lease, store: &dyn BackupStore) -> Result<()> {
+        for batch in self.dropped.chunks(BATCH) {
+            lease.check().await?;
+            for dropped in batch {
+                dropped.carry_out(store).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Carries the plan out. A dump goes before its side file, so that a kill in between leaves a side file of nothing, which
     /// a later pruning removes, and never a dump about which nothing is known. May be repeated.
     ///
@@ -158,12 +191,19 @@ impl PrunePlan {
     /// What the store says; what was dropped so far stays dropped.
     pub async fn execute(&self, store: &dyn BackupStore) -> Result<()> {
         for dropped in &self.dropped {
-            store.delete(&dropped.name).await?;
-            if let Some(side_file) = &dropped.side_file {
-                store.delete(side_file).await?;
-            }
+            dropped.carry_out(store).await?;
         }
         Ok(())
+    }
+}
+
+impl Dropped {
+    async fn carry_out(&self, store: &dyn BackupStore) -> Result<()> {
+        store.delete(&self.name).await?;
+        match &self.side_file {
+            Some(side_file) => store.delete(side_file).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -203,7 +243,7 @@ fn decide(retention: &Retention, entries: &[&DumpEntry], now: OffsetDateTime) ->
 }
 
 /// The dump of roles that a dump would be loaded with.
-fn loaded_with<'a>(dump: &DumpEntry, globals: &'a [Globals]) -> Option<&'a ObjectKey> {
+pub(super) fn loaded_with<'a>(dump: &DumpEntry, globals: &'a [Globals]) -> Option<&'a ObjectKey> {
     let beside = |one: &&Globals| one.object.key.folder().is_none() || one.object.key.folder() == dump.name.folder();
     let rank = |one: &&Globals| (one.named.time(), one.object.key.folder() == dump.name.folder());
     let (before, after): (Vec<_>, Vec<_>) = globals.iter().filter(beside).partition(|one| one.named.time() <= dump.named_time());

@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::logical::cluster_card::ClusterCard;
 use crate::logical::name::{DumpKind, DumpName, SIDE_FILE_SUFFIX, database_of, folder_of, is_ahead, next_free};
 use crate::logical::side_file::{self, SideFile};
+use crate::retention::Retention;
 use crate::store::{BackupStore, ObjectKey, ObjectMeta};
 
 /// How many side files are read at a time.
@@ -34,6 +35,16 @@ pub struct Shelf {
     cluster: String,
     databases: Vec<String>,
     clock: Arc<dyn Clock>,
+    copies: Vec<CopyShelf>,
+}
+
+/// The shelf of the same cluster in another store, which receives copies.
+#[derive(Debug, Clone)]
+pub struct CopyShelf {
+    /// The dumps there. It has no copies of its own.
+    pub shelf: Shelf,
+    /// What is kept there.
+    pub retention: Retention,
 }
 
 /// What is known of a dump without reading it.
@@ -93,7 +104,7 @@ impl DumpEntry {
 }
 
 /// Everything in a store that has a dump's name.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Contents {
     /// This cluster's dumps, newest first.
     pub(super) ours: Vec<DumpEntry>,
@@ -106,23 +117,104 @@ pub(super) struct Contents {
 }
 
 /// A dump of roles.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Globals {
     pub(super) object: ObjectMeta,
     pub(super) named: DumpName,
     pub(super) side_object: Option<ObjectMeta>,
 }
 
+impl Contents {
+    /// As [`Shelf::find`]; `place` is what the store is called.
+    pub(super) fn find(&self, name: &str, database: Option<&str>, cluster: &str, place: &str) -> Result<&DumpEntry> {
+        let Self { ours, foreign, .. } = self;
+        let of_database = |entry: &&DumpEntry| database.is_none() || entry.database.as_deref() == database;
+        if name == "latest" {
+            let foreign = foreign.iter().filter(of_database).count();
+            return latest(ours.iter().filter(of_database), foreign, database, cluster, place);
+        }
+        if let Some(exact) = ours.iter().chain(foreign).find(|entry| entry.name.as_str() == name) {
+            return Ok(exact);
+        }
+        let named: Vec<_> = ours.iter().filter(of_database).filter(|entry| entry.name.file_name() == name).collect();
+        match named[..] {
+            [one] => Ok(one),
+            [] => Err(Error::not_found(
+                format!("there is no dump `{}` in {place}", name.escape_debug()),
+                "`pgpersist list` shows the dumps; give a path with a `/` for a file elsewhere",
+            )),
+            [first, second, ..] => Err(Error::invalid(
+                format!("`{name}` may be {} or {}", first.name, second.name),
+                "give the name with its folder, or the database with `-d`",
+            )),
+        }
+    }
+
+    /// Puts the dumps of this cluster into their order, newest first.
+    pub(super) fn sort(entries: &mut [DumpEntry], now: OffsetDateTime) {
+        let order = |entry: &DumpEntry| (is_ahead(entry.named_time(), now), std::cmp::Reverse(entry.named_time()));
+        entries.sort_by(|left, right| order(left).cmp(&order(right)).then_with(|| right.name.cmp(&left.name)));
+    }
+}
+
+fn latest<'a>(
+    ours: impl Iterator<Item = &'a DumpEntry>,
+    foreign: usize,
+    database: Option<&str>,
+    cluster: &str,
+    place: &str,
+) -> Result<&'a DumpEntry> {
+    let ours: Vec<_> = ours.collect();
+    let databases: BTreeSet<_> = ours.iter().map(|entry| &entry.database).collect();
+    if databases.len() > 1 {
+        return Err(Error::invalid(
+            format!("there are dumps of {} databases in {place}", databases.len()),
+            "say of which one with `-d DATABASE`",
+        ));
+    }
+    let of = database.map(|database| format!(" of `{}`", database.escape_debug())).unwrap_or_default();
+    match (ours.iter().find(|entry| entry.is_good()), ours.first()) {
+        (Some(good), _) => Ok(good),
+        (None, Some(damaged)) => Err(Error::damaged(
+            format!("all dumps{of} in {place} are damaged, the newest is {}", damaged.name),
+            "`pgpersist verify` tells what is wrong; look for copies in other stores",
+        )),
+        (None, None) if foreign > 0 => Err(Error::not_found(
+            format!("there is no dump{of} of the cluster `{cluster}` in {place}, only of others"),
+            "name the dump by its path in the store, or set `[cluster] name`",
+        )),
+        (None, None) => {
+            Err(Error::not_found(format!("there is no dump{of} in {place}"), "make one with `pgpersist dump`, or check `--store`"))
+        }
+    }
+}
+
 impl Shelf {
     /// The shelf of the cluster named `cluster`, whose configured databases are `databases`.
     pub fn new(store: Arc<dyn BackupStore>, cluster: impl Into<String>, databases: Vec<String>) -> Self {
-        Self { store, cluster: cluster.into(), databases, clock: Arc::new(SystemClock) }
+        Self { store, cluster: cluster.into(), databases, clock: Arc::new(SystemClock), copies: Vec::new() }
     }
 
     /// The same with another clock.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
+    }
+
+    /// The same with other stores that receive copies, in the order in which they are asked where this one does not have
+    /// what it should. What is said of this shelf is said of its own store, except where a function says otherwise.
+    #[must_use]
+    pub fn with_copies(self, copies: Vec<CopyShelf>) -> Self {
+        Self { copies, ..self }
+    }
+
+    /// The other stores that receive copies.
+    pub fn copies(&self) -> &[CopyShelf] {
+        &self.copies
+    }
+
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// The cluster's name in the stores.
@@ -173,53 +265,7 @@ impl Shelf {
     /// # Errors
     /// `NotFound`; `Invalid` when the name fits several; `Damaged` when `latest` finds nothing but damage.
     pub async fn find(&self, name: &str, database: Option<&str>) -> Result<DumpEntry> {
-        let Contents { ours, foreign, .. } = self.contents().await?;
-        let of_database = |entry: &&DumpEntry| database.is_none() || entry.database.as_deref() == database;
-        if name == "latest" {
-            return self.latest(ours.iter().filter(of_database), foreign.iter().filter(of_database).count(), database);
-        }
-        if let Some(exact) = ours.iter().chain(&foreign).find(|entry| entry.name.as_str() == name) {
-            return Ok(exact.clone());
-        }
-        let named: Vec<_> = ours.iter().filter(of_database).filter(|entry| entry.name.file_name() == name).collect();
-        match named[..] {
-            [one] => Ok(one.clone()),
-            [] => Err(Error::not_found(
-                format!("there is no dump `{}` in {}", name.escape_debug(), self.store),
-                "`pgpersist list` shows the dumps; give a path with a `/` for a file elsewhere",
-            )),
-            [first, second, ..] => Err(Error::invalid(
-                format!("`{name}` may be {} or {}", first.name, second.name),
-                "give the name with its folder, or the database with `-d`",
-            )),
-        }
-    }
-
-    fn latest<'a>(&self, ours: impl Iterator<Item = &'a DumpEntry>, foreign: usize, database: Option<&str>) -> Result<DumpEntry> {
-        let ours: Vec<_> = ours.collect();
-        let databases: BTreeSet<_> = ours.iter().map(|entry| &entry.database).collect();
-        if databases.len() > 1 {
-            return Err(Error::invalid(
-                format!("there are dumps of {} databases in {}", databases.len(), self.store),
-                "say of which one with `-d DATABASE`",
-            ));
-        }
-        let of = database.map(|database| format!(" of `{}`", database.escape_debug())).unwrap_or_default();
-        match (ours.iter().find(|entry| entry.is_good()), ours.first()) {
-            (Some(&good), _) => Ok(good.clone()),
-            (None, Some(damaged)) => Err(Error::damaged(
-                format!("all dumps{of} in {} are damaged, the newest is {}", self.store, damaged.name),
-                "`pgpersist verify` tells what is wrong; look for copies in other stores",
-            )),
-            (None, None) if foreign > 0 => Err(Error::not_found(
-                format!("there is no dump{of} of the cluster `{}` in {}, only of others", self.cluster, self.store),
-                "name the dump by its path in the store, or set `[cluster] name`",
-            )),
-            (None, None) => Err(Error::not_found(
-                format!("there is no dump{of} in {}", self.store),
-                "make one with `pgpersist dump`, or check `--store`",
-            )),
-        }
+        self.contents().await?.find(name, database, &self.cluster, &self.store.to_string()).cloned()
     }
 
     /// Where a dump of `database` with this time in its name lies.
@@ -264,7 +310,7 @@ impl Shelf {
     }
 
     /// All objects with exactly the name of a dump or of its side file, in the places where dumps lie.
-    async fn objects(&self) -> Result<Vec<(ObjectMeta, DumpName)>> {
+    pub(super) async fn objects(&self) -> Result<Vec<(ObjectMeta, DumpName)>> {
         let folders = self.store.folders("").await?;
         let places = folders.iter().filter(|folder| database_of(folder).is_some()).map(|folder| format!("{folder}/"));
         let mut found = Vec::new();
@@ -281,6 +327,23 @@ impl Shelf {
             }
         }
         Ok(found)
+    }
+
+    /// Of these dumps of databases, those of this cluster or of nobody, with what their side files tell.
+    pub(super) async fn described(&self, dumps: Vec<ObjectMeta>) -> Result<Vec<DumpEntry>> {
+        let mut described = Vec::new();
+        for object in dumps {
+            let Some(named) = DumpName::parse(object.key.file_name()) else { continue };
+            let side_object = match self.store.head(&format!("{}{SIDE_FILE_SUFFIX}", object.key).parse()?).await {
+                Ok(meta) => Some(meta),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            described.push(self.entry(object, named, side_object));
+        }
+        let mut entries: Vec<DumpEntry> = stream::iter(described).buffered(READERS).try_collect().await?;
+        entries.retain(|entry| entry.is_of(&self.cluster));
+        Ok(entries)
     }
 
     pub(super) async fn contents(&self) -> Result<Contents> {
@@ -302,8 +365,7 @@ impl Shelf {
         let read = described.into_iter().map(|(object, named, side_object)| self.entry(object, named, side_object));
         let mut entries: Vec<DumpEntry> = stream::iter(read).buffered(READERS).try_collect().await?;
         let now = self.clock.now();
-        let order = |entry: &DumpEntry| (is_ahead(entry.named_time(), now), std::cmp::Reverse(entry.named_time()));
-        entries.sort_by(|left, right| order(left).cmp(&order(right)).then_with(|| right.name.cmp(&left.name)));
+        Contents::sort(&mut entries, now);
         let (ours, foreign) = entries.into_iter().partition(|entry| entry.is_of(&self.cluster));
         Ok(Contents { ours, foreign, globals, orphans: side_objects.into_values().collect() })
     }

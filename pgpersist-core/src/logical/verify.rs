@@ -84,6 +84,9 @@ pub struct UnreadableDump {
     /// What that means.
     #[serde(serialize_with = "kind_word")]
     pub kind: ErrorKind,
+    /// The store that it lies in, where several were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 fn kind_word<S: serde::Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S::Error> {
@@ -97,6 +100,22 @@ pub struct DamagedDump {
     pub name: ObjectKey,
     /// What is wrong, and where that is known, where.
     pub reason: String,
+    /// The store that it lies in, where several were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// The stores that have the same dump and were found to have it whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub whole_in: Vec<String>,
+}
+
+impl VerifyReport {
+    /// Adds what was found in another store.
+    pub(super) fn take(&mut self, other: Self, store: Option<String>) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.damaged.extend(other.damaged.into_iter().map(|damaged| DamagedDump { store: store.clone(), ..damaged }));
+        self.unreadable.extend(other.unreadable.into_iter().map(|unread| UnreadableDump { store: store.clone(), ..unread }));
+    }
 }
 
 /// Looks at each of the dumps. Damage is a finding, not an error, and so is a dump that cannot be read: the others are looked
@@ -115,15 +134,19 @@ pub async fn verify(store: &dyn BackupStore, subjects: &[Subject], depth: Depth,
         };
         match found {
             Ok(()) => {}
-            Err(Fault::Damaged(reason)) => report.damaged.push(DamagedDump { name: subject.name.clone(), reason }),
+            Err(Fault::Damaged(reason)) => report.damaged.push(damaged(subject, reason)),
             Err(Fault::Failed(error)) if error.kind() == ErrorKind::Bug => return Err(error),
             Err(Fault::Failed(error)) => {
-                let unreadable = UnreadableDump { name: subject.name.clone(), reason: told(&error), kind: error.kind() };
+                let unreadable = UnreadableDump { name: subject.name.clone(), reason: told(&error), kind: error.kind(), store: None };
                 report.unreadable.push(unreadable);
             }
         }
     }
     Ok(report)
+}
+
+fn damaged(subject: &Subject, reason: String) -> DamagedDump {
+    DamagedDump { name: subject.name.clone(), reason, store: None, whole_in: Vec::new() }
 }
 
 /// Why a verification ended: the dump, or the way to it.
@@ -133,7 +156,7 @@ enum Fault {
 }
 
 /// An error with its causes, on one line.
-fn told(error: &Error) -> String {
+pub(super) fn told(error: &Error) -> String {
     std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ")
 }
 

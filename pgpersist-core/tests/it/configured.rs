@@ -91,7 +91,7 @@ async fn story(config: Config, cluster: Cluster) {
     configured::dump::remember_room(&config, &cluster);
     assert_ne!(SpaceHistory::read(cluster.directory().own_folder()).unwrap(), SpaceHistory::default());
 
-    let found = configured::load::find(&config, "latest", None).await.unwrap();
+    let found = configured::load::find(&config, "latest", None, &Silent).await.unwrap();
     assert_eq!((found.name.as_str(), found.source.name.as_str()), ("latest", dumped.dumps[0].name.as_str()));
     assert_eq!((found.database.as_deref(), found.trust), (Some("customerInvoice"), Trust::OwnDump));
     let database = configured::load::database(&config, &found, Some("copy")).unwrap();

@@ -204,7 +204,7 @@ async fn everything(volume: Volume) {
     let request = configured::dump::request(&config, Vec::new()).unwrap();
     let dumped = request.carry_out(&clock, progress.as_ref()).await.unwrap();
     configured::dump::remember_room(&config, &cluster);
-    let found = configured::load::find(&config, "latest", None).await.unwrap();
+    let found = configured::load::find(&config, "latest", None, &Silent).await.unwrap();
     assert_eq!(found.source.name, dumped.dumps[0].name.as_str());
     let database = configured::load::database(&config, &found, Some("copy")).unwrap();
     let options = LoadOptions { trust: found.trust, ..LoadOptions::for_cluster(&cluster, database).await.unwrap() };

@@ -15,6 +15,7 @@ mod kinds;
 mod migrate;
 mod root;
 mod store;
+mod stores;
 mod temp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +32,7 @@ fn tables() -> impl Iterator<Item = Case> {
         .chain(drill::table())
         .chain(temp::table())
         .chain(store::table())
+        .chain(stores::table())
 }
 
 /// All lines of the contract.
@@ -45,6 +47,7 @@ fn promises() -> Vec<Case> {
         drill::restores(),
         drill::live(),
         root::journey(),
+        stores::journey(),
     ];
     tables().chain(journeys.into_iter().flatten()).collect()
 }

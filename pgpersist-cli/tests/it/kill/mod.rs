@@ -13,4 +13,5 @@ pub(crate) mod migrate;
 mod prune;
 mod start;
 pub(crate) mod sweep;
+mod sync;
 pub(crate) mod yard;

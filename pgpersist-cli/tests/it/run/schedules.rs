@@ -86,6 +86,42 @@ impl TestCluster {
 }
 
 #[test]
+fn what_is_dumped_goes_to_the_copies_and_what_a_copy_missed_is_caught_up() {
+    let cluster = behind(&format!("{NIGHTLY}[[store]]\nurl = \"{{dir}}/volume/offsite\"\n"), Lock::Free);
+    let offsite = cluster.scratch.join("volume/offsite");
+    let copies = || {
+        let run = cluster.run(&["list", "--store", "2", "--json"]);
+        run.json()["dumps"].as_array().unwrap().len()
+    };
+    let mut agent = start(&cluster);
+    agent.wait_for("dump: done in ", 1);
+    agent.wait_for("sync: done in ", 1);
+    assert_eq!((cluster.dumps(), copies()), (1, 1));
+    assert_eq!(cluster.finding("schedule:sync")["status"], "pass");
+    assert_eq!(
+        (cluster.finding("store:2")["status"].as_str(), cluster.finding("store:2")["observed"]["behind"].as_u64()),
+        (Some("pass"), Some(0))
+    );
+    agent.stopped();
+    // While it is down, a dump by hand is a warning, and the agent catches up once it is back.
+    let away = cluster.scratch.join("volume/away");
+    let mv = |from: &std::path::Path, to: &std::path::Path| {
+        assert!(std::process::Command::new("mv").args([from, to]).status().unwrap().success())
+    };
+    mv(&offsite, &away);
+    cluster.start();
+    assert_eq!(cluster.run(&["dump"]).code, Some(3));
+    cluster.run(&["stop"]).done();
+    mv(&away, &offsite);
+    assert_eq!(copies(), 1);
+    handled(&cluster, "sync", "2024-02-08T02:23:00Z");
+    let mut agent = start(&cluster);
+    agent.wait_for("sync: done in ", 1);
+    assert_eq!((cluster.dumps(), copies()), (2, 2));
+    agent.stopped();
+}
+
+#[test]
 fn what_was_missed_is_made_once_and_retention_follows() {
     let cluster = behind(&format!("{NIGHTLY}[retention]\nkeep_last = 1\n"), Lock::Free);
     cluster.start();

@@ -6,6 +6,7 @@ pub mod prune;
 pub mod restore_drill;
 pub(crate) mod runner;
 pub(crate) mod slots;
+pub mod sync;
 
 use std::fmt::Debug;
 use std::sync::Arc;

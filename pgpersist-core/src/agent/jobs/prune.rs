@@ -1,4 +1,4 @@
-//! Retention after each scheduled dump: where dumps fail, nothing is dropped.
+//! Retention after each scheduled dump, each store by its own rules: where dumps fail, nothing is dropped.
 
 use std::sync::Arc;
 
@@ -6,21 +6,15 @@ use async_trait::async_trait;
 
 use crate::agent::jobs::Job;
 use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, Result};
-use crate::logical::shelf::Shelf;
+use crate::error::{Error, ErrorKind, Result};
+use crate::logical::prune::{Consent, PruneRequest};
 use crate::progress::ProgressSink;
-use crate::retention::Retention;
 use crate::schedule;
 use crate::wording::size;
 
 /// Drops the dumps that no rule keeps.
 #[derive(Debug, Clone)]
-pub struct PruneJob {
-    /// The cluster's dumps.
-    pub shelf: Shelf,
-    /// The rules.
-    pub retention: Retention,
-}
+pub struct PruneJob(pub Vec<PruneRequest>);
 
 #[async_trait]
 impl Job for PruneJob {
@@ -28,16 +22,25 @@ impl Job for PruneJob {
         schedule::PRUNE
     }
 
+    /// A store that fails keeps none of the others from it. One where somebody else is at work, such as a long copy, is left for the
+    /// next time.
     async fn run(&self, _progress: &Arc<dyn ProgressSink>) -> Result<String> {
-        let plan = self.shelf.prune_plan(&self.retention, SystemClock.now()).await?;
-        if plan.drops_more_than_half() {
-            return Err(Error::ConsentNeeded {
-                action: "dropping more than half of the dumps at once".to_owned(),
-                plan: plan.dropped.iter().map(|dropped| format!("drop {} ({})", dropped.name, dropped.reason)).collect(),
-            });
+        let (mut told, mut first) = (Vec::new(), None::<Error>);
+        for request in &self.0 {
+            let store = request.shelf.store();
+            let of = if self.0.len() > 1 { format!("{store}: ") } else { String::new() };
+            match request.carry_out(Consent::Missing, SystemClock.now()).await {
+                Ok(plan) => {
+                    told.push(format!("{of}{} dropped, {} kept, {} freed", plan.dropped.len(), plan.kept.len(), size(plan.freed_bytes)))
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict => told.push(format!("{of}left for the next time: {error}")),
+                Err(error) => drop(first.get_or_insert(error)),
+            }
         }
-        plan.execute(self.shelf.store().as_ref()).await?;
-        Ok(format!("{} dropped, {} kept, {} freed", plan.dropped.len(), plan.kept.len(), size(plan.freed_bytes)))
+        match first {
+            None => Ok(told.join("; ")),
+            Some(error) => Err(error),
+        }
     }
 
     fn needs_server(&self) -> bool {

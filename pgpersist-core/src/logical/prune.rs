@@ -1,0 +1,138 @@
+//! Retention, applied to one store: planned, confirmed where much would go, and carried out by one at a time.
+//!
+//! # What copies hold back
+//! A dump that a copy lacks and would keep is not dropped from the primary store before the copy has it: else a store that was
+//! down for a week would miss that week for ever. Of a copy that does not answer it is taken for granted that it has nothing.
+//! So a copy with longer rules, or none, that is down for long lets the primary store grow; `health` tells of both. A copy
+//! by the same rules holds nothing back: what expires here it would not keep either.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::error::Result;
+use crate::logical::maintenance;
+use crate::logical::prune_plan::PrunePlan;
+use crate::logical::shelf::{Contents, Shelf};
+use crate::logical::sync::plan::SyncPlan;
+use crate::logical::sync::report::StoreError;
+use crate::retention::Retention;
+use crate::store::ObjectKey;
+use crate::store::lease::LeaseOptions;
+
+/// How long a copy may take to say what it has.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+
+/// Whether somebody has said that more than half of the dumps of a store may go at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// Nobody has.
+    Missing,
+    /// Somebody has.
+    Given,
+}
+
+/// One store and its rules.
+#[derive(Debug, Clone)]
+pub struct PruneRequest {
+    /// The dumps in it. Its copies hold back what they lack.
+    pub shelf: Shelf,
+    /// What is kept.
+    pub retention: Retention,
+    /// Its place among the stores; the primary has 1.
+    pub place: usize,
+    /// How the store is reserved meanwhile.
+    pub lease: LeaseOptions,
+}
+
+/// What became of one store, or would. As JSON it is an entry of `stores[]` of `prune`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StorePrune {
+    /// Its place among the stores.
+    pub place: usize,
+    /// What it is called.
+    pub store: String,
+    /// What stayed and what went; nothing where that failed.
+    #[serde(flatten)]
+    pub plan: Option<PrunePlan>,
+    /// Why it failed.
+    #[serde(flatten)]
+    pub error: StoreError,
+}
+
+impl PruneRequest {
+    /// The rules of one store that stands alone, or has copies.
+    pub fn new(shelf: Shelf, retention: Retention) -> Self {
+        Self { shelf, retention, place: 1, lease: LeaseOptions::new("prune") }
+    }
+
+    /// Decides what goes at this moment. Reads the store and its copies, and changes nothing.
+    ///
+    /// # Errors
+    /// What the store says. A copy that does not answer is no error.
+    pub async fn plan(&self, now: OffsetDateTime) -> Result<PrunePlan> {
+        let here = self.shelf.contents().await?;
+        if self.retention.is_empty() {
+            return Ok(PrunePlan::new(&here, &self.retention, now, &BTreeMap::new()));
+        }
+        let held = self.held(&here, now).await?;
+        Ok(PrunePlan::new(&here, &self.retention, now, &held))
+    }
+
+    /// Drops what goes at this moment, and tells what stayed. May be repeated.
+    ///
+    /// # Errors
+    /// [`Error::ConsentNeeded`](crate::error::Error::ConsentNeeded) when more than half of the dumps would go and nobody has said so; `Conflict` when somebody else is
+    /// at it; what the store says: what was dropped so far stays dropped.
+    pub async fn carry_out(&self, consent: Consent, now: OffsetDateTime) -> Result<PrunePlan> {
+        let plan = self.plan(now).await?;
+        check(&plan, consent)?;
+        if plan.dropped.is_empty() {
+            return Ok(plan);
+        }
+        let lease = maintenance::lease(&self.shelf, &self.lease).await?;
+        let done = async {
+            // What stood there may have changed while we waited.
+            let plan = self.plan(now).await?;
+            check(&plan, consent)?;
+            plan.execute_under(&lease, self.shelf.store().as_ref()).await?;
+            Ok(plan)
+        };
+        let done = done.await;
+        lease.release().await;
+        done
+    }
+
+    /// What one result comes to among those of several stores.
+    pub fn told(&self, result: Result<PrunePlan>) -> StorePrune {
+        let (plan, error) = match result {
+            Ok(plan) => (Some(plan), StoreError::default()),
+            Err(error) => (None, StoreError::from(&error)),
+        };
+        StorePrune { place: self.place, store: self.shelf.store().to_string(), plan, error }
+    }
+
+    /// The dumps that copies lack and would keep, with the first one that does.
+    async fn held(&self, here: &Contents, now: OffsetDateTime) -> Result<BTreeMap<ObjectKey, String>> {
+        let mut held = BTreeMap::new();
+        let copies = self.shelf.copies();
+        let there = join_all(copies.iter().map(|copy| tokio::time::timeout(LOOK, copy.shelf.contents()))).await;
+        for (copy, there) in copies.iter().zip(there) {
+            let store = copy.shelf.store();
+            let (there, why) = match there {
+                Ok(Ok(there)) => (there, format!("{store} does not have it yet, and would keep it")),
+                Ok(Err(_)) | Err(_) => (Contents::default(), format!("{store} would keep it, and cannot be asked whether it has it")),
+            };
+            for name in SyncPlan::new(here, &there, &copy.retention, now).wanted() {
+                held.entry(name.clone()).or_insert_with(|| why.clone());
+            }
+        }
+        Ok(held)
+    }
+}
+
+fn check(plan: &PrunePlan, consent: Consent) -> Result<()> {
+    if consent == Consent::Given { Ok(()) } else { plan.refuse_unconfirmed() }
+}
