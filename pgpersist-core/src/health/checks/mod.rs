@@ -13,6 +13,7 @@ pub mod schedule;
 pub mod server;
 pub mod settings;
 pub mod standard;
+pub mod store;
 pub mod table;
 pub mod transaction_ids;
 

@@ -19,6 +19,7 @@ use crate::health::checks::probe::{Probe, ProbeCheck};
 use crate::health::checks::schedule::ScheduleCheck;
 use crate::health::checks::server::ServerCheck;
 use crate::health::checks::settings::SettingsCheck;
+use crate::health::checks::store::StoreCheck;
 use crate::health::checks::table::TableCheck;
 use crate::health::checks::transaction_ids::TransactionIdsCheck;
 use crate::health::{DEFAULT_DEADLINE, HealthCheck};
@@ -93,6 +94,19 @@ impl HealthOptions {
         self.store.clone().map(StoreSource::Open).or_else(|| self.stores.first().cloned().map(StoreSource::Url))
     }
 
+    /// The stores that have a finding of their own, each with its place and the store that it has copies of: all of them where there
+    /// are several. Of one alone that is a folder, `dumps` and `disk` tell as much.
+    fn watched_stores(&self) -> Vec<(usize, StoreSource, Option<StoreSource>)> {
+        let Some(primary) = self.primary_store() else { return Vec::new() };
+        let others = self.stores.iter().skip(usize::from(self.store.is_none())).cloned().map(StoreSource::Url);
+        let all: Vec<StoreSource> = std::iter::once(primary.clone()).chain(others).collect();
+        if all.len() == 1 && !matches!(&primary, StoreSource::Url(url) if url.folder().is_none()) {
+            return Vec::new();
+        }
+        let copy_of = |place: usize| (place > 1).then(|| primary.clone());
+        all.into_iter().enumerate().map(|(place, store)| (place + 1, store, copy_of(place + 1))).collect()
+    }
+
     /// Where no databases are named, takes those of the server: all but templates and `postgres`, as `dump` does. A server that
     /// is down or silent names none, which its own findings then tell.
     pub async fn with_databases_of_server(mut self) -> Self {
@@ -140,6 +154,10 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
     let (store, databases) = (options.primary_store(), options.databases.clone());
     let name = &options.cluster_name;
     checks.push(Arc::new(DumpsCheck::new(store.clone(), name.clone(), databases.clone(), options.dump_max_age, clock.clone(), deadline)));
+    for (place, store, primary) in options.watched_stores() {
+        let (databases, age) = (databases.clone(), options.dump_max_age);
+        checks.push(Arc::new(StoreCheck::new(place, store, primary, name.clone(), databases, age, clock.clone(), deadline)));
+    }
     let max_age = options.drill_max_age;
     checks.push(Arc::new(LastDrillCheck::new(cluster.clone(), store, name.clone(), databases, max_age, clock.clone(), deadline)));
     for (job, timetable) in &options.schedules {

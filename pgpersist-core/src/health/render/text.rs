@@ -74,6 +74,7 @@ pub(crate) fn label(name: &str) -> String {
         _ => match name.split_once(':') {
             Some(("database", name)) => format!("Database {name}"),
             Some(("probe", name)) => format!("Probe {name}"),
+            Some(("store", place)) => format!("Store {place}"),
             Some(("schedule", job)) => format!("Schedule of {job}"),
             _ => name.to_owned(),
         },
