@@ -23,7 +23,6 @@ pub mod options;
 pub(crate) mod reporter;
 pub mod restart_policy;
 pub mod run;
-pub mod secret_file;
 pub mod service_manager;
 pub mod status;
 pub mod supervising;

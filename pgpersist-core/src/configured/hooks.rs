@@ -9,10 +9,10 @@ use crate::agent::hooks::heartbeat::Heartbeat;
 use crate::agent::hooks::http_client::HttpClient;
 use crate::agent::hooks::options::HooksOptions;
 use crate::agent::hooks::webhook::WebhookHook;
-use crate::agent::secret_file;
 use crate::config::load::Config;
 use crate::configured::health;
 use crate::error::{Error, Result};
+use crate::fs::secret_file;
 use crate::server::cluster::Cluster;
 use crate::web_url::{WebUrl, WebUrlError};
 

@@ -8,5 +8,6 @@ pub mod lock_holders;
 pub mod mounts;
 pub mod on_behalf;
 pub mod os_user;
+pub mod secret_file;
 pub mod space;
 pub mod walk;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::agent::secret_file::{self, MAX_BYTES};
+use crate::fs::secret_file::{self, MAX_BYTES};
 use crate::error::{Error, Result};
 
 /// What opens the details of an agent's answers. Only its hash is kept.

@@ -20,10 +20,13 @@ pub(crate) const MAX_BYTES: usize = 4096;
 /// [`Error::File`] when it cannot be read; `Invalid` when everybody could read it, and when it is no plain file.
 pub fn read(path: &Path, what: &'static str, key: &str) -> Result<Secret<String>> {
     let shown = path.display();
-    let failed = |error| match what {
-        "token" => Error::file("read the token in", path, error),
-        _ => Error::file("read the address in", path, error),
+    let action = match what {
+        "token" => "read the token in",
+        "key" => "read the key in",
+        "passphrase" => "read the passphrase in",
+        _ => "read the address in",
     };
+    let failed = |error| Error::file(action, path, error);
     // A pipe would block until somebody writes into it.
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(failed)?;
