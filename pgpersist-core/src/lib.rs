@@ -63,6 +63,7 @@ pub mod config;
 pub mod configured;
 pub mod data_directory;
 pub mod drill;
+pub mod encryption;
 pub mod error;
 pub mod fs;
 pub mod health;

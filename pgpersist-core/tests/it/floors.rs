@@ -12,7 +12,7 @@ use pgpersist_core::fs::walk::Walk;
 const FLOORS: &[(u8, &[&str])] = &[
     (1, &["pg", "retention", "progress", "secret", "clock", "quantity", "web_url", "wording"]),
     (2, &["error"]),
-    (3, &["fs", "workers", "schedule"]),
+    (3, &["fs", "workers", "schedule", "encryption"]),
     (4, &["store", "data_directory"]),
     (5, &["server"]),
     (6, &["logical", "temporary"]),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::fs::secret_file::{self, MAX_BYTES};
 use crate::error::{Error, Result};
+use crate::fs::secret_file::{self, MAX_BYTES};
 
 /// What opens the details of an agent's answers. Only its hash is kept.
 #[derive(Clone)]
