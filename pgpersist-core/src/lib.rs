@@ -68,6 +68,7 @@ pub mod error;
 pub mod fs;
 pub mod health;
 pub mod init;
+pub mod key_ring;
 pub mod logical;
 pub mod migrate;
 pub mod pg;

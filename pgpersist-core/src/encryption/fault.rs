@@ -45,7 +45,6 @@ impl Fault {
 impl From<Fault> for io::Error {
     fn from(fault: Fault) -> Self {
         let kind = match fault {
-            Fault::CutOff { .. } => io::ErrorKind::UnexpectedEof,
             Fault::NoKey => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::InvalidData,
         };

@@ -82,10 +82,12 @@ impl Header {
         self.stanzas.iter().any(|stanza| stanza.kind() == passphrase::KIND)
     }
 
-    /// Whether this identity opens it. A passphrase takes a moment, and memory: see [`passphrase`](crate::encryption::passphrase).
-    /// Blocking.
-    pub fn is_opened_by(&self, identity: &Identity) -> bool {
-        self.open(std::slice::from_ref(identity)).is_ok()
+    /// Whether this identity is one that it is for. A passphrase takes a moment, and memory: see
+    /// [`passphrase`](crate::encryption::passphrase). Blocking.
+    ///
+    /// A header that was changed says so only to whom it is for: then this is true, and reading tells what is wrong.
+    pub fn is_for(&self, identity: &Identity) -> bool {
+        !matches!(self.open(std::slice::from_ref(identity)), Err(Fault::NoKey))
     }
 
     /// The file key, where one of the identities unwraps it.

@@ -192,7 +192,7 @@ fn parts_for_kinds_of_recipients_to_come_are_passed_over() {
     let header = Header::new(vec![unknown, empty, KEY.recipient().wrap(&file_key).unwrap()], &file_key);
     let read = read_header(&header.to_bytes()).unwrap();
     assert_eq!(read, header);
-    assert!(read.is_opened_by(&Identity::Key(KEY.clone())));
+    assert!(read.is_for(&Identity::Key(KEY.clone())) && !read.is_for(&Identity::Key(OTHER.clone())));
 }
 
 #[test]
