@@ -106,8 +106,31 @@ fn read_store(table: &DeTable<'_>, place: &Source, lines: &Lines<'_>, layer: &mu
     let mut said = Vec::new();
     for (word, content) in table {
         let (name, source) = (format!("store.{}", word.get_ref()), lines.source(word));
-        let key = keys::STORE_KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown(&name, &source))?;
-        said.push((key, raw(content.get_ref()), source));
+        match content.get_ref() {
+            DeValue::Table(below) if name == keys::STORE_ENCRYPTION => {
+                if below.is_empty() {
+                    return Err(value::wrong(
+                        &source,
+                        &name,
+                        "it says to whom nothing",
+                        Some("write `recipients` into it, or remove it".to_owned()),
+                    ));
+                }
+                for (word, content) in below {
+                    let (name, source) = (format!("{name}.{}", word.get_ref()), lines.source(word));
+                    said.push((store_key(&name, &source)?, raw(content.get_ref()), source));
+                }
+            }
+            _ if name == keys::STORE_ENCRYPTION => {
+                return Err(value::wrong(
+                    &source,
+                    &name,
+                    "expected a table",
+                    Some("write `encryption = { recipients = [\"age1…\"] }`".to_owned()),
+                ));
+            }
+            content => said.push((store_key(&name, &source)?, raw(content), source)),
+        }
     }
     layer.store_with(said)?;
     if table.get("url").is_none() {
@@ -119,6 +142,10 @@ fn read_store(table: &DeTable<'_>, place: &Source, lines: &Lines<'_>, layer: &mu
         ));
     }
     Ok(())
+}
+
+fn store_key(name: &str, source: &Source) -> Result<&'static Key> {
+    keys::STORE_KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown(name, source))
 }
 
 /// A list of the user's own questions to databases.

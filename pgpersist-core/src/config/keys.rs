@@ -32,6 +32,8 @@ pub enum Kind {
     TimeZone,
     /// A list of database names.
     Databases,
+    /// A list of public keys of age.
+    Recipients,
     /// A program and its arguments, as a list.
     Command,
     /// An address that is called, `http://…` or `https://…`; what follows its host is never shown.
@@ -125,7 +127,9 @@ pub const KEYS: &[Key] = &[
 /// The keys of one `[[store]]`.
 pub const STORE_KEYS: &[Key] = &[
     used("store.url", Kind::Store, None),
-    Key { name: "store.encryption", kind: Kind::Text, default: None, support: Support::Refused },
+    used("store.encryption.recipients", Kind::Recipients, None),
+    used("store.encryption.passphrase_file", Kind::Path, None),
+    used("store.encryption.identity_file", Kind::Path, None),
     // Of what `[retention]` says a store with any of these takes nothing.
     used("store.keep_days", Kind::Count, None),
     used("store.keep_last", Kind::Count, None),
@@ -134,6 +138,8 @@ pub const STORE_KEYS: &[Key] = &[
     used("store.keep_monthly", Kind::Count, None),
     used("store.max_bytes", Kind::Size, None),
 ];
+/// The table below a store's keys that says how it is encrypted.
+pub const STORE_ENCRYPTION: &str = "store.encryption";
 
 /// The keys of one `[[health.probe]]`; all are needed.
 pub const PROBE_KEYS: &[Key] = &[

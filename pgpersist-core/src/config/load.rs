@@ -9,9 +9,11 @@ use crate::config::connection::ConnectionSettings;
 use crate::config::keys::{self, Kind, Support};
 use crate::config::layer::{Layer, StoreValues};
 use crate::config::load::hooks::HooksConfig;
+use crate::config::load::reading::Reading;
 use crate::config::sources::Sources;
 use crate::config::value::{self, Raw, Source, Sourced, Value};
 use crate::config::{environment, file};
+use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, Result};
 use crate::retention::Retention;
 use crate::schedule;
@@ -19,7 +21,9 @@ use crate::schedule::cron::CronSchedule;
 use crate::schedule::timetable::Timetable;
 use crate::store::url::StoreUrl;
 
+mod encryption;
 pub mod hooks;
+pub mod reading;
 mod stores;
 
 /// What `init` does when the directory is empty and something is known about its cluster.
@@ -65,6 +69,8 @@ pub struct StoreConfig {
     pub source: Source,
     /// What it keeps: its own rules, else those of `[retention]`.
     pub retention: Retention,
+    /// To whom what lies there is encrypted, and what opens it.
+    pub encryption: EncryptionSettings,
 }
 
 /// One `[[health.probe]]`: a question whose answer is shown.
@@ -188,6 +194,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// `[hooks]`.
     pub hooks: HooksConfig,
+    /// What one run says of encrypted dumps that it reads. No source sets it but the program itself.
+    pub reading: Reading,
     /// What libpq's environment says about sessions.
     pub connection: ConnectionSettings,
     /// What is set and has no effect, each with its place.
@@ -346,6 +354,7 @@ impl Merged {
                 probes: questions(&self.probes, |[name, database, sql]| ProbeConfig { name, database, sql }),
             },
             hooks: self.hooks()?,
+            reading: Reading::default(),
             warnings: self.unused(),
             shown: self.shown(&connection),
             connection,
@@ -427,6 +436,7 @@ impl Merged {
             .filter_map(|key| self.values.get(key.name).map(|sourced| (key.name, &sourced.source)))
             .map(|(name, source)| format!("`{name}` ({source}) is not used by this version"))
             .chain(token)
+            .chain(self.stores.iter().filter_map(encryption::unused))
             .chain(self.unused_of_hooks())
             .chain(self.unused_of_stores())
             .collect()

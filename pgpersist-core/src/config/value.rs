@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::keys::{Key, Kind, Support};
+use crate::encryption::recipient::Recipient;
 use crate::error::{Error, Result};
 use crate::pg::database_name;
 use crate::quantity;
@@ -189,6 +190,7 @@ fn read(kind: Kind, raw: Raw, base: &Path) -> Result<Value, Refusal> {
 fn scalar(kind: Kind, raw: Raw, base: &Path) -> Result<Value, String> {
     match kind {
         Kind::Databases => databases(raw).map(Value::List),
+        Kind::Recipients => recipients(raw).map(Value::List),
         Kind::Command => command(raw).map(Value::List),
         Kind::Url => {
             let url = text(raw, "an address such as `https://hooks.example.com/…`")?;
@@ -272,6 +274,22 @@ fn databases(raw: Raw) -> Result<Vec<String>, String> {
         }
     }
     Ok(names)
+}
+
+fn recipients(raw: Raw) -> Result<Vec<String>, String> {
+    let expected = "a list of public keys, such as `[\"age1…\"]`";
+    let Raw::List(items) = raw else { return Err(format!("expected {expected}, found {}", raw.type_name())) };
+    let texts = items.into_iter().map(|item| text(item, "a public key")).collect::<Result<Vec<_>, _>>()?;
+    if texts.is_empty() {
+        return Err(format!("expected {expected}, found none"));
+    }
+    for (position, text) in texts.iter().enumerate() {
+        text.parse::<Recipient>().map_err(|error| error.to_string())?;
+        if texts[..position].contains(text) {
+            return Err(format!("{text} is named twice"));
+        }
+    }
+    Ok(texts)
 }
 
 /// Of the environment, words are parted by blanks: a program with commas in its arguments is not rare.

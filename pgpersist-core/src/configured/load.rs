@@ -2,16 +2,42 @@
 
 use crate::config::load::Config;
 use crate::configured::stores;
+use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, Result};
 use crate::logical::dump_source::{self, FoundDump};
 use crate::progress::ProgressSink;
+use crate::logical::opening::Opening;
+use crate::workers;
 
 /// Finds the dump of this name, as [`dump_source::find`] does, in the configured stores. A file needs no store to be named.
 ///
 /// # Errors
 /// As [`dump_source::find`] and [`stores::shelf`].
 pub async fn find(config: &Config, name: &str, database: Option<&str>, progress: &dyn ProgressSink) -> Result<FoundDump> {
-    dump_source::find(|| stores::shelf(config), name, database, progress).await
+    let mut found = dump_source::find(|| stores::shelf(config), name, database, progress).await?;
+    if found.is_file {
+        found.source.opening = opening(config).await;
+    }
+    Ok(found)
+}
+
+/// What may open a dump from anywhere: the key of this run, and all that the stores' encryption names. That one of these cannot be
+/// read matters only to a dump that needs it.
+pub async fn opening(config: &Config) -> Opening {
+    let configured = config.stores.iter().map(|store| store.encryption.clone());
+    let given = EncryptionSettings { identity_file: config.reading.identity_file.clone(), ..EncryptionSettings::default() };
+    let all: Vec<_> = std::iter::once(given).chain(configured).collect();
+    let read = workers::run(move || {
+        let mut identities = Vec::new();
+        for settings in all {
+            identities.extend(settings.identities()?);
+        }
+        Ok(identities)
+    });
+    match read.await {
+        Ok(identities) => Opening::with(identities),
+        Err(error) => Opening::without_keys(&error),
+    }
 }
 
 /// The database that it becomes: the wanted one, else the one it was made of, else the one configured database.

@@ -26,6 +26,7 @@ use crate::logical::globals;
 use crate::logical::load::load;
 use crate::logical::load_options::{DumpSource, Expected, LoadOptions, LoadReport, OtherSessions, Trust};
 use crate::logical::object_reader::ObjectReader;
+use crate::logical::opening::Opening;
 use crate::logical::shelf::{DumpEntry, Shelf};
 use crate::progress::{Event, ProgressSink, Silent};
 use crate::server::installation::InstallationSearch;
@@ -229,14 +230,21 @@ impl Drill<'_> {
         let (dump, loaded, load_s) = loop {
             let Some(placed) = places.next() else { return Err(Error::Bug(format!("the dump of `{database}` is in no store"))) };
             let began = Instant::now();
+            let Placed { shelf, entry, .. } = placed;
             // What the store forbids or lost says nothing about the dump; what comes of its bytes does.
             let read = async {
-                let size = placed.shelf.store().head(&placed.entry.name).await?.size_bytes;
-                placed.shelf.store().get_range(&placed.entry.name, 0..1).await?;
-                Ok(size)
+                let size = shelf.store().head(&entry.name).await?.size_bytes;
+                shelf.store().get_range(&entry.name, 0..1).await?;
+                shelf.refuse_downgrade(&entry.name)?;
+                let opening = shelf.opening(&entry.name, entry.side_file.as_ref()).await?;
+                // Neither does a machine that was never meant to read.
+                match opening.obstacle.clone().filter(|_| opening.lacks_a_key()) {
+                    Some(obstacle) => Err(obstacle.into_error()),
+                    None => Ok((size, opening)),
+                }
             };
             let error = match read.await {
-                Ok(size) => match self.load(placed, &database, size).await {
+                Ok((size, opening)) => match self.load(placed, opening, &database, size).await {
                     Ok(loaded) => {
                         self.all.instead(placed).into_iter().for_each(|note| self.note(format!("{database}: {note}")));
                         break (&placed.entry, loaded, began.elapsed().as_secs_f64());
@@ -265,13 +273,13 @@ impl Drill<'_> {
         Ok(())
     }
 
-    async fn load(&self, placed: &Placed, database: &str, size: u64) -> Result<LoadReport> {
+    async fn load(&self, placed: &Placed, opening: Opening, database: &str, size: u64) -> Result<LoadReport> {
         let Placed { shelf, entry: dump, .. } = placed;
         let is_own = dump.side_file.as_ref().is_some_and(|side_file| side_file.cluster == shelf.cluster());
         // The rows are counted below, so that a dump that lacks some is still looked at.
         let expected = dump.side_file.as_ref().map(|side_file| Expected { tables: None, ..Expected::from(side_file) });
         let bytes = ObjectReader::open(shelf.store().clone(), dump.name.clone(), size);
-        let source = DumpSource { name: dump.name.to_string(), bytes: Box::new(bytes), expected };
+        let source = DumpSource { name: dump.name.to_string(), bytes: Box::new(bytes), expected, opening };
         let options = LoadOptions {
             trust: if self.options.trust == Trust::OwnDump && !is_own { Trust::Nobody } else { self.options.trust },
             other_sessions: OtherSessions::Disconnect,

@@ -155,6 +155,9 @@ pub(crate) async fn make_ready_and_keep(
         let takes_over = options.wishes.new || report.action == "restored";
         let card = ClusterCard::new(shelf.cluster(), files.control.system_identifier, installation.version(), SystemClock.now());
         known::tell(shelf, &card, takes_over, &KnownPlace::from(&placement)).await?;
+        if let Some((what, remedy)) = shelf.recovery_key().await?.advice(SystemClock.now()) {
+            progress.event(Event::Warning(format!("{what}; {remedy}")));
+        }
     }
     let own = cluster.directory().own_folder().clone();
     let reading = workers::run(move || placement::sentinel(own.path(), &boot::boot_id()?, SystemClock.now())).await?;

@@ -21,8 +21,8 @@ use crate::encryption::recipient::Recipient;
 use crate::encryption::settings::EncryptionSettings;
 use crate::error::ErrorKind;
 use crate::fs::durable;
+use crate::store::ObjectKey;
 use crate::store::memory::MemoryBackupStore;
-use crate::store::{BackupStore, ObjectKey};
 
 const NOW: OffsetDateTime = datetime!(2026-02-08 09:33:16 UTC);
 
@@ -54,7 +54,7 @@ async fn objects(ring: &KeyRing) -> Vec<ObjectKey> {
 }
 
 fn memory(folder: &tempfile::TempDir) -> KeyMemory {
-    KeyMemory::new(OwnFolder::of(&folder.path().join("pgdata")))
+    KeyMemory::new(OwnFolder::locate(&folder.path().join("pgdata")).unwrap())
 }
 
 #[tokio::test]

@@ -182,14 +182,17 @@ impl AllStores {
         Some(format!("{} comes from {}: {why}", placed.entry.name, placed.shelf.store()))
     }
 
-    /// The newest dump of roles, and the stores that have it, in their order.
-    pub(super) fn newest_globals(&self) -> Option<(&ObjectKey, Vec<&Arc<dyn BackupStore>>)> {
-        let each =
-            self.shelves.iter().zip(&self.found).flat_map(|(shelf, found)| {
-                found.iter().flat_map(|found| &found.globals).map(|globals| (&globals.object.key, shelf.store()))
-            });
-        let newest = each.clone().map(|(key, _)| key).max_by_key(|key| key.file_name().to_owned())?;
-        Some((newest, each.filter(|(key, _)| *key == newest).map(|(_, store)| store).collect()))
+    /// The newest dump of roles of those that are acceptable where they are, and the stores that have it, in their order.
+    pub(super) fn newest_globals(&self, accepts: impl Fn(&Shelf, &ObjectKey) -> bool) -> Option<(&ObjectKey, Vec<&Shelf>)> {
+        let each = self
+            .shelves
+            .iter()
+            .zip(&self.found)
+            .flat_map(|(shelf, found)| found.iter().flat_map(|found| &found.globals).map(move |globals| (&globals.object.key, shelf)))
+            .filter(|(key, shelf)| accepts(shelf, key))
+            .collect::<Vec<_>>();
+        let newest = each.iter().map(|(key, _)| *key).max_by_key(|key| key.file_name().to_owned())?;
+        Some((newest, each.into_iter().filter(|(key, _)| *key == newest).map(|(_, shelf)| shelf).collect()))
     }
 
     fn called(&self) -> String {

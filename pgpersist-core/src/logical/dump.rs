@@ -1,4 +1,5 @@
-//! `pg_dump` → rows counted → parallel gzip → store: one plain `.sql.gz` for each database, and one of the roles.
+//! `pg_dump` → rows counted → parallel gzip → encrypted, where it is to be → store: one `.sql.gz`, or `.sql.gz.age`, for each
+//! database, and one of the roles.
 //!
 //! Publishing order: the dump under its final name, whole and durable, then its side file, then the globals. A kill in between leaves a dump
 //! that can be listed and loaded all the same. Databases are dumped one after the other, each as of the moment that its
@@ -17,10 +18,12 @@ use time::OffsetDateTime;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::key_ring::writer::WriteKey;
 use crate::logical::database_state::DatabaseState;
 use crate::logical::gzip;
-use crate::logical::side_file::{FORMAT, SideFile};
-use crate::logical::store_output::store_output;
+use crate::logical::place::Place;
+use crate::logical::side_file::{FORMAT, SideEncryption, SideFile};
+use crate::logical::store_output::{Envelope, store_output};
 use crate::pg::version::ServerVersion;
 use crate::progress::{Event, ProgressSink};
 use crate::server::connection::ConnectionOptions;
@@ -45,9 +48,17 @@ pub struct DumpOptions {
     pub connect: Duration,
     /// Whether dumps of roles hold their passwords.
     pub role_passwords: RolePasswords,
+    /// To whom dumps are encrypted; nobody by default. [`dump_cluster`](crate::logical::dump_cluster::dump_cluster) takes what the shelf
+    /// says.
+    pub write_key: Option<WriteKey>,
 }
 
 impl DumpOptions {
+    fn envelope(&self, key: &ObjectKey, system_identifier: u64) -> Envelope {
+        let recipients = self.write_key.as_ref().map(WriteKey::all).unwrap_or_default();
+        Envelope { key: key.clone(), place: Place::new(key, Some(system_identifier)), recipients }
+    }
+
     /// The defaults: a thread for each core, 60 s for a lock, 30 minutes of silence, 30 s to connect, no passwords.
     pub fn new(connection: ConnectionOptions, bin_directory: &Path) -> Self {
         Self {
@@ -58,6 +69,7 @@ impl DumpOptions {
             stall: Duration::from_secs(30 * 60),
             connect: Duration::from_secs(30),
             role_passwords: RolePasswords::LeaveOut,
+            write_key: None,
         }
     }
 }
@@ -99,6 +111,9 @@ pub struct Dump {
     pub tables: std::collections::BTreeMap<String, u64>,
     /// Encoding, locale, owner, grants and settings of the database.
     pub state: DatabaseState,
+    /// To whom it is encrypted, where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<SideEncryption>,
 }
 
 impl Dump {
@@ -118,6 +133,7 @@ impl Dump {
             sha256: self.sha256.clone(),
             uncompressed_bytes: self.uncompressed_bytes,
             tables: self.tables.clone(),
+            encryption: self.encryption.clone(),
             state: Some(self.state.clone()),
         }
     }
@@ -148,6 +164,7 @@ pub async fn dump_database(
     let pg_dump = options.bin_directory.join("pg_dump");
     let program_version = not_older(&pg_dump, server_version).await?;
     let state = DatabaseState::read(&session, server_version).await?;
+    let envelope = options.envelope(key, session.system_identifier().await?);
     drop(session);
     progress.event(Event::Step(format!("dumping {database}")));
     let started_at = clock.now();
@@ -158,7 +175,7 @@ pub async fn dump_database(
         .arg("--no-password")
         .arg(format!("--lock-wait-timeout={}", options.lock_wait.as_millis()))
         .connected_to(&connection);
-    let stored = store_output(&program, "pg_dump", store, key, options.threads, options.stall, progress).await?;
+    let stored = store_output(&program, "pg_dump", store, envelope, options.threads, options.stall, progress).await?;
     Ok(Dump {
         name: key.clone(),
         database: database.to_owned(),
@@ -171,6 +188,7 @@ pub async fn dump_database(
         program_version,
         tables: stored.scanned.tables,
         state,
+        encryption: options.write_key.as_ref().map(SideEncryption::from),
     })
 }
 
@@ -181,6 +199,7 @@ pub async fn dump_database(
 pub async fn dump_globals(options: &DumpOptions, key: &ObjectKey, store: &dyn BackupStore, progress: &dyn ProgressSink) -> Result<u64> {
     let session = Session::connect(&options.connection, options.connect).await?;
     let server_version = session.version().await?;
+    let envelope = options.envelope(key, session.system_identifier().await?);
     drop(session);
     let pg_dumpall = options.bin_directory.join("pg_dumpall");
     not_older(&pg_dumpall, server_version).await?;
@@ -193,7 +212,7 @@ pub async fn dump_globals(options: &DumpOptions, key: &ObjectKey, store: &dyn Ba
         .arg("--no-password")
         .arg(format!("--lock-wait-timeout={}", options.lock_wait.as_millis()))
         .connected_to(&options.connection);
-    Ok(store_output(&program, "pg_dumpall", store, key, NonZeroUsize::MIN, options.stall, progress).await?.size_bytes)
+    Ok(store_output(&program, "pg_dumpall", store, envelope, NonZeroUsize::MIN, options.stall, progress).await?.size_bytes)
 }
 
 async fn not_older(program: &Path, server: ServerVersion) -> Result<ServerVersion> {

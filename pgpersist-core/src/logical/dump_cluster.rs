@@ -41,6 +41,7 @@ pub async fn dump_cluster(
     let version = session.version().await?;
     drop(session);
     ClusterCard::new(shelf.cluster(), system_identifier, version, clock.now()).claim(shelf.store().as_ref()).await?;
+    let options = &DumpOptions { write_key: shelf.write_key().await?, ..options.clone() };
     let (mut dumps, mut missing, mut first) = (Vec::new(), Vec::new(), None);
     for database in databases {
         match dump_one(shelf, options, database, system_identifier, clock, progress).await {

@@ -65,7 +65,11 @@ impl DumpRequest {
         let options = DumpOptions { role_passwords: self.role_passwords, ..DumpOptions::new(connection, &programs) };
         let log = self.cluster.log_file();
         workers::run(move || log.rotate_under_server()).await?;
-        let report = dump_cluster(&self.shelf, &options, &databases, clock, progress).await?;
+        let shelf = match &known {
+            Some(_) => self.shelf.clone().remembering_keys(self.cluster.directory().own_folder().clone()),
+            None => self.shelf.clone(),
+        };
+        let report = dump_cluster(&shelf, &options, &databases, clock, progress).await?;
         if let Some(known) = known {
             match known.remember(self.shelf.store().as_ref()).await {
                 // Whoever may dump a cluster need not be able to write beside its data.

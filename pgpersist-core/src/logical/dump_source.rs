@@ -30,22 +30,27 @@ pub struct FoundDump {
     pub elsewhere: Vec<Placed>,
     /// What is to be said of it, such as that it does not come from the primary store.
     pub warnings: Vec<String>,
+    /// Whether it is a file, of which no store knows what opens it.
+    pub is_file: bool,
 }
 
 impl FoundDump {
     /// A dump from anywhere, of which nothing is known: `name` is what it was asked for by, `called` how messages call it.
     pub fn of_a_stranger(name: impl Into<String>, called: impl Into<String>, bytes: Box<dyn Read + Send>) -> Self {
-        let source = DumpSource { name: called.into(), bytes, expected: None };
-        Self { name: name.into(), source, database: None, trust: Trust::Nobody, elsewhere: Vec::new(), warnings: Vec::new() }
+        let source = DumpSource::new(called, bytes, None);
+        let (elsewhere, warnings) = (Vec::new(), Vec::new());
+        Self { name: name.into(), source, database: None, trust: Trust::Nobody, is_file: true, elsewhere, warnings }
     }
 }
 
 /// Finds the dump that a name means: a dump's name in the store, `latest`, or the path of a file, which has a `/` in it. For a
 /// file `shelf` is not called. `database` narrows `latest` where the store has dumps of it. What the store of the shelf does not
-/// have, or not whole, is looked for in its copies.
+/// have, or not whole, is looked for in its copies. Where the shelf is encrypted, a dump in the store must be; a file may be or not,
+/// and the caller says what opens it.
 ///
 /// # Errors
-/// As [`Shelf::find`] and `shelf`; [`Error::File`] and `Damaged` for a file, or the side file next to it, that cannot be read.
+/// As [`Shelf::find`], [`open`] and `shelf`; [`Error::File`] and `Damaged` for a file, or the side file next to it, that cannot be
+/// read.
 pub async fn find(
     shelf: impl FnOnce() -> Result<Shelf>,
     name: &str,
@@ -80,8 +85,8 @@ pub async fn find_in(all: &AllStores, name: &str, database: Option<&str>) -> Res
         match open(&placed.shelf, &placed.entry).await {
             Ok((source, trust)) => {
                 warnings.extend(all.instead(&placed));
-                let database = placed.entry.database.clone();
-                return Ok(FoundDump { name: name.to_owned(), source, database, trust, elsewhere: places.collect(), warnings });
+                let (name, database) = (name.to_owned(), placed.entry.database.clone());
+                return Ok(FoundDump { name, source, database, trust, is_file: false, elsewhere: places.collect(), warnings });
             }
             Err(error) => {
                 warnings.push(format!("{} could not be read in {}: {}", entry.name, placed.shelf.store(), told(&error)));
@@ -95,13 +100,15 @@ pub async fn find_in(all: &AllStores, name: &str, database: Option<&str>) -> Res
 /// Begins to read a dump of a store: its bytes with what is known of them, and how far they are trusted.
 ///
 /// # Errors
-/// What the store says.
+/// As [`Shelf::refuse_downgrade`] and [`Shelf::opening`]; what the store says.
 pub async fn open(shelf: &Shelf, entry: &DumpEntry) -> Result<(DumpSource, Trust)> {
+    shelf.refuse_downgrade(&entry.name)?;
+    let opening = shelf.opening(&entry.name, entry.side_file.as_ref()).await?;
     let size = shelf.store().head(&entry.name).await?.size_bytes;
     let bytes = ObjectReader::open(shelf.store().clone(), entry.name.clone(), size);
     let is_own = entry.side_file.as_ref().is_some_and(|side_file| side_file.cluster == shelf.cluster());
     let expected = entry.side_file.as_ref().map(Expected::from);
-    let source = DumpSource { name: entry.name.to_string(), bytes: Box::new(bytes), expected };
+    let source = DumpSource { name: entry.name.to_string(), bytes: Box::new(bytes), expected, opening };
     Ok((source, if is_own { Trust::OwnDump } else { Trust::Nobody }))
 }
 
@@ -143,9 +150,10 @@ fn open_file(name: String) -> Result<FoundDump> {
         }
         Err(_) => None,
     };
-    let source = DumpSource { name: path.display().to_string(), bytes: Box::new(file), expected: side_file.as_ref().map(Expected::from) };
+    let source = DumpSource::new(path.display().to_string(), Box::new(file), side_file.as_ref().map(Expected::from));
     let database = side_file.map(|side_file| side_file.database);
-    Ok(FoundDump { name, source, database, trust: Trust::Nobody, elsewhere: Vec::new(), warnings: Vec::new() })
+    let (elsewhere, warnings) = (Vec::new(), Vec::new());
+    Ok(FoundDump { name, source, database, trust: Trust::Nobody, is_file: true, elsewhere, warnings })
 }
 
 #[cfg(test)]

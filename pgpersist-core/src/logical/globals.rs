@@ -1,4 +1,4 @@
-//! Roles and grants from a `globals_….sql.gz` into a new cluster.
+//! Roles and grants from a `globals_….sql.gz`, or `.age`, into a new cluster.
 
 use std::io::Read;
 
@@ -7,9 +7,12 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, Result};
 use crate::logical::all_stores::AllStores;
+use crate::logical::sealed;
+use crate::logical::shelf::Shelf;
 use crate::progress::{Event, ProgressSink};
 use crate::server::session::Session;
 use crate::store::ObjectKey;
+use crate::workers;
 
 /// The largest text that is read: a cluster of a million roles.
 const LARGEST: u64 = 256 << 20;
@@ -21,26 +24,51 @@ const STATEMENTS: [&str; 4] = ["CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT
 /// that has it.
 ///
 /// # Errors
-/// As [`load`]; what the stores say.
+/// As [`load`] and [`read`]; `Unsafe` where the newest is not encrypted and must be; what the stores say.
 pub async fn load_newest(session: &Session, all: &AllStores, progress: &dyn ProgressSink) -> Result<Vec<String>> {
-    let Some((newest, stores)) = all.newest_globals() else { return Ok(Vec::new()) };
+    // One that is not encrypted could have been put there to make a superuser.
+    let Some((newest, shelves)) = all.newest_globals(Shelf::accepts) else {
+        return match all.newest_globals(|_, _| true) {
+            Some((unencrypted, shelves)) => shelves.iter().try_for_each(|shelf| shelf.refuse_downgrade(unencrypted)).map(|()| Vec::new()),
+            None => Ok(Vec::new()),
+        };
+    };
     progress.event(Event::Step(format!("creating the roles of {newest}")));
     let mut warnings = Vec::new();
-    for (place, store) in stores.iter().enumerate() {
-        let loaded = async { load(session, newest, &store.get(newest).await?).await };
+    for (place, shelf) in shelves.iter().enumerate() {
+        let loaded = async { load(session, newest, &read(shelf, newest).await?).await };
         match loaded.await {
             Ok(more) => {
                 warnings.extend(more);
                 break;
             }
             // Roles that are there already stay as they are, so the next one may begin anew.
-            Err(error) if place + 1 < stores.len() && !matches!(error, Error::Sql { .. }) => {
-                warnings.push(format!("{newest} could not be read in {store}: {error}"));
+            Err(error) if place + 1 < shelves.len() && !matches!(error, Error::Sql { .. }) => {
+                warnings.push(format!("{newest} could not be read in {}: {error}", shelf.store()));
             }
             Err(error) => return Err(error),
         }
     }
     Ok(warnings)
+}
+
+/// A dump of roles as `pg_dumpall` wrote it, compressed; decrypted, where it is encrypted.
+///
+/// # Errors
+/// As [`Shelf::opening`]; `Denied` without a key that opens it; `Damaged`.
+pub async fn read(shelf: &Shelf, name: &ObjectKey) -> Result<Vec<u8>> {
+    let stored = shelf.store().get(name).await?;
+    if !sealed::is_encrypted(name.as_str(), &[]) {
+        return Ok(stored.to_vec());
+    }
+    let (opening, name) = (shelf.opening(name, None).await?, name.clone());
+    workers::run(move || {
+        let mut content = sealed::open(name.as_str(), &stored[..], &opening)?;
+        let mut compressed = Vec::new();
+        content.read_to_end(&mut compressed).map_err(|error| sealed::explain(name.as_str(), error))?;
+        Ok(compressed)
+    })
+    .await
 }
 
 /// Runs the statements about roles, one by one, each as a single statement: what stands behind a semicolon on the same

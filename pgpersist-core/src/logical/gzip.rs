@@ -76,6 +76,51 @@ where
     })
 }
 
+/// The flag of a comment in a header, and those of what stands before it; see RFC 1952, 2.3.1.
+const HAS_COMMENT: u8 = 0x10;
+const HAS_NAME: u8 = 0x08;
+const HAS_EXTRA: u8 = 0x04;
+/// How long a header without any of these is.
+const HEADER_BYTES: usize = 10;
+
+/// The same member with a comment in its header, which every gunzip passes over.
+///
+/// # Errors
+/// [`Error::Bug`] for what is no plain header, and for a comment that a header cannot hold.
+pub(super) fn with_comment(member: &[u8], comment: &str) -> Result<Bytes> {
+    if member.len() < HEADER_BYTES || member[3] != 0 || !comment.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return Err(Error::Bug("a gzip header cannot take a comment".to_owned()));
+    }
+    let mut commented = Vec::with_capacity(member.len() + comment.len() + 1);
+    commented.extend_from_slice(&member[..HEADER_BYTES]);
+    commented[3] |= HAS_COMMENT;
+    commented.extend_from_slice(comment.as_bytes());
+    commented.push(0);
+    commented.extend_from_slice(&member[HEADER_BYTES..]);
+    Ok(commented.into())
+}
+
+/// The comment in the header of the first member, from the first bytes of a stream. `None` where there is none, or they end before it
+/// does.
+pub(super) fn comment(start: &[u8]) -> Option<&str> {
+    let flags = *start.get(3).filter(|flags| start.starts_with(&[0x1f, 0x8b, 8]) && **flags & HAS_COMMENT != 0)?;
+    let mut rest = start.get(HEADER_BYTES..)?;
+    if flags & HAS_EXTRA != 0 {
+        let length = usize::from(u16::from_le_bytes(rest.get(..2)?.try_into().ok()?));
+        rest = rest.get(2 + length..)?;
+    }
+    let mut text = || {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let (text, behind) = rest.split_at(end);
+        rest = &behind[1..];
+        Some(text)
+    };
+    if flags & HAS_NAME != 0 {
+        text()?;
+    }
+    std::str::from_utf8(text()?).ok()
+}
+
 /// A decoder for gzip of any make, of one member or many.
 pub fn decoder<R: io::BufRead>(input: R) -> flate2::bufread::MultiGzDecoder<R> {
     flate2::bufread::MultiGzDecoder::new(input)
@@ -209,6 +254,23 @@ mod tests {
             assert!(output.status.success());
             assert!(output.stdout == data);
         }
+    }
+
+    #[test]
+    fn a_comment_is_found_again_and_disturbs_nobody() {
+        let zipped = zip(b"SELECT 1;", 10, 1);
+        let commented = with_comment(&zipped, "pgpersist place").unwrap();
+        assert_eq!((comment(&commented), comment(&zipped)), (Some("pgpersist place"), None));
+        let mut back = Vec::new();
+        decoder(&commented[..]).read_to_end(&mut back).unwrap();
+        assert_eq!(back, b"SELECT 1;");
+        let mut named = vec![0x1f, 0x8b, 8, HAS_EXTRA | HAS_NAME | HAS_COMMENT, 0, 0, 0, 0, 0, 3, 2, 0, 7, 7];
+        named.extend_from_slice(b"name\0what it is\0rest");
+        assert_eq!(comment(&named), Some("what it is"));
+        for end in 0..named.len() - 5 {
+            assert_eq!(comment(&named[..end]), None, "{end}");
+        }
+        assert!(with_comment(&commented, "again").is_err() && with_comment(&zipped, "a\0b").is_err());
     }
 
     #[test]

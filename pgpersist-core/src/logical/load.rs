@@ -320,7 +320,7 @@ async fn fill(
     let name = source.name.clone();
     let rules = plan.rules(options);
     let (passed, tags) = run_psql(options, &runs_as.unwrap_or_else(|| connection.clone()), untrusted, &name, move |stdin| {
-        load_script::feed(&source.name, source.bytes, &rules, stdin)
+        load_script::feed(&source.name, source.bytes, &source.opening, &rules, stdin)
     })
     .await?;
     compare(&name, &passed, &tags, plan.expected.as_ref())?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::logical::database_state::DatabaseState;
+use crate::logical::opening::Opening;
 use crate::logical::side_file::SideFile;
 use crate::server::clients;
 use crate::server::cluster::Cluster;
@@ -18,10 +19,19 @@ use crate::server::connection::ConnectionOptions;
 pub struct DumpSource {
     /// How to call it in messages: its name in the store, its path, or `stdin`.
     pub name: String,
-    /// The bytes as they are stored, compressed or not.
+    /// The bytes as they are stored, compressed or not, encrypted or not.
     pub bytes: Box<dyn Read + Send>,
     /// What its side file says; nothing where there is none.
     pub expected: Option<Expected>,
+    /// What opens it, where it is encrypted.
+    pub opening: Opening,
+}
+
+impl DumpSource {
+    /// A dump that is not encrypted.
+    pub fn new(name: impl Into<String>, bytes: Box<dyn Read + Send>, expected: Option<Expected>) -> Self {
+        Self { name: name.into(), bytes, expected, opening: Opening::default() }
+    }
 }
 
 impl std::fmt::Debug for DumpSource {

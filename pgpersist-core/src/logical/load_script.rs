@@ -1,4 +1,4 @@
-//! A stored dump → SHA-256 → gunzip → the script that psql gets. Blocking.
+//! A stored dump → SHA-256 → decrypted where it is encrypted → gunzip → the script that psql gets. Blocking.
 //!
 //! psql runs under a `\restrict` of ours, so that it refuses every meta-command by itself. The dump's own pair of
 //! `\restrict` and `\unrestrict` would be refused as well and is left out.
@@ -12,12 +12,16 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use sha2::{Digest, Sha256};
 
+use crate::encryption::fault::Fault;
 use crate::error::{Error, Result};
 use crate::logical::copy_scan::{CopyScan, Scanned};
 use crate::logical::gzip;
 use crate::logical::load_options::Expected;
+use crate::logical::name::ENCRYPTED_SUFFIX;
+use crate::logical::opening::{self, Opening};
 use crate::logical::ownership::{self, Ownership, Reach};
 use crate::logical::psql_script::Piece;
+use crate::logical::sealed;
 use crate::logical::store_output::hexadecimal;
 
 const READ_BYTES: usize = 256 * 1024;
@@ -89,17 +93,26 @@ pub(super) enum Fed {
 ///
 /// # Errors
 /// `Invalid` when the input is no dump of one database, `Damaged` when it is cut off or does not decompress, `NotFound` for
-/// roles that the server lacks.
-pub(super) fn feed(name: &str, source: impl Read, rules: &Rules, mut psql: impl Write) -> Result<Fed> {
+/// roles that the server lacks, `Denied` when nothing opens it.
+pub(super) fn feed(name: &str, source: impl Read, opening: &Opening, rules: &Rules, mut psql: impl Write) -> Result<Fed> {
     let mut raw = BufReader::with_capacity(READ_BYTES, Hashed { source, hash: Sha256::new(), size_bytes: 0 });
     let start = raw.fill_buf().map_err(|e| Error::file("read", name, e))?;
-    let is_gzip = start.starts_with(&[0x1f, 0x8b]);
-    if let Some(error) = no_dump(name, start) {
-        return Err(error);
-    }
+    let is_encrypted = sealed::is_encrypted(name, start);
     let mut feeder = Feeder { name, scan: CopyScan::new(), taken: Taken::by(rules) };
     feeder.taken.out.extend_from_slice(format!("\\restrict {}\n", restrict_key()).as_bytes());
-    let outcome = if is_gzip { feeder.pump_all(&mut gzip::decoder(&mut raw), &mut psql) } else { feeder.pump_all(&mut raw, &mut psql) }?;
+    let outcome = if is_encrypted {
+        match sealed::open(name, &mut raw, opening) {
+            Ok(mut content) => {
+                let outcome = feeder.read(&mut content, &mut psql)?;
+                sealed::finish(name, content)?;
+                outcome
+            }
+            // Damage looks like a key that does not fit: the bytes tell which it is.
+            Err(error) => Outcome::NoDump(error),
+        }
+    } else {
+        feeder.read(&mut raw, &mut psql)?
+    };
     // What gzip leaves unread still belongs to the object whose hash is compared.
     io::copy(&mut raw, &mut io::sink()).map_err(|e| Error::file("read", name, e))?;
     let hashed = raw.into_inner();
@@ -141,7 +154,7 @@ fn no_dump(name: &str, start: &[u8]) -> Option<Error> {
         let remedy = "load it with `pg_restore --clean --if-exists`, or make a plain dump with `pgpersist dump`";
         return Some(Error::invalid(format!("{name} is a dump in pg_dump's custom format"), remedy));
     }
-    let claims_gzip = name.ends_with(".gz");
+    let claims_gzip = name.strip_suffix(ENCRYPTED_SUFFIX).unwrap_or(name).ends_with(".gz");
     if claims_gzip || start.contains(&0) {
         let what = if claims_gzip { "is not gzip, though its name says so" } else { "is neither gzip nor SQL text" };
         return Some(Error::invalid(format!("{name} {what}"), "choose another dump: see `pgpersist list`"));
@@ -180,17 +193,27 @@ struct Feeder<'a> {
 }
 
 impl Feeder<'_> {
+    fn read(&mut self, source: &mut impl BufRead, psql: &mut impl Write) -> Result<Outcome> {
+        let start = source.fill_buf().map_err(|error| self.unreadable(error))?;
+        let is_gzip = start.starts_with(&[0x1f, 0x8b]);
+        match no_dump(self.name, start) {
+            Some(error) => Err(error),
+            None if is_gzip => self.pump_all(&mut gzip::decoder(source), psql),
+            None => self.pump_all(source, psql),
+        }
+    }
+
     /// Hands the text to psql, and reads the rest of it where that ends early.
     fn pump_all(&mut self, source: &mut impl Read, psql: &mut impl Write) -> Result<Outcome> {
         let mut piece = vec![0; READ_BYTES];
         let outcome = self.pump(source, &mut piece, psql)?;
         if !matches!(outcome, Outcome::Whole(_)) {
-            while self.read(source, &mut piece)? > 0 {}
+            while self.fill(source, &mut piece)? > 0 {}
         }
         Ok(outcome)
     }
 
-    fn read(&self, source: &mut impl Read, piece: &mut [u8]) -> Result<usize> {
+    fn fill(&self, source: &mut impl Read, piece: &mut [u8]) -> Result<usize> {
         loop {
             match source.read(piece) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -201,7 +224,7 @@ impl Feeder<'_> {
 
     fn pump(&mut self, source: &mut impl Read, piece: &mut [u8], psql: &mut impl Write) -> Result<Outcome> {
         loop {
-            let count = self.read(source, piece)?;
+            let count = self.fill(source, piece)?;
             if count == 0 {
                 break;
             }
@@ -284,6 +307,9 @@ impl Feeder<'_> {
     }
 
     fn unreadable(&self, error: io::Error) -> Error {
+        if let Some(fault) = Fault::of(&error) {
+            return opening::explain(self.name, fault);
+        }
         match error.kind() {
             // flate2 tells these two and `InvalidData` for what gunzip calls "unexpected end of file" and "crc error".
             io::ErrorKind::UnexpectedEof => Error::damaged(
@@ -423,7 +449,7 @@ mod tests {
 
     fn fed(name: &str, bytes: &[u8], owners: Owners) -> Result<(String, Passed)> {
         let mut out = Vec::new();
-        match feed(name, bytes, &rules(owners), &mut out)? {
+        match feed(name, bytes, &Opening::default(), &rules(owners), &mut out)? {
             Fed::Whole(passed) => Ok((String::from_utf8(out).unwrap(), passed)),
             Fed::Refused => panic!("nobody refuses"),
         }
@@ -442,7 +468,7 @@ mod tests {
             let size_bytes = bytes.len() as u64;
             for (size_bytes, is_right) in [(size_bytes, true), (size_bytes + 1, false)] {
                 let rules = Rules { expected: told(size_bytes), ..rules(Owners::InPlace) };
-                assert_eq!(feed("x.sql", &bytes[..], &rules, Vec::new()).is_ok(), is_right);
+                assert_eq!(feed("x.sql", &bytes[..], &Opening::default(), &rules, Vec::new()).is_ok(), is_right);
             }
         }
     }
@@ -536,7 +562,7 @@ mod tests {
             assert_ne!(error.kind(), ErrorKind::Damaged, "{to}: {error}");
         }
         // psql refuses what it was given before the end is read.
-        let refused = |bytes: &[u8], rules: &Rules| feed("x.sql", bytes, rules, Deaf);
+        let refused = |bytes: &[u8], rules: &Rules| feed("x.sql", bytes, &Opening::default(), rules, Deaf);
         assert!(matches!(refused(&whole, &rules(Owners::Later)), Ok(Fed::Refused)));
         let error = refused(&changed(&whole, "CREATE TABLE", "CREATE TABEL"), &rules(Owners::Later)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");

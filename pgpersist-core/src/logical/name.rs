@@ -1,5 +1,5 @@
-//! Names of dumps: `backup_YYYYMMDD_HHMMSS.sql.gz` and `globals_YYYYMMDD_HHMMSS.sql.gz`, their side files, the folder of a
-//! database, and which name comes next.
+//! Names of dumps: `backup_YYYYMMDD_HHMMSS.sql.gz` and `globals_YYYYMMDD_HHMMSS.sql.gz`, with `.age` behind them where they are
+//! encrypted, their side files, the folder of a database, and which name comes next.
 //!
 //! Only what has exactly such a name is ever taken for a dump, or removed as one. Times are UTC.
 
@@ -10,6 +10,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 
 const SUFFIX: &str = ".sql.gz";
+/// What the name of an encrypted dump ends with, as age's own files do.
+pub const ENCRYPTED_SUFFIX: &str = ".age";
 /// What the name of a side file adds to the name of its dump.
 pub const SIDE_FILE_SUFFIX: &str = ".json";
 
@@ -38,16 +40,29 @@ pub struct DumpName {
     // In UTC and without a fraction, so that equal names are equal values.
     time: OffsetDateTime,
     kind: DumpKind,
+    is_encrypted: bool,
 }
 
 impl DumpName {
     /// The name of a dump of this second. A clock before 1970 is taken for 1970: names have four digits for the year.
     pub fn new(kind: DumpKind, time: OffsetDateTime) -> Self {
-        Self { time: whole_second(time), kind }
+        Self { time: whole_second(time), kind, is_encrypted: false }
+    }
+
+    /// The same for a dump that is encrypted, or is not.
+    #[must_use]
+    pub fn encrypted(self, is_encrypted: bool) -> Self {
+        Self { is_encrypted, ..self }
+    }
+
+    /// Whether it says that the dump is encrypted.
+    pub fn is_encrypted(self) -> bool {
+        self.is_encrypted
     }
 
     /// Reads a name, and only exactly what [`Display`](fmt::Display) writes.
     pub fn parse(text: &str) -> Option<Self> {
+        let (text, is_encrypted) = text.strip_suffix(ENCRYPTED_SUFFIX).map_or((text, false), |plain| (plain, true));
         let kind = [DumpKind::Database, DumpKind::Globals].into_iter().find(|kind| text.starts_with(kind.prefix()))?;
         let digits = text.strip_prefix(kind.prefix())?.strip_suffix(SUFFIX)?;
         let bytes = digits.as_bytes();
@@ -60,7 +75,7 @@ impl DumpName {
         let month = Month::try_from(small(4)?).ok()?;
         let date = Date::from_calendar_date(digits.get(..4)?.parse().ok()?, month, small(6)?).ok()?;
         let time = Time::from_hms(small(9)?, small(11)?, small(13)?).ok()?;
-        Some(Self { time: PrimitiveDateTime::new(date, time).assume_utc(), kind })
+        Some(Self { time: PrimitiveDateTime::new(date, time).assume_utc(), kind, is_encrypted })
     }
 
     /// Reads the name of a side file and returns the name of its dump.
@@ -84,14 +99,15 @@ impl fmt::Display for DumpName {
         let (date, time) = (self.time.date(), self.time.time());
         write!(
             formatter,
-            "{}{:04}{:02}{:02}_{:02}{:02}{:02}{SUFFIX}",
+            "{}{:04}{:02}{:02}_{:02}{:02}{:02}{SUFFIX}{}",
             self.kind.prefix(),
             date.year(),
             u8::from(date.month()),
             date.day(),
             time.hour(),
             time.minute(),
-            time.second()
+            time.second(),
+            if self.is_encrypted { ENCRYPTED_SUFFIX } else { "" }
         )
     }
 }
@@ -168,6 +184,9 @@ mod tests {
         assert_eq!(DumpName::parse_side_file("backup_20260208_093316.sql.gz.json"), Some(name));
         let globals = DumpName::parse("globals_20260208_093316.sql.gz").unwrap();
         assert_eq!((globals.kind(), globals.time()), (DumpKind::Globals, datetime!(2026-02-08 09:33:16 UTC)));
+        let sealed = DumpName::parse("backup_20260208_093316.sql.gz.age").unwrap();
+        assert_eq!((sealed, sealed.is_encrypted(), name.is_encrypted()), (name.encrypted(true), true, false));
+        assert_eq!(DumpName::parse_side_file("backup_20260208_093316.sql.gz.age.json"), Some(sealed));
         let india = datetime!(2026-02-08 15:03:16 +05:30);
         assert_eq!(DumpName::new(DumpKind::Database, india), name);
         assert_eq!(DumpName::new(DumpKind::Database, datetime!(-0100-01-01 0:00 UTC)).to_string(), "backup_19700101_000000.sql.gz");
@@ -179,6 +198,9 @@ mod tests {
             "backup_20260208_093316.sql",
             "backup_20260208_093316.sql.gz.json",
             "backup_20260208_093316.sql.gz ",
+            "backup_20260208_093316.sql.age",
+            "backup_20260208_093316.sql.gz.age.age",
+            "backup_20260208_093316.sql.gz.AGE",
             "Backup_20260208_093316.sql.gz",
             "my_backup_20260208_093316.sql.gz",
             "backup_2026020_0093316.sql.gz",
@@ -252,7 +274,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_taken_for_a_name_but_a_name(text in "(backup|globals)_[0-9]{8}_[0-9]{6}\\.sql\\.gz|.{0,40}") {
+        fn no_text_is_taken_for_a_name_but_a_name(text in "(backup|globals)_[0-9]{8}_[0-9]{6}\\.sql\\.gz(\\.age)?|.{0,40}") {
             if let Some(name) = DumpName::parse(&text) {
                 prop_assert_eq!(name.to_string(), text);
             }

@@ -19,6 +19,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logical::cluster_card::ClusterCard;
 use crate::logical::name::{DumpKind, DumpName, SIDE_FILE_SUFFIX, database_of, folder_of, is_ahead, next_free};
+use crate::logical::shelf_keys::ShelfKeys;
 use crate::logical::side_file::{self, SideFile};
 use crate::retention::Retention;
 use crate::store::{BackupStore, ObjectKey, ObjectMeta};
@@ -34,7 +35,8 @@ pub struct Shelf {
     store: Arc<dyn BackupStore>,
     cluster: String,
     databases: Vec<String>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) keys: Option<Arc<ShelfKeys>>,
     copies: Vec<CopyShelf>,
 }
 
@@ -74,6 +76,8 @@ pub struct DumpEntry {
     pub taken_at: OffsetDateTime,
     /// Its size in the store, without the side file.
     pub size_bytes: u64,
+    /// Whether it is encrypted, by its name.
+    pub encrypted: bool,
     /// What is known of it.
     #[serde(flatten)]
     pub state: DumpState,
@@ -192,7 +196,7 @@ fn latest<'a>(
 impl Shelf {
     /// The shelf of the cluster named `cluster`, whose configured databases are `databases`.
     pub fn new(store: Arc<dyn BackupStore>, cluster: impl Into<String>, databases: Vec<String>) -> Self {
-        Self { store, cluster: cluster.into(), databases, clock: Arc::new(SystemClock), copies: Vec::new() }
+        Self { store, cluster: cluster.into(), databases, clock: Arc::new(SystemClock), keys: None, copies: Vec::new() }
     }
 
     /// The same with another clock.
@@ -273,7 +277,7 @@ impl Shelf {
     /// # Errors
     /// `Invalid` when the database's name is too long to be a folder.
     pub fn key_for(&self, database: &str, time: OffsetDateTime) -> Result<ObjectKey> {
-        self.key(database, DumpName::new(DumpKind::Database, time))
+        self.key(database, DumpName::new(DumpKind::Database, time).encrypted(self.encrypts()))
     }
 
     /// Where the roles that belong to a dump of `database` lie: beside it.
@@ -281,7 +285,7 @@ impl Shelf {
     /// # Errors
     /// As [`key_for`](Self::key_for).
     pub fn globals_key_for(&self, database: &str, time: OffsetDateTime) -> Result<ObjectKey> {
-        self.key(database, DumpName::new(DumpKind::Globals, time))
+        self.key(database, DumpName::new(DumpKind::Globals, time).encrypted(self.encrypts()))
     }
 
     fn key(&self, database: &str, name: DumpName) -> Result<ObjectKey> {
@@ -394,7 +398,8 @@ impl Shelf {
             },
         };
         let taken_at = side_file.as_ref().map_or(named.time(), |side_file| side_file.started_at);
-        Ok(DumpEntry { name: object.key, database, taken_at, size_bytes: object.size_bytes, state, side_file, side_object, named })
+        let (size_bytes, encrypted) = (object.size_bytes, named.is_encrypted());
+        Ok(DumpEntry { name: object.key, database, taken_at, size_bytes, encrypted, state, side_file, side_object, named })
     }
 
     /// `None` when it is gone since it was listed.

@@ -2,15 +2,23 @@
 //!
 //! Readers are tolerant: they ignore fields they do not know, and need only those that say what the dump is and how to tell
 //! whether it is whole. A format that they do not know is refused.
+//!
+//! The side file of an encrypted dump ends with the SHA-256 of everything before it, so that a flipped bit is told from a change
+//! that somebody made. It is not encrypted: see *Encryption* in the documentation for what it gives away.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+use crate::encryption::recipient::Recipient;
 use crate::error::{Error, Result};
+use crate::key_ring::writer::WriteKey;
 use crate::logical::database_state::DatabaseState;
+use crate::logical::name::{ENCRYPTED_SUFFIX, SIDE_FILE_SUFFIX};
+use crate::logical::store_output::hexadecimal;
 use crate::logical::system_identifier;
 use crate::pg::version::ServerVersion;
 use crate::store::ObjectKey;
@@ -55,10 +63,32 @@ pub struct SideFile {
     /// The rows of each table, named `schema.table` with quotes where SQL needs them.
     #[serde(default)]
     pub tables: BTreeMap<String, u64>,
+    /// To whom the dump is encrypted, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<SideEncryption>,
     /// Encoding, locale, owner, grants, settings and comment of the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<DatabaseState>,
 }
+
+/// To whom a dump is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideEncryption {
+    /// The public half of the data key.
+    pub data_key: Recipient,
+    /// Those who open it directly.
+    pub recipients: Vec<Recipient>,
+}
+
+impl From<&WriteKey> for SideEncryption {
+    fn from(key: &WriteKey) -> Self {
+        Self { data_key: key.data_key, recipients: key.recipients.clone() }
+    }
+}
+
+/// What stands between a side file and its digest.
+const BEFORE_DIGEST: &str = ",\n  \"digest\": \"";
+const BEHIND_DIGEST: &str = "\"\n}\n";
 
 #[derive(Deserialize)]
 struct Format {
@@ -83,6 +113,9 @@ impl SideFile {
         let damaged = |error: serde_json::Error| {
             Error::damaged(format!("{key} is no side file of a dump: {error}"), "the dump itself may be whole: see `pgpersist verify`")
         };
+        if let Some(wrong) = wrong_digest(key, bytes) {
+            return Err(Error::damaged(format!("{key} {wrong}"), "the dump itself may be whole: see `pgpersist verify`"));
+        }
         let Format { format } = serde_json::from_slice(bytes).map_err(damaged)?;
         if format != FORMAT {
             return Err(Error::damaged(
@@ -99,9 +132,26 @@ impl SideFile {
     /// [`Error::Bug`] when a time lies outside of the years that RFC 3339 can write.
     pub fn to_bytes(&self) -> Result<Bytes> {
         let mut bytes = serde_json::to_vec_pretty(self).map_err(|e| Error::Bug(format!("a side file is no JSON: {e}")))?;
-        bytes.push(b'\n');
+        if self.encryption.is_some() {
+            bytes.truncate(bytes.len() - "\n}".len());
+            let digest = hexadecimal(&Sha256::digest(&bytes));
+            bytes.extend_from_slice(format!("{BEFORE_DIGEST}{digest}{BEHIND_DIGEST}").as_bytes());
+        } else {
+            bytes.push(b'\n');
+        }
         Ok(bytes.into())
     }
+}
+
+/// What is wrong with the digest of a side file; that of an encrypted dump must have one.
+fn wrong_digest(key: &ObjectKey, bytes: &[u8]) -> Option<&'static str> {
+    let marks = memchr::memmem::rfind(bytes, BEFORE_DIGEST.as_bytes()).map(|place| bytes.split_at(place));
+    let Some((before, behind)) = marks else {
+        let is_needed = key.as_str().strip_suffix(SIDE_FILE_SUFFIX).is_some_and(|dump| dump.ends_with(ENCRYPTED_SUFFIX));
+        return is_needed.then_some("has no digest of itself, so it is not what was written");
+    };
+    let expected = format!("{BEFORE_DIGEST}{}{BEHIND_DIGEST}", hexadecimal(&Sha256::digest(before)));
+    (behind != expected.as_bytes()).then_some("is not what was written: its digest is another one")
 }
 
 #[cfg(test)]
@@ -169,6 +219,22 @@ mod tests {
             let error = SideFile::parse(&key(), text.as_bytes()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged, "{field}");
         }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_side_file_of_an_encrypted_dump_is_found_wherever_it_is() {
+        let key: ObjectKey = "backup_20260208_093316.sql.gz.age.json".parse().unwrap();
+        let plain = SideFile::parse(&self::key(), WRITTEN.as_bytes()).unwrap();
+        let recipient: Recipient = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj".parse().unwrap();
+        let sealed = SideFile { encryption: Some(SideEncryption { data_key: recipient, recipients: vec![recipient] }), ..plain.clone() };
+        let bytes = sealed.to_bytes().unwrap();
+        assert_eq!(SideFile::parse(&key, &bytes).unwrap(), sealed);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SideFile::parse(&key, &flipped).unwrap_err().kind(), ErrorKind::Damaged, "{bit}");
+        }
+        assert_eq!(SideFile::parse(&key, &plain.to_bytes().unwrap()).unwrap_err().kind(), ErrorKind::Damaged);
     }
 
     proptest! {

@@ -1,8 +1,9 @@
 //! Whether dumps are whole: quickly, by their size and ends, or fully, by reading every byte.
 //!
 //! A full verification compares the SHA-256 with the side file, unpacks every gzip member to its end, which checks their
-//! CRC-32, reads the SQL up to pg_dump's last line, and compares the rows of each table. It keeps at most
-//! four ranges of 4 MiB in memory.
+//! CRC-32, reads the SQL up to pg_dump's last line, and compares the rows of each table. An encrypted dump is decrypted for that,
+//! and must say that it belongs where it lies; without a key its bytes are compared, and what is in them stays unknown. It keeps at
+//! most four ranges of 4 MiB in memory.
 
 use std::io::{self, Read};
 
@@ -12,8 +13,11 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use crate::encryption::header;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logical::copy_scan::{CopyScan, Scanned};
+use crate::logical::opening::Opening;
+use crate::logical::sealed;
 use crate::logical::shelf::{DumpEntry, DumpState};
 use crate::logical::side_file::SideFile;
 use crate::progress::{Event, ProgressSink};
@@ -45,19 +49,21 @@ pub struct Subject {
     pub side_file: Option<SideFile>,
     /// What is wrong with it already.
     pub damage: Option<String>,
+    /// What opens it, where it is encrypted: see [`Shelf::open_subjects`](crate::logical::shelf::Shelf::open_subjects).
+    pub opening: Opening,
 }
 
 impl Subject {
     /// A dump of which nothing is known, such as one of roles.
     pub fn new(name: ObjectKey) -> Self {
-        Self { name, side_file: None, damage: None }
+        Self { name, side_file: None, damage: None, opening: Opening::default() }
     }
 }
 
 impl From<&DumpEntry> for Subject {
     fn from(entry: &DumpEntry) -> Self {
         let damage = if let DumpState::Damaged { reason } = &entry.state { Some(reason.clone()) } else { None };
-        Self { name: entry.name.clone(), side_file: entry.side_file.clone(), damage }
+        Self { name: entry.name.clone(), side_file: entry.side_file.clone(), damage, opening: Opening::default() }
     }
 }
 
@@ -72,6 +78,9 @@ pub struct VerifyReport {
     pub damaged: Vec<DamagedDump>,
     /// Those of which nobody knows, since they could not be read.
     pub unreadable: Vec<UnreadableDump>,
+    /// Those that are encrypted and that no key at hand opens: their bytes were compared where a side file tells them, and nobody looked
+    /// into them.
+    pub unopened: Vec<ObjectKey>,
 }
 
 /// A dump that could not be read.
@@ -129,11 +138,12 @@ pub async fn verify(store: &dyn BackupStore, subjects: &[Subject], depth: Depth,
         progress.event(Event::Step(format!("verifying {}", subject.name)));
         report.objects += 1;
         let found = match look(store, subject, depth, progress, &mut report.bytes).await {
-            Ok(()) => subject.damage.clone().map_or(Ok(()), |damage| Err(Fault::Damaged(damage))),
+            Ok(looked) => subject.damage.clone().map_or(Ok(looked), |damage| Err(Fault::Damaged(damage))),
             fault => fault,
         };
         match found {
-            Ok(()) => {}
+            Ok(Looked::Whole) => {}
+            Ok(Looked::Sealed) => report.unopened.push(subject.name.clone()),
             Err(Fault::Damaged(reason)) => report.damaged.push(damaged(subject, reason)),
             Err(Fault::Failed(error)) if error.kind() == ErrorKind::Bug => return Err(error),
             Err(Fault::Failed(error)) => {
@@ -147,6 +157,15 @@ pub async fn verify(store: &dyn BackupStore, subjects: &[Subject], depth: Depth,
 
 fn damaged(subject: &Subject, reason: String) -> DamagedDump {
     DamagedDump { name: subject.name.clone(), reason, store: None, whole_in: Vec::new() }
+}
+
+/// How far a dump was looked at that is not damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// As far as was asked for.
+    Whole,
+    /// From outside.
+    Sealed,
 }
 
 /// Why a verification ended: the dump, or the way to it.
@@ -170,7 +189,13 @@ impl From<Error> for Fault {
     }
 }
 
-async fn look(store: &dyn BackupStore, subject: &Subject, depth: Depth, progress: &dyn ProgressSink, bytes: &mut u64) -> Result<(), Fault> {
+async fn look(
+    store: &dyn BackupStore,
+    subject: &Subject,
+    depth: Depth,
+    progress: &dyn ProgressSink,
+    bytes: &mut u64,
+) -> Result<Looked, Fault> {
     let size = store.head(&subject.name).await?.size_bytes;
     *bytes += size;
     if let Some(side_file) = subject.side_file.as_ref().filter(|side_file| side_file.size_bytes != size) {
@@ -180,13 +205,21 @@ async fn look(store: &dyn BackupStore, subject: &Subject, depth: Depth, progress
         return Err(Fault::Damaged(format!("it has {size} bytes, which is too short for gzip")));
     }
     match depth {
-        Depth::Quick => ends(store, subject, size).await,
+        Depth::Quick => ends(store, subject, size).await.map(|()| Looked::Whole),
         Depth::Full => whole(store, subject, size, progress).await,
     }
 }
 
 /// The first bytes and the last ones; see RFC 1952.
 async fn ends(store: &dyn BackupStore, subject: &Subject, size: u64) -> Result<(), Fault> {
+    if sealed::is_encrypted(subject.name.as_str(), &[]) {
+        let start = store.get_range(&subject.name, 0..header::FIRST_LINE.len() as u64).await?;
+        return if start == header::FIRST_LINE {
+            Ok(())
+        } else {
+            Err(Fault::Damaged("it is not encrypted, though its name says so".to_owned()))
+        };
+    }
     let header = store.get_range(&subject.name, 0..10).await?;
     if !header.starts_with(&[0x1f, 0x8b, 8]) || header.get(3).is_none_or(|flags| flags & 0xe0 != 0) {
         return Err(Fault::Damaged("it does not begin like gzip".to_owned()));
@@ -209,13 +242,24 @@ async fn ends(store: &dyn BackupStore, subject: &Subject, size: u64) -> Result<(
 struct Content {
     sha256: String,
     uncompressed_bytes: u64,
-    text: Result<Scanned, String>,
+    text: Text,
 }
 
-async fn whole(store: &dyn BackupStore, subject: &Subject, size: u64, progress: &dyn ProgressSink) -> Result<(), Fault> {
+/// What is in it.
+enum Text {
+    Read(Scanned),
+    /// It could not be read to its end.
+    Broken(String),
+    /// No key opens it.
+    Sealed,
+}
+
+async fn whole(store: &dyn BackupStore, subject: &Subject, size: u64, progress: &dyn ProgressSink) -> Result<Looked, Fault> {
     let (send, receive) = mpsc::channel::<Bytes>(WAITING);
     // A task of its own, so that unpacking goes on while this waits for the store. It ends with the channel.
-    let reading = tokio::spawn(workers::run(move || Ok(read_all(Ranges { receive, current: Bytes::new(), hash: Sha256::new() }))));
+    let (name, opening) = (subject.name.to_string(), subject.opening.clone());
+    let ranges = Ranges { receive, current: Bytes::new(), hash: Sha256::new() };
+    let reading = tokio::spawn(workers::run(move || Ok(read_all(ranges, &name, &opening))));
     let mut place = 0;
     while place < size {
         let range = store.get_range(&subject.name, place..(place + RANGE).min(size)).await?;
@@ -234,13 +278,17 @@ async fn whole(store: &dyn BackupStore, subject: &Subject, size: u64, progress: 
     judge(read, subject.side_file.as_ref()).map_err(Fault::Damaged)
 }
 
-fn judge(read: Content, side_file: Option<&SideFile>) -> Result<(), String> {
+fn judge(read: Content, side_file: Option<&SideFile>) -> Result<Looked, String> {
     // The hash first: when it is right, whatever else is wrong was so when the dump was written.
     let hash_is_wrong = side_file.is_some_and(|side_file| side_file.sha256 != read.sha256);
     let scanned = match read.text {
-        Ok(scanned) => scanned,
-        Err(error) if hash_is_wrong => return Err(format!("its SHA-256 is not that of its side file, and it cannot be unpacked: {error}")),
-        Err(error) => return Err(format!("it cannot be unpacked: {error}")),
+        Text::Read(scanned) => scanned,
+        Text::Broken(error) if hash_is_wrong => {
+            return Err(format!("its SHA-256 is not that of its side file, and it cannot be unpacked: {error}"));
+        }
+        Text::Broken(error) => return Err(format!("it cannot be unpacked: {error}")),
+        Text::Sealed if hash_is_wrong => return Err("its SHA-256 is not that of its side file".to_owned()),
+        Text::Sealed => return Ok(Looked::Sealed),
     };
     if hash_is_wrong {
         return Err("its SHA-256 is not that of its side file".to_owned());
@@ -248,7 +296,7 @@ fn judge(read: Content, side_file: Option<&SideFile>) -> Result<(), String> {
     if !scanned.has_trailer || scanned.is_cut_off {
         return Err("it ends before the last line of pg_dump".to_owned());
     }
-    let Some(side_file) = side_file else { return Ok(()) };
+    let Some(side_file) = side_file else { return Ok(Looked::Whole) };
     if side_file.uncompressed_bytes != read.uncompressed_bytes {
         return Err(format!("its text has {} bytes, and its side file tells {}", read.uncompressed_bytes, side_file.uncompressed_bytes));
     }
@@ -258,26 +306,43 @@ fn judge(read: Content, side_file: Option<&SideFile>) -> Result<(), String> {
             return Err(format!("it holds {found} rows of {table}, and its side file tells {rows}"));
         }
     }
-    Ok(())
+    Ok(Looked::Whole)
 }
 
-fn read_all(ranges: Ranges) -> Content {
-    let mut decoder = MultiGzDecoder::new(ranges);
+fn read_all(mut ranges: Ranges, name: &str, opening: &Opening) -> Content {
+    let (uncompressed_bytes, text) =
+        if sealed::is_encrypted(name, &[]) { read_sealed(&mut ranges, name, opening) } else { read_gzip(&mut ranges) };
+    Content { sha256: ranges.finish(), uncompressed_bytes, text }
+}
+
+fn read_sealed(ranges: &mut Ranges, name: &str, opening: &Opening) -> (u64, Text) {
+    let mut content = match sealed::open(name, ranges, opening) {
+        Ok(content) => content,
+        Err(error) if error.kind() == ErrorKind::Denied => return (0, Text::Sealed),
+        Err(error) => return (0, Text::Broken(told(&error))),
+    };
+    let (uncompressed_bytes, text) = read_gzip(&mut content);
+    match (text, sealed::finish(name, content)) {
+        (Text::Read(_), Err(error)) => (uncompressed_bytes, Text::Broken(told(&error))),
+        (text, _) => (uncompressed_bytes, text),
+    }
+}
+
+fn read_gzip(source: &mut impl Read) -> (u64, Text) {
+    let mut decoder = MultiGzDecoder::new(source);
     let mut scan = CopyScan::new();
     let mut uncompressed_bytes = 0;
     let mut buffer = vec![0; 256 << 10];
-    let ended = loop {
+    loop {
         match decoder.read(&mut buffer) {
-            Ok(0) => break Ok(()),
+            Ok(0) => return (uncompressed_bytes, Text::Read(scan.finish())),
             Ok(length) => {
                 uncompressed_bytes += length as u64;
                 scan.feed(&buffer[..length]);
             }
-            Err(error) => break Err(format!("{error} after {uncompressed_bytes} bytes of text")),
+            Err(error) => return (uncompressed_bytes, Text::Broken(format!("{error} after {uncompressed_bytes} bytes of text"))),
         }
-    };
-    let sha256 = decoder.into_inner().finish();
-    Content { sha256, uncompressed_bytes, text: ended.map(|()| scan.finish()) }
+    }
 }
 
 /// The ranges as they come, as one reader that hashes what passes.

@@ -60,7 +60,7 @@ fn own(server: &TestServer, target: &str) -> LoadOptions {
 }
 
 async fn load_bytes(options: &LoadOptions, name: &str, bytes: &[u8], expected: Option<Expected>) -> Result<LoadReport> {
-    let source = DumpSource { name: name.to_owned(), bytes: Box::new(std::io::Cursor::new(bytes.to_vec())), expected };
+    let source = DumpSource::new(name, Box::new(std::io::Cursor::new(bytes.to_vec())), expected);
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     load(options, source, &clock(), &progress).await
 }
@@ -315,7 +315,7 @@ async fn the_next_load_removes_what_a_killed_one_left() {
     writer.write_all(b"CREATE TABLE public.t (a int);\n").unwrap();
     let stuck = options(&server, "shop");
     let work = tokio::spawn(async move {
-        let source = DumpSource { name: "stuck.sql".into(), bytes: Box::new(reader), expected: None };
+        let source = DumpSource::new("stuck.sql", Box::new(reader), None);
         let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
         load(&stuck, source, &clock(), &progress).await
     });
@@ -460,11 +460,8 @@ async fn a_shelf_is_filled_and_loaded_from() {
     assert_eq!(shelf.list().await.unwrap().len(), 3);
     let entry = shelf.find("latest", Some("customerInvoice")).await.unwrap();
     assert_eq!(entry.state, DumpState::Complete);
-    let source = DumpSource {
-        name: entry.name.to_string(),
-        bytes: Box::new(ObjectReader::open(Arc::clone(&store), entry.name.clone(), entry.size_bytes)),
-        expected: entry.side_file.as_ref().map(Expected::from),
-    };
+    let bytes = ObjectReader::open(Arc::clone(&store), entry.name.clone(), entry.size_bytes);
+    let source = DumpSource::new(entry.name.to_string(), Box::new(bytes), entry.side_file.as_ref().map(Expected::from));
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     let loaded = load(&options(&server, "copy"), source, &clock(), &progress).await.unwrap();
     assert_eq!(loaded.verified, Some(true));

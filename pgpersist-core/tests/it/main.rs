@@ -11,6 +11,7 @@ mod control_file;
 mod data_directory;
 mod drill_crash;
 mod drill_restore;
+mod encrypted_shelf;
 mod floors;
 mod health;
 mod logical;

@@ -65,6 +65,7 @@ fn side_file(database: &str, taken_at: OffsetDateTime, dump: &[u8]) -> SideFile 
         sha256: sha256(dump),
         uncompressed_bytes: sql(8).len() as u64,
         tables: BTreeMap::from([("public.orders".to_owned(), 8)]),
+        encryption: None,
         state: None,
     }
 }

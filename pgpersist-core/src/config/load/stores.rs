@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::keys::{self, Kind};
 use crate::config::layer::{Layer, StoreValues};
-use crate::config::load::{Merged, StoreConfig};
+use crate::config::load::{Merged, StoreConfig, encryption};
 use crate::config::value::{self, Source, Sourced, Value};
 use crate::error::{Error, Result};
 use crate::retention::Retention;
@@ -43,7 +43,8 @@ impl Merged {
     fn store(&self, store: &StoreValues, general: Retention) -> Result<StoreConfig> {
         let has_rules = store.values.iter().any(|(key, _)| rule(key.name).is_some());
         let retention = if has_rules { self.own_rules(store)? } else { general };
-        Ok(StoreConfig { url: store.url.value.to_string().parse()?, source: store.url.source.clone(), retention })
+        let encryption = encryption::settings(store)?;
+        Ok(StoreConfig { url: store.url.value.to_string().parse()?, source: store.url.source.clone(), retention, encryption })
     }
 
     /// What a store with rules of its own keeps: by these alone, except that options beat every rule that is configured.

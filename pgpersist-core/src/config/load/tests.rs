@@ -3,7 +3,7 @@ use crate::config::file::{EXAMPLE, SourceFile};
 use crate::config::sources::Flag;
 use crate::error::ErrorKind;
 
-/// The file of the contract, without the store that this version refuses.
+/// The file of the contract, without the store in the cloud.
 const CONTRACT: &str = r#"
 [cluster]
 name = "main"
@@ -95,7 +95,8 @@ fn the_example_loads_without_a_warning_and_shows_every_key() {
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     for key in keys::KEYS.iter().chain(keys::STORE_KEYS).chain(keys::PROBE_KEYS).chain(keys::CHECK_KEYS) {
         let word = key.name.rsplit('.').next().unwrap();
-        let shown = EXAMPLE.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{word} = ")));
+        let is_shown = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{word} = "));
+        let shown = EXAMPLE.lines().any(|line| is_shown(line) || line.split(['{', ',']).any(is_shown));
         assert!(shown, "{} is not in the example", key.name);
     }
 }
@@ -339,11 +340,53 @@ fn hooks_are_read_and_what_has_no_effect_is_told() {
     assert_eq!(config.hooks.webhook.unwrap().target().expose(), "/canary");
 }
 
+const RECIPIENT: &str = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
+
 #[test]
-fn encryption_is_refused_rather_than_ignored() {
-    let (text, remedy) = refusal("[[store]]\nurl = '/backups'\nencryption = { recipients = ['age1...'] }\n");
-    assert!(text.contains("line 3, `store.encryption`: not in this version"), "{text}");
-    assert!(remedy.is_some());
+fn encryption_belongs_to_its_store_and_names_files_only() {
+    let config = load(&format!(
+        "[[store]]\nurl = '/a'\nencryption = {{ recipients = ['{RECIPIENT}'], passphrase_file = 'words', identity_file = '/key' }}\n\
+         [[store]]\nurl = '/b'\n[store.encryption]\nidentity_file = 'key'\n"
+    ))
+    .unwrap();
+    let [first, second] = &config.stores[..] else { panic!("two stores") };
+    assert_eq!(first.encryption.recipients.iter().map(ToString::to_string).collect::<Vec<_>>(), [RECIPIENT]);
+    assert_eq!(first.encryption.passphrase_file.as_deref(), Some(Path::new("/etc/words")));
+    assert_eq!(first.encryption.identity_file.as_deref(), Some(Path::new("/key")));
+    assert!(first.encryption.encrypts() && !second.encryption.encrypts());
+    assert!(
+        config.warnings.iter().any(|warning| warning.contains("`store.encryption.identity_file` (/etc/p.toml:7)")),
+        "{:?}",
+        config.warnings
+    );
+    let shown = |key: &str| config.values().iter().find(|value| value.key == key).unwrap().value.clone();
+    assert_eq!(shown("store.0.encryption.recipients"), serde_json::json!([RECIPIENT]));
+    assert_eq!(shown("store.0.encryption.passphrase_file"), "/etc/words");
+}
+
+#[test]
+fn wrong_encryption_is_refused_with_the_place_and_never_repeats_a_secret() {
+    let secret = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
+    for (encryption, expected) in [
+        ("{ recipient = ['x'] }", "did you mean `recipients`?"),
+        ("{ identity = 'x' }", "did you mean `identity_file`?"),
+        ("{}", "it says to whom nothing"),
+        ("true", "expected a table"),
+        ("{ recipients = 'age1' }", "expected a list of public keys"),
+        ("{ recipients = [] }", "found none"),
+        ("{ recipients = ['age1...'] }", "`age1...` is no public key of age"),
+        ("{ recipients = ['ssh-ed25519 AAAA'] }", "does not encrypt to"),
+        (&format!("{{ recipients = ['{secret}'] }}"), "a private key stands where a public one belongs"),
+        (&format!("{{ recipients = ['{RECIPIENT}', '{RECIPIENT}'] }}"), "is named twice"),
+        ("{ passphrase_file = '' }", "found nothing"),
+    ] {
+        let (text, remedy) = refusal(&format!("[[store]]\nurl = '/backups'\nencryption = {encryption}\n"));
+        let text = format!("{text}; {}", remedy.unwrap_or_default());
+        assert!(
+            text.starts_with("/etc/p.toml, line 3, `store.encryption") && text.contains(expected) && !text.contains(secret),
+            "{encryption}: {text}"
+        );
+    }
 }
 
 #[test]

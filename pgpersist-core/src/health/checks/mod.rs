@@ -9,6 +9,7 @@ pub mod dumps;
 pub mod last_drill;
 pub mod placement;
 pub mod probe;
+pub mod recovery_key;
 pub mod schedule;
 pub mod server;
 pub mod settings;

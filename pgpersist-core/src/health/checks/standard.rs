@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
+use crate::encryption::settings::EncryptionSettings;
 use crate::error::Result;
 use crate::health::checks::asking::Asking;
 use crate::health::checks::connection::ConnectionCheck;
@@ -16,6 +17,7 @@ use crate::health::checks::last_drill::{self, LastDrillCheck};
 use crate::health::checks::placement::PlacementCheck;
 use crate::health::checks::places;
 use crate::health::checks::probe::{Probe, ProbeCheck};
+use crate::health::checks::recovery_key::RecoveryKeyCheck;
 use crate::health::checks::schedule::ScheduleCheck;
 use crate::health::checks::server::ServerCheck;
 use crate::health::checks::settings::SettingsCheck;
@@ -46,6 +48,8 @@ pub struct HealthOptions {
     pub stores: Vec<StoreUrl>,
     /// A store that is open already, and is the primary one instead of the first of `stores`.
     pub store: Option<Arc<dyn BackupStore>>,
+    /// How the primary store is encrypted.
+    pub encryption: EncryptionSettings,
     /// The databases that must be accessible, and have dumps.
     pub databases: Vec<String>,
     /// The user's own questions.
@@ -76,6 +80,7 @@ impl HealthOptions {
             cluster_name: "main".to_owned(),
             stores: Vec::new(),
             store: None,
+            encryption: EncryptionSettings::default(),
             databases: Vec::new(),
             probes: Vec::new(),
             tables: Vec::new(),
@@ -157,6 +162,10 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
     for (place, store, primary) in options.watched_stores() {
         let (databases, age) = (databases.clone(), options.dump_max_age);
         checks.push(Arc::new(StoreCheck::new(place, store, primary, name.clone(), databases, age, clock.clone(), deadline)));
+    }
+    if let Some(store) = store.clone().filter(|_| options.encryption.encrypts()) {
+        let encryption = options.encryption.clone();
+        checks.push(Arc::new(RecoveryKeyCheck::new(1, store, name.clone(), encryption, clock.clone(), deadline)));
     }
     let max_age = options.drill_max_age;
     checks.push(Arc::new(LastDrillCheck::new(cluster.clone(), store, name.clone(), databases, max_age, clock.clone(), deadline)));

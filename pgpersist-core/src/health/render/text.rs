@@ -75,6 +75,7 @@ pub(crate) fn label(name: &str) -> String {
             Some(("database", name)) => format!("Database {name}"),
             Some(("probe", name)) => format!("Probe {name}"),
             Some(("store", place)) => format!("Store {place}"),
+            Some(("encryption", number)) => format!("Recovery key of store {number}"),
             Some(("schedule", job)) => format!("Schedule of {job}"),
             _ => name.to_owned(),
         },
