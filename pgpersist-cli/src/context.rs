@@ -1,7 +1,7 @@
 //! What commands share: options, configuration, output, progress, consent.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::args::{Common, Format};
@@ -20,12 +20,20 @@ pub(crate) struct Context {
     /// Also a [`ProgressSink`](pgpersist_core::progress::ProgressSink) for operations of the library.
     pub(crate) progress: Arc<Progress>,
     flags: Vec<Flag>,
+    reading: Reading,
     loaded: OnceLock<(Sources, Config)>,
 }
 
+/// What a command's options say of encrypted dumps.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    pub(crate) identity: Option<PathBuf>,
+    pub(crate) accepts_unencrypted: bool,
+}
+
 impl Context {
-    /// `flags` are the command's own options that set keys.
-    pub(crate) fn new(common: Common, mut flags: Vec<Flag>) -> Result<Self> {
+    /// `flags` are the command's own options that set keys, `reading` what they say of encrypted dumps.
+    pub(crate) fn new(common: Common, mut flags: Vec<Flag>, reading: Reading) -> Result<Self> {
         if let Some(directory) = &common.data_directory {
             let values = vec![text(directory, "--data-directory")?];
             flags.push(Flag { key: "cluster.data_directory", option: "--data-directory", values });
@@ -36,7 +44,7 @@ impl Context {
         let format = common.format()?;
         let progress = Arc::new(Progress::new(&common, format == Format::Json));
         let output = Output::new(format, progress.clone());
-        Ok(Self { common, output, progress, flags, loaded: OnceLock::new() })
+        Ok(Self { common, output, progress, flags, reading, loaded: OnceLock::new() })
     }
 
     /// The configuration; read at the first call, so that commands that need none work beside a broken one.
@@ -49,7 +57,14 @@ impl Context {
         let variables = std::env::vars_os().filter(|(name, _)| name != environment::CONFIG_TEXT);
         let loaded = OnceLock::from(self.load(variables)?);
         let output = Output::new(self.output.format(), self.progress.clone());
-        Ok(Self { common: self.common.clone(), output, progress: self.progress.clone(), flags: self.flags.clone(), loaded })
+        Ok(Self {
+            common: self.common.clone(),
+            output,
+            progress: self.progress.clone(),
+            flags: self.flags.clone(),
+            reading: self.reading.clone(),
+            loaded,
+        })
     }
 
     /// What the configuration was made of, for handing it over.
@@ -73,7 +88,9 @@ impl Context {
     fn load(&self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(Sources, Config)> {
         let here = std::env::current_dir().map_err(|e| Error::file("find", Path::new("the current directory"), e))?;
         let sources = Sources::gather(self.common.config.as_deref(), variables, &here, self.flags.clone())?;
-        let config = Config::load(&sources)?;
+        let mut config = Config::load(&sources)?;
+        config.reading.identity_file = self.reading.identity.as_ref().map(|file| sources.working_directory.join(file));
+        config.reading.accepts_unencrypted = self.reading.accepts_unencrypted;
         Ok((sources, config))
     }
 }

@@ -11,6 +11,7 @@ mod database;
 mod exit;
 mod first_process;
 mod host;
+mod keys;
 mod log_lines;
 mod output;
 mod privileges;
@@ -52,7 +53,7 @@ pub fn run_in(host: &dyn Host, arguments: impl IntoIterator<Item = OsString>) ->
     };
     let json = cli.common.wants_json();
     let for_nagios = cli.common.format == Some(Format::Nagios) && cli.command.formats().contains(&Format::Nagios);
-    match Context::new(cli.common, cli.command.flags()) {
+    match Context::new(cli.common, cli.command.flags(), cli.command.reading()) {
         Ok(context) => match execute(&cli.command, host, &context, &arguments) {
             Ok(Executed::NotYet) => run_in(host, arguments),
             Ok(Executed::Done(exit)) => exit::finish(Ok(exit), &context),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cluster;
 use crate::commands::status::document;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::Exit;
 use crate::output::printable;
 use crate::runtime;
@@ -34,6 +34,12 @@ use pgpersist_core::fs::durable;
 pub(crate) struct Args {
     #[command(subcommand)]
     which: Which,
+}
+
+impl Args {
+    pub(super) fn reading(&self) -> Reading {
+        if let Which::Restore(args) = &self.which { args.reading() } else { Reading::default() }
+    }
 }
 
 #[derive(Debug, Subcommand)]

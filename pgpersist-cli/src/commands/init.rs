@@ -6,8 +6,9 @@ use serde_json::json;
 
 use crate::cluster;
 use crate::commands::status::document;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::Exit;
+use crate::keys::LoadKeyArgs;
 use crate::output::printable;
 use crate::runtime;
 use pgpersist_core::configured;
@@ -29,6 +30,14 @@ pub(crate) struct Args {
     /// Load the newest backups when the directory is empty
     #[arg(long)]
     restore_latest: bool,
+    #[command(flatten)]
+    keys: LoadKeyArgs,
+}
+
+impl Args {
+    pub(super) fn reading(&self) -> Reading {
+        self.keys.reading()
+    }
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use crate::commands::status::document;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::Exit;
+use crate::keys::LoadKeyArgs;
 use crate::output::printable;
 use crate::progress::count;
 use crate::{cluster, database, runtime};
@@ -44,6 +45,14 @@ pub(crate) struct Args {
     /// Load into this cluster's locale where the dump's is another; the order of texts may change
     #[arg(long)]
     accept_locale: bool,
+    #[command(flatten)]
+    keys: LoadKeyArgs,
+}
+
+impl Args {
+    pub(super) fn reading(&self) -> Reading {
+        self.keys.reading()
+    }
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
@@ -99,7 +108,9 @@ enum Done {
 
 async fn find(args: &Args, config: &Config, progress: &dyn ProgressSink) -> Result<FoundDump> {
     if args.name == "-" {
-        return Ok(FoundDump::of_a_stranger("-", "standard input", Box::new(io::stdin())));
+        let mut found = FoundDump::of_a_stranger("-", "standard input", Box::new(io::stdin()));
+        found.source.opening = configured::load::opening(config).await;
+        return Ok(found);
     }
     configured::load::find(config, &args.name, args.database.as_deref(), progress).await
 }

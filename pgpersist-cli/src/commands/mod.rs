@@ -26,7 +26,7 @@ mod verify;
 use clap::Subcommand;
 
 use crate::args::Format;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::Exit;
 use crate::privileges::{AsRoot, Place};
 use pgpersist_core::config::sources::Flag;
@@ -91,7 +91,7 @@ impl Command {
             Self::Prune(args) => prune::run(args, context),
             Self::Sync(args) => sync::run(args, context),
             Self::Drill(args) => drill::run(args, context),
-            Self::Store(args) => store::run(args, context),
+            Self::Store(args) => args.run(context),
             Self::Temp(args) => temp::run(args, context),
             Self::Config(args) => config::run(args, context),
             Self::Completions(args) => completions::run(args, context),
@@ -112,6 +112,18 @@ impl Command {
         }
     }
 
+    /// What its options say of encrypted dumps.
+    pub(crate) fn reading(&self) -> Reading {
+        match self {
+            Self::Load(args) => args.reading(),
+            Self::Verify(args) => args.reading(),
+            Self::Drill(args) => args.reading(),
+            Self::Init(args) => args.reading(),
+            Self::Store(args) => args.reading(),
+            _ => Reading::default(),
+        }
+    }
+
     /// The formats it knows.
     pub(crate) fn formats(&self) -> &'static [Format] {
         match self {
@@ -127,6 +139,7 @@ impl Command {
             Self::Status(_) | Self::Health(_) | Self::List(_) | Self::Show(_) | Self::Verify(_) => true,
             Self::Config(_) | Self::Completions(_) => true,
             Self::Drill(args) => args.only_looks(),
+            Self::Store(args) => args.only_looks(),
             _ => false,
         }
     }
@@ -142,7 +155,8 @@ impl Command {
             Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::Data]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
             Self::Migrate(_) => AsRoot::ContinueOnPlan(&[Place::DataAnywhere, Place::Log]),
-            Self::Dump(_) | Self::Store(_) | Self::Sync(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
+            Self::Dump(_) | Self::Sync(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
+            Self::Store(args) => args.as_root(),
             _ => AsRoot::Continue(&[]),
         }
     }

@@ -1,8 +1,9 @@
 //! `verify`: are the dumps what was written?
 
 use crate::commands::status::document;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::{Exit, code};
+use crate::keys::KeyArgs;
 use crate::output::printable;
 use crate::progress::count;
 use crate::{database, runtime, store};
@@ -25,6 +26,14 @@ pub(crate) struct Args {
     /// Look at sizes and at the first and last bytes only
     #[arg(long)]
     quick: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
+}
+
+impl Args {
+    pub(super) fn reading(&self) -> Reading {
+        self.keys.reading()
+    }
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
@@ -34,6 +43,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         let depth = if args.quick { Depth::Quick } else { Depth::Full };
         verify_all(&shelf, args.name.as_deref(), args.database.as_deref(), depth, progress.as_ref()).await
     })?;
+    if !report.unopened.is_empty() {
+        let what = count(report.unopened.len() as u64, "dump");
+        context.progress.warn(&format!(
+            "nobody looked into {what}, since no key at hand opens them: only the bytes were compared; give `--identity FILE`"
+        ));
+    }
     context.output.write(
         || document(&report),
         || {
@@ -56,7 +71,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             };
             text.push_str(&format!(
                 "Looked at {} ({}); {} damaged{unread}.\n",
-                count(report.objects, "dump"),
+                count(report.objects, if shelf.encrypts() { "object" } else { "dump" }),
                 size(report.bytes),
                 report.damaged.len()
             ));

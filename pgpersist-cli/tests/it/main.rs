@@ -8,6 +8,7 @@ mod bad_input;
 mod contract;
 mod cron;
 mod drill_restore;
+mod encryption;
 mod kill;
 mod manifests;
 mod places;

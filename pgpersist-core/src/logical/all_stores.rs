@@ -158,11 +158,11 @@ impl AllStores {
     pub(super) fn contents(
         &self,
         with_foreign: bool,
-    ) -> impl Iterator<Item = (&Arc<dyn BackupStore>, impl Iterator<Item = &DumpEntry>, impl Iterator<Item = &ObjectKey>)> {
+    ) -> impl Iterator<Item = (&Shelf, impl Iterator<Item = &DumpEntry>, impl Iterator<Item = &ObjectKey>)> {
         self.shelves.iter().zip(&self.found).filter_map(move |(shelf, found)| {
             let found = found.as_ref()?;
             let dumps = found.ours.iter().chain(found.foreign.iter().filter(move |_| with_foreign));
-            Some((shelf.store(), dumps, found.globals.iter().map(|globals| &globals.object.key)))
+            Some((shelf, dumps, found.globals.iter().map(|globals| &globals.object.key)))
         })
     }
 

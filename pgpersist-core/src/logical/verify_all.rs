@@ -31,10 +31,17 @@ pub async fn verify_all(
     let with_roles = chosen.is_none() && database.is_none();
     let several = !shelf.copies().is_empty();
     let (mut report, mut whole) = (VerifyReport::default(), BTreeMap::<ObjectKey, Vec<String>>::new());
-    for (store, dumps, roles) in all.contents(chosen.is_some()) {
+    for (shelf, dumps, roles) in all.contents(chosen.is_some()) {
+        let store = shelf.store();
         let dumps = dumps.filter(is_meant).map(Subject::from);
-        let subjects: Vec<Subject> = dumps.chain(roles.filter(|_| with_roles).cloned().map(Subject::new)).collect();
-        let of_this = verify(store.as_ref(), &subjects, depth, progress).await?;
+        let mut subjects: Vec<Subject> = dumps.chain(roles.filter(|_| with_roles).cloned().map(Subject::new)).collect();
+        if depth == Depth::Full {
+            shelf.open_subjects(&mut subjects).await?;
+        }
+        let mut of_this = verify(store.as_ref(), &subjects, depth, progress).await?;
+        if with_roles {
+            shelf.verify_keys(&mut of_this).await?;
+        }
         let bad = |name: &ObjectKey| {
             of_this.damaged.iter().any(|damaged| damaged.name == *name) || of_this.unreadable.iter().any(|unread| unread.name == *name)
         };

@@ -52,12 +52,14 @@ class DumpEntry(Report):
         database: of which database, where that is known.
         taken_at: when.
         size_bytes: as stored.
+        encrypted: whether it is encrypted.
     """
 
     name: str
     database: Optional[str]
     taken_at: datetime
     size_bytes: int
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,14 @@ class VerifyReport(Report):
     Attributes:
         objects: how many were looked at.
         bytes: how large they are.
+        unopened: the encrypted ones that no key at hand opens; their bytes were compared.
     """
 
     objects: int
     bytes: int
     damaged: tuple[BadDump, ...]
     unreadable: tuple[BadDump, ...]
+    unopened: tuple[str, ...] = ()
 
     @property
     def is_good(self) -> bool:

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::commands::status::document;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::{Exit, code};
+use crate::keys::LoadKeyArgs;
 use crate::{database, runtime, store};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::config::load::Config;
@@ -42,6 +43,14 @@ pub(super) struct RestoreArgs {
     /// Keep the cluster (stopped), to be looked at
     #[arg(long)]
     keep: bool,
+    #[command(flatten)]
+    keys: LoadKeyArgs,
+}
+
+impl RestoreArgs {
+    pub(super) fn reading(&self) -> Reading {
+        self.keys.reading()
+    }
 }
 
 pub(super) fn run(args: &RestoreArgs, context: &Context) -> Result<Exit> {

@@ -16,6 +16,7 @@ mod migrate;
 mod root;
 mod store;
 mod stores;
+mod store_keys;
 mod temp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,6 +34,7 @@ fn tables() -> impl Iterator<Item = Case> {
         .chain(temp::table())
         .chain(store::table())
         .chain(stores::table())
+        .chain(store_keys::table())
 }
 
 /// All lines of the contract.
@@ -48,6 +50,7 @@ fn promises() -> Vec<Case> {
         drill::live(),
         root::journey(),
         stores::journey(),
+        store_keys::journey(),
     ];
     tables().chain(journeys.into_iter().flatten()).collect()
 }
