@@ -122,6 +122,7 @@ impl VerifyReport {
     pub(super) fn take(&mut self, other: Self, store: Option<String>) {
         self.objects += other.objects;
         self.bytes += other.bytes;
+        self.unopened.extend(other.unopened);
         self.damaged.extend(other.damaged.into_iter().map(|damaged| DamagedDump { store: store.clone(), ..damaged }));
         self.unreadable.extend(other.unreadable.into_iter().map(|unread| UnreadableDump { store: store.clone(), ..unread }));
     }
