@@ -5,8 +5,8 @@ use crate::configured::stores;
 use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, Result};
 use crate::logical::dump_source::{self, FoundDump};
-use crate::progress::ProgressSink;
 use crate::logical::opening::Opening;
+use crate::progress::ProgressSink;
 use crate::workers;
 
 /// Finds the dump of this name, as [`dump_source::find`] does, in the configured stores. A file needs no store to be named.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::config::load::{Config, StoreConfig};
 use crate::configured::os_user;
-use crate::encryption::settings::EncryptionSettings;
 use crate::error::Result;
 use crate::logical::prune::PruneRequest;
 use crate::logical::shelf::{CopyShelf, Shelf};

@@ -26,6 +26,12 @@ impl EncryptionSettings {
         !self.recipients.is_empty() || self.passphrase_file.is_some()
     }
 
+    /// Whether the same ones can open what is written by both.
+    pub fn encrypts_as(&self, other: &Self) -> bool {
+        let among = |one: &Self, other: &Self| one.recipients.iter().all(|recipient| other.recipients.contains(recipient));
+        among(self, other) && among(other, self) && self.passphrase_file == other.passphrase_file
+    }
+
     /// The same with another file of private keys, such as one from a safe.
     #[must_use]
     pub fn with_identity_file(self, file: Option<PathBuf>) -> Self {

@@ -14,7 +14,7 @@ use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::{Contents, DumpEntry, Shelf};
 use crate::logical::verify::told;
 use crate::progress::{Event, ProgressSink};
-use crate::store::{BackupStore, ObjectKey};
+use crate::store::ObjectKey;
 
 /// How long a store may take to say what it has, where others can be asked.
 const LOOK: Duration = Duration::from_secs(60);

@@ -15,8 +15,8 @@ mod kinds;
 mod migrate;
 mod root;
 mod store;
-mod stores;
 mod store_keys;
+mod stores;
 mod temp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

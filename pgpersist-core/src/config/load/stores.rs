@@ -6,6 +6,7 @@ use crate::config::keys::{self, Kind};
 use crate::config::layer::{Layer, StoreValues};
 use crate::config::load::{Merged, StoreConfig, encryption};
 use crate::config::value::{self, Source, Sourced, Value};
+use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, Result};
 use crate::retention::Retention;
 use crate::store::url::StoreUrl;
@@ -34,7 +35,9 @@ impl Merged {
     /// The stores of this run, and those that are configured whether or not options choose others.
     pub(super) fn stores(&self, general: Retention) -> Result<(Vec<StoreConfig>, Vec<StoreConfig>)> {
         let all = |stores: &[StoreValues]| stores.iter().map(|store| self.store(store, general)).collect::<Result<Vec<_>>>();
-        let (chosen, configured) = (all(&self.stores)?, all(&self.configured_stores)?);
+        let (mut chosen, mut configured) = (all(&self.stores)?, all(&self.configured_stores)?);
+        share_encryption(&mut chosen)?;
+        share_encryption(&mut configured)?;
         check_apart(&chosen)?;
         check_apart(&configured)?;
         Ok((chosen, configured))
@@ -96,6 +99,24 @@ impl Merged {
             .map(|(name, sourced)| format!("`{name}` ({}) has no effect without a second `[[store]]`", sourced.source))
             .collect()
     }
+}
+
+/// Copies are what the first store has, so they are encrypted as it is, and opened with the same keys unless they name their own.
+fn share_encryption(stores: &mut [StoreConfig]) -> Result<()> {
+    let Some((first, copies)) = stores.split_first_mut() else { return Ok(()) };
+    for copy in copies {
+        if copy.encryption == EncryptionSettings::default() {
+            copy.encryption = first.encryption.clone();
+        } else if copy.encryption.encrypts() && !copy.encryption.encrypts_as(&first.encryption) {
+            return Err(value::wrong(
+                &copy.source,
+                keys::STORE_ENCRYPTION,
+                "a copy is what the first store has, and cannot be encrypted otherwise",
+                Some("write the same `encryption` at the first `[[store]]`: its copies follow it".to_owned()),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses stores that lie in each other: a copy there is none, and would be taken for a database's folder.

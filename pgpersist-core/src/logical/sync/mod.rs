@@ -2,12 +2,13 @@
 //! ever overwritten or removed.
 //!
 //! # What is copied
-//! The dumps of this cluster, those whose cluster nothing tells, the dumps of roles, and the cluster's cards. Not what only
+//! The dumps of this cluster, those whose cluster nothing tells, the dumps of roles, the cluster's cards, and the keys of
+//! encrypted dumps. Not what only
 //! concerns a store itself: leases, and the reports of drills with its dumps. A dump that retention of the copy would drop at
 //! once is left out, so that syncing and pruning never take turns.
 //!
 //! # In which order
-//! The cards first; then each dump, the newest first, behind the dump of roles that it would be loaded with; its side file last.
+//! The cards and keys first; then each dump, the newest first, behind the dump of roles that it would be loaded with; its side file last.
 //! An object appears whole or not at all. So a copy can be restored from at any moment: what is there of it is good, and
 //! a dump without its side file is one that loads. The next run finds that, reads the dump there, and adds the side file when
 //! it is what that says.

@@ -19,6 +19,7 @@ use crate::logical::sync::report::{StoreError, StoreSync, SyncReport};
 use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::Cluster;
 use crate::store::lease::{Lease, LeaseOptions};
+use crate::store::{BackupStore, ObjectKey};
 
 /// What is to be brought up to date, and how.
 #[derive(Debug, Clone)]
@@ -211,22 +212,28 @@ impl SyncRequest {
                     ));
                 }
             }
-            let history = format!("{FOLDER}/{}/history/", folder_of(cluster));
-            let mut listed = from.list(&history);
-            while let Some(old) = listed.try_next().await? {
-                match to.head(&old.key).await {
-                    Err(error) if error.kind() == ErrorKind::NotFound => {
-                        match to.put_if_absent(&old.key, from.get(&old.key).await?).await {
-                            Err(error) if error.kind() == ErrorKind::Conflict => {}
-                            put => put?,
-                        }
-                    }
-                    head => drop(head?),
+            // The keys of encrypted dumps before the first of these: a copy that nobody can open is none.
+            for what in ["history", "keys"] {
+                let prefix = format!("{FOLDER}/{}/{what}/", folder_of(cluster));
+                let mut listed = from.list(&prefix);
+                while let Some(object) = listed.try_next().await? {
+                    bring_object(from, to, &object.key).await?;
                 }
             }
             Ok(())
         };
-        within(self.stall, call, || format!("bring the cluster's cards to {to}")).await
+        within(self.stall, call, || format!("bring the cluster's cards and keys to {to}")).await
+    }
+}
+
+/// Brings a small object that is written once, where it is missing.
+async fn bring_object(from: &dyn BackupStore, to: &dyn BackupStore, key: &ObjectKey) -> Result<()> {
+    match to.head(key).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => match to.put_if_absent(key, from.get(key).await?).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+            put => put,
+        },
+        head => head.map(drop),
     }
 }
 
@@ -286,5 +293,6 @@ async fn remember(known: &KnownStores, copy: &CopyShelf, progress: &dyn Progress
     }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

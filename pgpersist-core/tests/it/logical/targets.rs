@@ -91,14 +91,7 @@ async fn what_is_filled_at_the_last_moment_is_kept() {
     server.run("postgres", "CREATE DATABASE room").await;
     // The load asks for the time between its look at the room and the renaming.
     let filling = FillingClock(server.connection("room").conninfo());
-    let source = DumpSource {
-        name: "x.sql".into(),
-        bytes: Box::new(
-            &b"CREATE TABLE public.loaded ();
-"[..],
-        ),
-        expected: None,
-    };
+    let source = DumpSource::new("x.sql", Box::new(&b"CREATE TABLE public.loaded ();\n"[..]), None);
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
     let trusted = LoadOptions { trust: Trust::Superuser, ..options(&server, "room") };
     let report = load(&trusted, source, &(Arc::new(filling) as Arc<dyn Clock>), &progress).await.unwrap();
