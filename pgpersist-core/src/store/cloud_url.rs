@@ -70,7 +70,7 @@ const OPTIONS: &[(&str, &[Cloud], Kind)] = &[
     ("ca_file", EVERY, Kind::AbsolutePath),
     ("checksum", &[Cloud::S3], Kind::OneOf(&["sha256", "crc64nvme", "none"])),
     ("concurrency", EVERY, Kind::Count),
-    ("credentials_file", &[Cloud::Gcs], Kind::AbsolutePath),
+    ("credentials_file", EVERY, Kind::AbsolutePath),
     ("deadline", EVERY, Kind::Duration),
     ("endpoint", EVERY, Kind::Endpoint),
     ("kms_key", &[Cloud::S3], Kind::Text),

@@ -32,9 +32,9 @@ impl fmt::Debug for Profile {
 }
 
 impl Profile {
-    /// The profile of this name, or the one that the environment names, or `default`; none when nobody named one and there is
-    /// no default with keys.
-    pub(super) fn find(named: Option<&str>) -> Result<Option<Self>> {
+    /// The profile of this name, or the one that the environment names, or `default`, in this file or the usual one; none when
+    /// nobody named anything and there is no default with keys.
+    pub(super) fn find(named: Option<&str>, credentials_file: Option<&str>) -> Result<Option<Self>> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let asked = named.map(str::to_owned).or_else(|| variable("AWS_PROFILE"));
         let home = variable("HOME").map(PathBuf::from);
@@ -43,11 +43,11 @@ impl Profile {
         };
         let profile = Self {
             name: asked.clone().unwrap_or_else(|| "default".to_owned()),
-            credentials_file: file("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
+            credentials_file: credentials_file.map_or_else(|| file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), PathBuf::from),
             config_file: file("AWS_CONFIG_FILE", "config"),
             region: None,
         };
-        profile.complete(asked.is_some())
+        profile.complete(asked.is_some() || credentials_file.is_some())
     }
 
     fn complete(mut self, is_asked: bool) -> Result<Option<Self>> {

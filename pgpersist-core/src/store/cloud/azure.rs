@@ -9,15 +9,18 @@ use object_store::azure::{AzureAuthorizer, AzureCredential, AzureCredentialProvi
 use object_store::client::HttpRequest;
 
 use crate::error::{Error, Result};
+use crate::store::cloud::connection_string::ConnectionString;
 use crate::store::cloud::errors;
 use crate::store::cloud::opened::{Opened, Publishing, client_options, no_repetitions};
 use crate::store::cloud::transport::{Connector, Signer};
 use crate::store::cloud_url::CloudUrl;
 
-/// Opens the container. Credentials: an account key, a SAS token, a service principal, a workload identity, or the machine's
+/// Opens the container. Credentials: those of a `credentials_file`, else an account key, a SAS token, a service principal, a workload identity, or the machine's
 /// managed identity.
 pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
-    let account = url.option("account").map(str::to_owned).or_else(|| std::env::var("AZURE_STORAGE_ACCOUNT_NAME").ok());
+    let file = url.option("credentials_file").map(ConnectionString::read).transpose()?;
+    let account = url.option("account").map(str::to_owned).or_else(|| file.as_ref()?.account.clone());
+    let account = account.or_else(|| std::env::var("AZURE_STORAGE_ACCOUNT_NAME").ok());
     let Some(account) = account else {
         return Err(Error::invalid(
             format!("no account is named for {}", url.place()),
@@ -25,7 +28,9 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
         ));
     };
     let habits = Arc::clone(&connector.habits);
-    let mut builder = MicrosoftAzureBuilder::from_env()
+    // What the environment says of others would be in the file's way.
+    let builder = file.map_or_else(MicrosoftAzureBuilder::from_env, ConnectionString::builder);
+    let mut builder = builder
         .with_container_name(url.bucket())
         .with_account(&account)
         .with_client_options(client_options(url)?)

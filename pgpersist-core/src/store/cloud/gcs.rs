@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use object_store::gcp::GoogleCloudStorageBuilder;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::cloud::errors;
 use crate::store::cloud::opened::{Opened, Publishing, client_options, no_repetitions};
 use crate::store::cloud::transport::Connector;
@@ -16,14 +16,16 @@ const EMULATOR: &str = "STORAGE_EMULATOR_HOST";
 /// Opens the bucket. Credentials: a service account's file, the default ones of `gcloud`, a workload identity, or the machine's
 /// own service account.
 pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
-    let mut builder = GoogleCloudStorageBuilder::from_env()
+    let builder = match url.option("credentials_file") {
+        // What the environment says of others would be in its way.
+        Some(file) => credentials(file)?,
+        None => GoogleCloudStorageBuilder::from_env(),
+    };
+    let mut builder = builder
         .with_bucket_name(url.bucket())
         .with_client_options(client_options(url)?)
         .with_retry(no_repetitions())
         .with_http_connector(connector);
-    if let Some(file) = url.option("credentials_file") {
-        builder = builder.with_application_credentials(file);
-    }
     if let Some(endpoint) = url.endpoint() {
         builder = builder.with_base_url(endpoint);
     } else if let Ok(emulator) = std::env::var(EMULATOR) {
@@ -34,4 +36,18 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
     let client = builder.build().map_err(|error| errors::unusable(url, &error))?;
     // The end of an upload in parts takes no condition there.
     Ok(Opened { client: Arc::new(client), publishing: Publishing::Copied })
+}
+
+/// A builder with the credentials of a file: a service account's, or those of `gcloud`.
+fn credentials(file: &str) -> Result<GoogleCloudStorageBuilder> {
+    let text = std::fs::read(file).map_err(|error| Error::file("read the credentials in", file, error))?;
+    let document: serde_json::Value = serde_json::from_slice(&text).map_err(|_| {
+        let remedy = "give the file of a service account, in JSON, as Google Cloud's console hands it out";
+        Error::invalid(format!("{file} holds no credentials of Google Cloud"), remedy)
+    })?;
+    let builder = GoogleCloudStorageBuilder::new();
+    Ok(match document.get("type").and_then(serde_json::Value::as_str) {
+        Some("service_account") => builder.with_service_account_path(file),
+        _ => builder.with_application_credentials(file),
+    })
 }

@@ -8,6 +8,8 @@ mod aws_profile;
 #[cfg(feature = "azure")]
 mod azure;
 pub mod backup_store;
+#[cfg(feature = "azure")]
+mod connection_string;
 mod errors;
 #[cfg(feature = "gcs")]
 mod gcs;

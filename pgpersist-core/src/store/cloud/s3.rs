@@ -16,7 +16,7 @@ const OTHER_CREDENTIALS: &[&str] =
     &["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
 
 /// Opens the bucket. Credentials: those of the environment, a web identity or a container, else a profile of the shared files,
-/// else the machine's own role. A `profile` in the address comes before all of them.
+/// else the machine's own role. A `profile` or a `credentials_file` in the address comes before all of them.
 pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(url.bucket())
@@ -25,8 +25,12 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
         .with_disable_bulk_delete(true)
         .with_http_connector(connector);
     let named = url.option("profile");
-    let profile =
-        if named.is_some() || OTHER_CREDENTIALS.iter().all(|name| std::env::var_os(name).is_none()) { Profile::find(named)? } else { None };
+    let file = url.option("credentials_file");
+    let profile = if named.or(file).is_some() || OTHER_CREDENTIALS.iter().all(|name| std::env::var_os(name).is_none()) {
+        Profile::find(named, file)?
+    } else {
+        None
+    };
     let has_region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().any(|name| std::env::var_os(name).is_some());
     if let Some(profile) = profile {
         if let Some(region) = profile.region().filter(|_| !has_region || named.is_some()) {
