@@ -25,8 +25,8 @@ use crate::store::cloud_url::{Cloud, CloudUrl};
 use crate::store::observation::Observation;
 use crate::store::{BackupStore, LONGEST_KEY, ObjectKey, ObjectMeta, Upload};
 
-/// What an object carries so that its writer knows it again when an answer was lost.
-pub(super) const NONCE: &str = "pgpersist-nonce";
+/// What an object carries so that its writer knows it again when an answer was lost. Azure takes no hyphen in such a name.
+pub(super) const NONCE: &str = "pgpersistnonce";
 
 /// Objects in a bucket of S3, Google Cloud Storage or Azure, or of a server that speaks like one of them.
 ///
@@ -61,7 +61,7 @@ impl CloudBackupStore {
     /// is not there; `File` when a file that is named cannot be read.
     pub fn open(url: &CloudUrl) -> Result<Self> {
         let tuning = Tuning::of(url);
-        let habits = Arc::new(Habits::new(url.cloud() != Cloud::Gcs));
+        let habits = Arc::new(Habits::new(url.cloud()));
         let pace = url.rate_limit().map(|bytes| Arc::new(Pace::new(bytes)));
         let Opened { client, publishing } = open(url, Connector { tuning, habits: Arc::clone(&habits), pace: pace.clone() })?;
         Ok(Self { bucket: Arc::new(Bucket { url: url.clone(), client, publishing, tuning, habits, pace }) })
@@ -126,9 +126,24 @@ impl Bucket {
     }
 
     pub(super) async fn head(&self, key: &ObjectKey, path: &Path) -> Result<(ObjectMeta, Attributes)> {
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        let found = self.client.get_opts(path, options).await.map_err(|error| self.fault("find", key, error))?;
+        let found = self.find("find", key, path).await?;
         Ok((meta(key, &found.meta)?, found.attributes))
+    }
+
+    /// Asks for an object's head.
+    async fn find(&self, doing: &str, key: &ObjectKey, path: &Path) -> Result<GetResult> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let error = match self.client.get_opts(path, options).await {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        if !errors::is_without_reason(&error) {
+            return Err(self.fault(doing, key, error));
+        }
+        // An answer to HEAD has no body that could say why: the same is asked once more in a way that has.
+        let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+        let told = self.client.get_opts(path, options).await.err().filter(|told| !errors::is_without_reason(told));
+        Err(self.fault(doing, key, told.unwrap_or(error)))
     }
 
     /// Whether what has the name was written by whoever has the nonce.
@@ -189,6 +204,16 @@ impl Bucket {
         match tokio::time::timeout(limit, answer.bytes()).await {
             Ok(read) => read.map_err(|error| self.fault("read", key, error)),
             Err(_) => Err(Error::Deadline { what: format!("{key} was not read"), after: limit, remedy: None }),
+        }
+    }
+
+    /// The same within the deadline, if there is one.
+    async fn range_in_time(&self, key: &ObjectKey, path: &Path, range: Range<u64>, etag: Option<&str>) -> Result<Bytes> {
+        let reading = self.range_again(key, path, range, etag);
+        let Some(deadline) = self.tuning.deadline else { return reading.await };
+        match tokio::time::timeout(deadline, reading).await {
+            Ok(read) => read,
+            Err(_) => Err(Error::Deadline { what: format!("{key} was not read"), after: deadline, remedy: None }),
         }
     }
 
@@ -253,8 +278,7 @@ impl BackupStore for CloudBackupStore {
         let bucket = &self.bucket;
         let path = bucket.path(key)?;
         // The size first: a server refuses a range that begins behind the end, and an object that changes meanwhile is noticed.
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        let found = bucket.client.get_opts(&path, options).await.map_err(|error| bucket.fault("read", key, error))?.meta;
+        let found = bucket.find("read", key, &path).await?.meta;
         let (start, end) = (range.start.min(found.size), range.end.min(found.size));
         if start >= end {
             return Ok(Bytes::new());
@@ -262,7 +286,7 @@ impl BackupStore for CloudBackupStore {
         let etag = found.e_tag.as_deref();
         let starts = (start..end).step_by(PART_BYTES);
         let mut ranges = stream::iter(starts)
-            .map(|from| bucket.range_again(key, &path, from..(from + PART_BYTES as u64).min(end), etag))
+            .map(|from| bucket.range_in_time(key, &path, from..(from + PART_BYTES as u64).min(end), etag))
             .buffered(bucket.tuning.concurrency);
         let first = ranges.try_next().await?.unwrap_or_default();
         if first.len() as u64 == end - start {

@@ -32,6 +32,12 @@ pub(super) fn translate(url: &CloudUrl, doing: &str, error: object_store::Error)
     }
 }
 
+/// Whether the server refused and said nothing about why, as it does in an answer without a body. That an object is not there
+/// needs no reason.
+pub(super) fn is_without_reason(error: &object_store::Error) -> bool {
+    matches!(Trouble::within(error), Some(Trouble::Refused(refusal)) if refusal.code.is_none() && refusal.status < 500 && refusal.status != 404)
+}
+
 /// An address that could be read, and for which no store can be made.
 pub(super) fn unusable(url: &CloudUrl, error: &object_store::Error) -> Error {
     Error::invalid(format!("{} cannot be used: {}", url.place(), deepest(error)), credentials(url.cloud()))
@@ -93,7 +99,7 @@ fn refused(url: &CloudUrl, refusal: &Refusal) -> (ErrorKind, String) {
     if refusal.is(&["InvalidObjectState", "BlobArchived"]) {
         return own(ErrorKind::Unavailable, "the object lies in an archive: have it restored there first, which takes hours");
     }
-    if refusal.is(&["BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "Md5Mismatch", "InvalidPart", "Crc64Mismatch"]) {
+    if refusal.is_about_a_checksum() || refusal.is(&["InvalidPart"]) {
         return own(ErrorKind::Unavailable, "the bytes changed on their way to the server: repeat it, and look at the network between");
     }
     match refusal.status {

@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use hyper::header::{DATE, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http_body_util::BodyExt;
+use hyper::header::{DATE, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::{Method, StatusCode};
+use md5::{Digest, Md5};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
@@ -21,9 +25,12 @@ use tokio::time::Instant;
 use crate::store::cloud::pace::Pace;
 use crate::store::cloud::trouble::{Refusal, Trouble};
 use crate::store::cloud::tuning::{self, Tuning};
+use crate::store::cloud_url::Cloud;
 
 /// The most that is read of the document of an error.
 const LONGEST_ERROR: usize = 64 << 10;
+/// The same of any other answer but an object: a page of a list has 5000 names at most.
+const LONGEST_ANSWER: usize = 64 << 20;
 /// A request with more than this moves a part of an object.
 const SMALL_BYTES: usize = 64 << 10;
 /// Who cannot be reached at all is not tried for longer: most often the address is wrong.
@@ -47,6 +54,8 @@ pub(super) struct Tampered;
 pub(super) struct Habits {
     /// The end of an upload in parts takes the condition that nothing has the name yet.
     pub(super) conditional_complete: bool,
+    /// The bytes of an object travel with their MD5, since nothing else tells the server that they changed on their way.
+    pub(super) content_md5: bool,
     /// Where a header that is added has to be signed.
     pub(super) signer: OnceLock<Box<dyn Signer>>,
     /// The server's time in its last answer, and when that came.
@@ -54,8 +63,9 @@ pub(super) struct Habits {
 }
 
 impl Habits {
-    pub(super) fn new(conditional_complete: bool) -> Self {
-        Self { conditional_complete, ..Self::default() }
+    pub(super) fn new(cloud: Cloud) -> Self {
+        // The end of Google's uploads takes no condition, and S3 has checksums of its own.
+        Self { conditional_complete: cloud != Cloud::Gcs, content_md5: cloud != Cloud::S3, ..Self::default() }
     }
 
     /// What the server's clock shows now, as far as it tells, in whole seconds.
@@ -105,13 +115,9 @@ enum Outcome {
 impl HttpService for Transport {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_complete = ends_parts(&request);
-        if is_complete && self.connector.habits.conditional_complete {
-            request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
-            if let Some(signer) = self.connector.habits.signer.get() {
-                signer.sign(&mut request).await.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
-            }
-        }
-        if request.extensions().get::<Tampered>().is_some() {
+        self.add_headers(&mut request, is_complete).await?;
+        let is_tampered = request.extensions().get::<Tampered>().is_some();
+        if is_tampered {
             // As long as it was, so that nothing but a checksum notices.
             let length = request.body().content_length();
             *request.body_mut() = HttpRequestBody::from(vec![b'x'; length]);
@@ -123,11 +129,17 @@ impl HttpService for Transport {
             if let Some(pace) = &self.connector.pace {
                 pace.pass(request.body().content_length() as u64).await;
             }
-            let outcome = self.attempt(request.clone(), attempt, is_complete).await;
+            // What is said to be all that it may take is that.
+            let left = self.connector.tuning.deadline.map(|deadline| deadline.saturating_sub(start.elapsed()));
+            let outcome = self.attempt(request.clone(), left.map_or(attempt, |left| left.min(attempt)), is_complete).await;
             let (trouble, asked) = match outcome {
                 Outcome::Answered(response) => return Ok(response),
                 Outcome::Failed(trouble) if asks_machine(&request) => return Err(failure(Trouble::NoCredentials(trouble.to_string()))),
                 Outcome::Failed(trouble) => return Err(failure(trouble)),
+                // What was changed on purpose is no better the second time.
+                Outcome::Later(Trouble::Refused(refusal), _) if is_tampered && refusal.is_about_a_checksum() => {
+                    return Err(failure(Trouble::Refused(refusal)));
+                }
                 Outcome::Later(trouble, asked) => (trouble, asked),
             };
             let budget = match trouble {
@@ -150,6 +162,25 @@ fn asks_machine(request: &HttpRequest) -> bool {
 }
 
 impl Transport {
+    /// What `object_store` does not say.
+    async fn add_headers(&self, request: &mut HttpRequest, is_complete: bool) -> Result<(), HttpError> {
+        let habits = &self.connector.habits;
+        let mut is_changed = false;
+        if is_complete && habits.conditional_complete {
+            request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+            is_changed = true;
+        }
+        if habits.content_md5 && request.method() == Method::PUT && request.body().content_length() > 0 {
+            let sum = content_md5(request.body().clone()).await?;
+            request.headers_mut().insert(HeaderName::from_static("content-md5"), sum);
+            is_changed = true;
+        }
+        if is_changed && let Some(signer) = habits.signer.get() {
+            signer.sign(request).await.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        }
+        Ok(())
+    }
+
     /// For how long a request is repeated, and how long each attempt may take.
     fn patience(&self, request: &HttpRequest) -> (Duration, Duration) {
         let tuning = &self.connector.tuning;
@@ -161,17 +192,23 @@ impl Transport {
     }
 
     async fn attempt(&self, request: HttpRequest, limit: Duration, is_complete: bool) -> Outcome {
+        let reads_object = request.method() == Method::GET && !lists(&request);
         let answer = async {
             let response = self.client.execute(request).await?;
             self.connector.habits.hear(&response);
-            if response.status().is_success() && !is_complete {
+            let is_success = response.status().is_success();
+            if is_success && reads_object {
                 return Ok((response, None));
             }
-            // An answer to the end of an upload may begin with 200 and tell of a failure then.
+            // Whole before anybody sees it: a connection that breaks within is a reason to ask again.
             let (parts, body) = response.into_parts();
-            let body = beginning(body, if is_complete { usize::MAX } else { LONGEST_ERROR }).await?;
-            let text = String::from_utf8_lossy(&body).into_owned();
-            Ok((HttpResponse::from_parts(parts, HttpResponseBody::from(body)), Some(text)))
+            let (body, is_whole) = beginning(body, if is_success { LONGEST_ANSWER } else { LONGEST_ERROR }).await?;
+            if is_success && !is_whole {
+                return Err(HttpError::new(HttpErrorKind::Unknown, Trouble::Network("an answer without end".to_owned())));
+            }
+            // An answer to the end of an upload may begin with 200 and tell of a failure then.
+            let text = (!is_success || is_complete).then(|| String::from_utf8_lossy(&body).into_owned());
+            Ok((HttpResponse::from_parts(parts, HttpResponseBody::from(body)), text))
         };
         match tokio::time::timeout(limit, answer).await {
             Err(_) => Outcome::Later(Trouble::Deadline(limit), None),
@@ -189,14 +226,32 @@ fn ends_parts(request: &HttpRequest) -> bool {
     (request.method() == Method::POST && has("uploadId=")) || (request.method() == Method::PUT && has("comp=blocklist"))
 }
 
-async fn beginning(body: HttpResponseBody, most: usize) -> Result<Vec<u8>, HttpError> {
+/// Whether a request lists objects.
+fn lists(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    query.split('&').any(|pair| pair == "comp=list" || pair.starts_with("list-type="))
+}
+
+async fn content_md5(mut body: HttpRequestBody) -> Result<HeaderValue, HttpError> {
+    let mut md5 = Md5::new();
+    while let Some(frame) = body.frame().await {
+        md5.update(frame?.data_ref().map(AsRef::as_ref).unwrap_or_default());
+    }
+    let text = BASE64_STANDARD.encode(md5.finalize());
+    HeaderValue::try_from(text).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))
+}
+
+/// What comes of a body up to a size, and whether it is all.
+async fn beginning(body: HttpResponseBody, most: usize) -> Result<(Vec<u8>, bool), HttpError> {
     let mut stream = body.bytes_stream();
     let mut read = Vec::new();
-    while read.len() < most {
-        let Some(bytes) = stream.try_next().await? else { break };
+    while let Some(bytes) = stream.try_next().await? {
+        if read.len() + bytes.len() > most {
+            return Ok((read, false));
+        }
         read.extend_from_slice(&bytes);
     }
-    Ok(read)
+    Ok((read, true))
 }
 
 fn broken(error: &HttpError) -> Outcome {
@@ -214,7 +269,9 @@ fn judge(response: HttpResponse, text: &str) -> Outcome {
     const NO_PLACE: &[&str] = &["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountNotFound"];
     let status = response.status();
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let refusal = Refusal::read(status, text, header("x-amz-bucket-region"));
+    let mut refusal = Refusal::read(status, text, header("x-amz-bucket-region"));
+    // Azure tells it also where an answer has no body.
+    refusal.code = refusal.code.or_else(|| header("x-ms-error-code").filter(|code| !code.is_empty()).map(str::to_owned));
     if status.is_success() {
         // Only the end of an upload comes here.
         return match refusal.code {
@@ -226,7 +283,8 @@ fn judge(response: HttpResponse, text: &str) -> Outcome {
     let again = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED && status != StatusCode::INSUFFICIENT_STORAGE
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
         || refusal.is(BUSY)
-        || refusal.is(&["ConditionalRequestConflict", "OperationAborted"]);
+        || refusal.is(&["ConditionalRequestConflict", "OperationAborted"])
+        || refusal.is_about_a_checksum();
     if again {
         let asked = header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         return Outcome::Later(Trouble::Refused(refusal), asked);

@@ -57,6 +57,14 @@ impl Refusal {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
     }
 
+    /// Whether the bytes that came were not those that were sent.
+    pub(super) fn is_about_a_checksum(&self) -> bool {
+        const WORDS: &[&str] =
+            &["BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "Md5Mismatch", "Crc64Mismatch"];
+        // The second is what Azure's emulator says.
+        self.is(WORDS) || self.is(&["InvalidOperation"]) && self.message.as_deref().is_some_and(|message| message.contains("MD5"))
+    }
+
     fn text(&self) -> String {
         let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("no success");
         match (&self.code, &self.message) {

@@ -12,6 +12,8 @@ const REPEATED_FOR: Duration = Duration::from_secs(60);
 const SMALL_ATTEMPT: Duration = Duration::from_secs(30);
 /// The same for one part of an object: at this pace a line of a megabit a second carries eight of them at once.
 const PART_ATTEMPT: Duration = Duration::from_secs(600);
+/// An attempt that has less is hardly worth it.
+const LEAST_ATTEMPT: Duration = Duration::from_secs(2);
 /// The first parts of an upload, and each range of a download, in bytes. Small enough that many at once fit into memory, large
 /// enough that the way to the server and back does not count.
 pub(super) const PART_BYTES: usize = 8 << 20;
@@ -31,18 +33,22 @@ pub(super) struct Tuning {
     pub(super) repeated_for: Duration,
     pub(super) small_attempt: Duration,
     pub(super) part_attempt: Duration,
+    /// After so long a request has ended, whatever became of it, when the address says so.
+    pub(super) deadline: Option<Duration>,
 }
 
 impl Tuning {
     /// As the address says.
     pub(super) fn of(url: &CloudUrl) -> Self {
         let deadline = url.deadline();
-        let within = |usual: Duration| deadline.unwrap_or(usual);
+        // An attempt that is not answered leaves time for others.
+        let part_of = |divisor: u32, usual: Duration| deadline.map_or(usual, |all| (all / divisor).max(LEAST_ATTEMPT).min(all));
         Self {
             concurrency: url.concurrency().unwrap_or(CONCURRENCY),
-            repeated_for: within(REPEATED_FOR),
-            small_attempt: within(SMALL_ATTEMPT),
-            part_attempt: within(PART_ATTEMPT),
+            repeated_for: deadline.unwrap_or(REPEATED_FOR),
+            small_attempt: part_of(4, SMALL_ATTEMPT).min(SMALL_ATTEMPT),
+            part_attempt: part_of(2, PART_ATTEMPT),
+            deadline,
         }
     }
 
