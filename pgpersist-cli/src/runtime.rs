@@ -6,10 +6,14 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use pgpersist_core::error::{Error, Result};
+use pgpersist_core::store::cleanup;
 
 /// How long blocking work may go on after its command was cancelled. It publishes last, so what is cut off here was not
 /// there yet, and the next run finds its leftovers.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a store may be told to forget what was begun in it.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Runs a command to its end, or until SIGINT, SIGTERM or SIGHUP: its future is then dropped, which leaves either the old
 /// state or the new one. `what` completes "… was cancelled".
@@ -35,7 +39,11 @@ pub(crate) fn uninterrupted<T>(work: impl Future<Output = Result<T>>) -> Result<
         .enable_all()
         .build()
         .map_err(|e| Error::unavailable(format!("could not start threads: {e}"), "look at the limits of processes and files"))?;
-    let result = runtime.block_on(work);
+    let result = runtime.block_on(async {
+        let result = work.await;
+        cleanup::settled(FAREWELL).await;
+        result
+    });
     runtime.shutdown_timeout(GRACE);
     result
 }

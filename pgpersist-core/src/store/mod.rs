@@ -5,6 +5,7 @@
 
 pub mod below;
 pub mod check;
+pub mod cleanup;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 pub mod cloud;
 pub mod cloud_url;

@@ -33,7 +33,7 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
     let mut builder = builder
         .with_container_name(url.bucket())
         .with_account(&account)
-        .with_client_options(client_options(url)?)
+        .with_client_options(client_options(url))
         .with_retry(no_repetitions())
         .with_http_connector(connector);
     if let Some(endpoint) = url.endpoint() {

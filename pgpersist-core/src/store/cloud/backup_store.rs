@@ -15,7 +15,7 @@ use object_store::{
 use time::OffsetDateTime;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::cloud::opened::{Opened, Publishing};
+use crate::store::cloud::opened::{Opened, Publishing, certificates};
 use crate::store::cloud::pace::Pace;
 use crate::store::cloud::transport::{Connector, Habits};
 use crate::store::cloud::tuning::{PART_BYTES, Tuning};
@@ -27,6 +27,8 @@ use crate::store::{BackupStore, LONGEST_KEY, ObjectKey, ObjectMeta, Upload};
 
 /// What an object carries so that its writer knows it again when an answer was lost. Azure takes no hyphen in such a name.
 pub(super) const NONCE: &str = "pgpersistnonce";
+/// An object that is replaced more often while it is read is no note of ours.
+const MOST_CHANGES: usize = 16;
 
 /// Objects in a bucket of S3, Google Cloud Storage or Azure, or of a server that speaks like one of them.
 ///
@@ -63,7 +65,8 @@ impl CloudBackupStore {
         let tuning = Tuning::of(url);
         let habits = Arc::new(Habits::new(url.cloud()));
         let pace = url.rate_limit().map(|bytes| Arc::new(Pace::new(bytes)));
-        let Opened { client, publishing } = open(url, Connector { tuning, habits: Arc::clone(&habits), pace: pace.clone() })?;
+        let connector = Connector { tuning, habits: Arc::clone(&habits), pace: pace.clone(), certificates: certificates(url)? };
+        let Opened { client, publishing } = open(url, connector)?;
         Ok(Self { bucket: Arc::new(Bucket { url: url.clone(), client, publishing, tuning, habits, pace }) })
     }
 
@@ -176,25 +179,27 @@ impl Bucket {
             Ok(_) => Ok(()),
             Err(error) => {
                 let error = self.fault("write", key, error);
-                // The first of two attempts may have come through, and only its answer was lost.
-                let was_mine = error.kind() == ErrorKind::Conflict && self.is_mine(key, path, nonce).await.is_some();
+                // An attempt may have come through, and only its answer was lost.
+                let was_mine = self.is_mine(key, path, nonce).await.is_some();
                 if was_mine { Ok(()) } else { Err(error) }
             }
         }
     }
 
-    /// One range, whole or an error. Whoever reads has only a while for it.
-    async fn range(&self, key: &ObjectKey, path: &Path, range: Range<u64>, etag: Option<&str>) -> Result<Bytes> {
+    /// One range, or all of an object of this size, whole or an error. Whoever reads has only a while for it.
+    async fn range(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, length: u64, etag: Option<&str>) -> Result<Bytes> {
         if let Some(pace) = &self.pace {
-            pace.pass(range.end - range.start).await;
+            pace.pass(length).await;
         }
-        let options =
-            GetOptions { range: Some(GetRange::Bounded(range.clone())), if_match: etag.map(str::to_owned), ..GetOptions::default() };
-        let answer = self.client.get_opts(path, options).await.map_err(|error| self.fault("read", key, error))?;
+        let options = GetOptions { range: range.map(GetRange::Bounded), if_match: etag.map(str::to_owned), ..GetOptions::default() };
+        let answer = self.client.get_opts(path, options).await.map_err(|error| match error {
+            // It is not that any more of which the size was told.
+            object_store::Error::Precondition { .. } => Error::conflict(format!("{key} changed while it was read"), "try again"),
+            error => self.fault("read", key, error),
+        })?;
         let bytes = self.body(key, answer).await?;
-        if bytes.len() as u64 != range.end - range.start {
-            let what = format!("{} bytes came for the bytes {}..{} of {key}", bytes.len(), range.start, range.end);
-            return Err(Error::unavailable(what, "try again"));
+        if bytes.len() as u64 != length {
+            return Err(Error::unavailable(format!("{} of {length} bytes came of {key}", bytes.len()), "try again"));
         }
         Ok(bytes)
     }
@@ -208,8 +213,15 @@ impl Bucket {
     }
 
     /// The same within the deadline, if there is one.
-    async fn range_in_time(&self, key: &ObjectKey, path: &Path, range: Range<u64>, etag: Option<&str>) -> Result<Bytes> {
-        let reading = self.range_again(key, path, range, etag);
+    async fn range_in_time(
+        &self,
+        key: &ObjectKey,
+        path: &Path,
+        range: Option<Range<u64>>,
+        length: u64,
+        etag: Option<&str>,
+    ) -> Result<Bytes> {
+        let reading = self.range_again(key, path, range, length, etag);
         let Some(deadline) = self.tuning.deadline else { return reading.await };
         match tokio::time::timeout(deadline, reading).await {
             Ok(read) => read,
@@ -218,11 +230,11 @@ impl Bucket {
     }
 
     /// The same, again while that may help: a connection may break in the middle of an answer.
-    async fn range_again(&self, key: &ObjectKey, path: &Path, range: Range<u64>, etag: Option<&str>) -> Result<Bytes> {
+    async fn range_again(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, length: u64, etag: Option<&str>) -> Result<Bytes> {
         let start = tokio::time::Instant::now();
         let mut waits = 0;
         loop {
-            let read = self.range(key, path, range.clone(), etag).await;
+            let read = self.range(key, path, range.clone(), length, etag).await;
             match read {
                 Err(error) if error.kind() == ErrorKind::Unavailable && waits < 8 && start.elapsed() < self.tuning.repeated_for => {
                     tokio::time::sleep(tuning::wait(waits)).await;
@@ -231,6 +243,39 @@ impl Bucket {
                 read => return read,
             }
         }
+    }
+
+    /// A range of an object, in pieces that are all of the same one; `Conflict` when it was replaced meanwhile.
+    async fn read(&self, key: &ObjectKey, path: &Path, range: &Range<u64>) -> Result<Bytes> {
+        // The size first: a server refuses a range that begins behind the end, and an object that changes meanwhile is noticed.
+        let found = self.find("read", key, path).await?.meta;
+        let (start, end) = (range.start.min(found.size), range.end.min(found.size));
+        if start >= end {
+            return Ok(Bytes::new());
+        }
+        let etag = found.e_tag.as_deref();
+        if end - start == found.size && end <= PART_BYTES as u64 {
+            // Some servers answer a range that is all of an object as if none had been asked for.
+            return self.range_in_time(key, path, None, found.size, etag).await;
+        }
+        let starts = (start..end).step_by(PART_BYTES);
+        let mut ranges = stream::iter(starts)
+            .map(|from| {
+                let to = (from + PART_BYTES as u64).min(end);
+                self.range_in_time(key, path, Some(from..to), to - from, etag)
+            })
+            .buffered(self.tuning.concurrency);
+        let first = ranges.try_next().await?.unwrap_or_default();
+        if first.len() as u64 == end - start {
+            return Ok(first);
+        }
+        let length = usize::try_from(end - start).map_err(|_| Error::invalid(format!("{key} does not fit into memory"), ""))?;
+        let mut bytes = BytesMut::with_capacity(length);
+        bytes.extend_from_slice(&first);
+        while let Some(part) = ranges.try_next().await? {
+            bytes.extend_from_slice(&part);
+        }
+        Ok(bytes.freeze())
     }
 }
 
@@ -275,30 +320,18 @@ impl BackupStore for CloudBackupStore {
         if range.start > range.end {
             return Err(Error::invalid(format!("the range {}..{} of {key} ends before it starts", range.start, range.end), ""));
         }
-        let bucket = &self.bucket;
-        let path = bucket.path(key)?;
-        // The size first: a server refuses a range that begins behind the end, and an object that changes meanwhile is noticed.
-        let found = bucket.find("read", key, &path).await?.meta;
-        let (start, end) = (range.start.min(found.size), range.end.min(found.size));
-        if start >= end {
-            return Ok(Bytes::new());
+        let path = self.bucket.path(key)?;
+        for _ in 0..MOST_CHANGES {
+            match self.bucket.read(key, &path, &range).await {
+                // Somebody has replaced it meanwhile: what is there now is read instead.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                read => return read,
+            }
         }
-        let etag = found.e_tag.as_deref();
-        let starts = (start..end).step_by(PART_BYTES);
-        let mut ranges = stream::iter(starts)
-            .map(|from| bucket.range_in_time(key, &path, from..(from + PART_BYTES as u64).min(end), etag))
-            .buffered(bucket.tuning.concurrency);
-        let first = ranges.try_next().await?.unwrap_or_default();
-        if first.len() as u64 == end - start {
-            return Ok(first);
-        }
-        let length = usize::try_from(end - start).map_err(|_| Error::invalid(format!("{key} does not fit into memory"), ""))?;
-        let mut bytes = BytesMut::with_capacity(length);
-        bytes.extend_from_slice(&first);
-        while let Some(part) = ranges.try_next().await? {
-            bytes.extend_from_slice(&part);
-        }
-        Ok(bytes.freeze())
+        Err(Error::unavailable(
+            format!("{key} changed each time that it was read"),
+            "try again; only notes of ours are replaced, and seldom",
+        ))
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {

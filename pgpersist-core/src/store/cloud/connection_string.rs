@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn it_is_read_with_a_key_or_a_signature() {
-        let found = ConnectionString::parse("DefaultEndpointsProtocol=https;AccountName=acme;AccountKey=a+b/c==;EndpointSuffix=x\n").unwrap();
+        let found =
+            ConnectionString::parse("DefaultEndpointsProtocol=https;AccountName=acme;AccountKey=a+b/c==;EndpointSuffix=x\n").unwrap();
         assert_eq!((found.account.as_deref(), found.secret.as_str()), (Some("acme"), "a+b/c=="));
         let found = ConnectionString::parse("BlobEndpoint=https://acme.example;SharedAccessSignature=sv=2024&sig=a%3D").unwrap();
         assert_eq!((found.account, found.secret.as_str()), (None, "sv=2024&sig=a%3D"));

@@ -84,7 +84,14 @@ fn refused(url: &CloudUrl, refusal: &Refusal) -> (ErrorKind, String) {
     if refusal.is(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "invalid_grant"]) {
         return own(ErrorKind::Denied, "the credentials have expired: bring new ones");
     }
-    if refusal.is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed", "UnrecognizedClientException"]) {
+    if refusal.is(&[
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "InvalidToken",
+        "AuthenticationFailed",
+        "UnrecognizedClientException",
+        "NotSignedUp",
+    ]) {
         return (ErrorKind::Denied, format!("the server does not know these credentials: {}", credentials(url.cloud())));
     }
     let moved = (300..400).contains(&refusal.status)

@@ -23,14 +23,14 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
     };
     let mut builder = builder
         .with_bucket_name(url.bucket())
-        .with_client_options(client_options(url)?)
+        .with_client_options(client_options(url))
         .with_retry(no_repetitions())
         .with_http_connector(connector);
     if let Some(endpoint) = url.endpoint() {
         builder = builder.with_base_url(endpoint);
     } else if let Ok(emulator) = std::env::var(EMULATOR) {
         let endpoint = if emulator.contains("://") { emulator } else { format!("http://{emulator}") };
-        let options = client_options(url)?.with_allow_http(true);
+        let options = client_options(url).with_allow_http(true);
         builder = builder.with_client_options(options).with_base_url(&endpoint).with_skip_signature(true);
     }
     let client = builder.build().map_err(|error| errors::unusable(url, &error))?;
@@ -41,13 +41,14 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
 /// A builder with the credentials of a file: a service account's, or those of `gcloud`.
 fn credentials(file: &str) -> Result<GoogleCloudStorageBuilder> {
     let text = std::fs::read(file).map_err(|error| Error::file("read the credentials in", file, error))?;
-    let document: serde_json::Value = serde_json::from_slice(&text).map_err(|_| {
-        let remedy = "give the file of a service account, in JSON, as Google Cloud's console hands it out";
-        Error::invalid(format!("{file} holds no credentials of Google Cloud"), remedy)
-    })?;
+    let document: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     let builder = GoogleCloudStorageBuilder::new();
-    Ok(match document.get("type").and_then(serde_json::Value::as_str) {
-        Some("service_account") => builder.with_service_account_path(file),
-        _ => builder.with_application_credentials(file),
-    })
+    match document.get("type").and_then(serde_json::Value::as_str) {
+        Some("service_account") => Ok(builder.with_service_account_path(file)),
+        Some("authorized_user") => Ok(builder.with_application_credentials(file)),
+        _ => {
+            let remedy = "give the file of a service account, in JSON, as Google Cloud's console hands it out";
+            Err(Error::invalid(format!("{file} holds no credentials of Google Cloud that pgpersist knows"), remedy))
+        }
+    }
 }

@@ -9,7 +9,6 @@ use crate::store::ObjectKey;
 use crate::store::cloud::backup_store::Bucket;
 use crate::store::cloud::opened::Publishing;
 use crate::store::cloud::transport::Tampered;
-use crate::store::cloud_url::Cloud;
 use crate::store::observation::Observation;
 
 /// From here on a server may refuse signatures, and from the first on it is worth a word; in seconds.
@@ -84,7 +83,7 @@ impl Bucket {
     /// Whether the server notices that what arrives is not what was sent.
     async fn checksum(&self, key: &ObjectKey) -> Result<Observation> {
         const NAME: &str = "checksum";
-        if self.url.cloud() != Cloud::S3 || self.url.option("checksum") == Some("none") {
+        if self.url.option("checksum") == Some("none") {
             return Ok(Observation::unknown(NAME, "requests carry no checksum: TLS and each dump's own SHA-256 guard what is written"));
         }
         let path = self.path(key)?;

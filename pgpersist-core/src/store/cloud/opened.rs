@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 use crate::error::{Error, Result};
 use crate::store::cloud_url::CloudUrl;
@@ -23,26 +23,21 @@ pub(super) struct Opened {
     pub(super) publishing: Publishing,
 }
 
-/// How the client connects. Times are the transport's affair.
-pub(super) fn client_options(url: &CloudUrl) -> Result<ClientOptions> {
-    let mut options = ClientOptions::new()
-        .with_allow_http(url.allows_http())
-        .with_timeout_disabled()
-        .with_read_timeout(std::time::Duration::from_secs(30))
-        .with_connect_timeout(std::time::Duration::from_secs(5));
-    if let Some(path) = url.option("ca_file") {
-        let pem = std::fs::read(path).map_err(|error| Error::file("read the certificates in", path, error))?;
+/// What the client is told of connections. The rest is the transport's affair.
+pub(super) fn client_options(url: &CloudUrl) -> ClientOptions {
+    ClientOptions::new().with_allow_http(url.allows_http())
+}
+
+/// The certificates of `ca_file`.
+pub(super) fn certificates(url: &CloudUrl) -> Result<Vec<reqwest::Certificate>> {
+    let Some(path) = url.option("ca_file") else { return Ok(Vec::new()) };
+    let pem = std::fs::read(path).map_err(|error| Error::file("read the certificates in", path, error))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if certificates.is_empty() {
         let remedy = "give a file of certificates in PEM, as an authority hands them out";
-        let no_pem = || Error::invalid(format!("{path} holds no certificate"), remedy);
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| no_pem())?;
-        if certificates.is_empty() {
-            return Err(no_pem());
-        }
-        for certificate in certificates {
-            options = options.with_root_certificate(certificate);
-        }
+        return Err(Error::invalid(format!("{path} holds no certificate"), remedy));
     }
-    Ok(options)
+    Ok(certificates)
 }
 
 /// The transport repeats.

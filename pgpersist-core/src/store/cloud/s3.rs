@@ -20,7 +20,7 @@ const OTHER_CREDENTIALS: &[&str] =
 pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(url.bucket())
-        .with_client_options(client_options(url)?)
+        .with_client_options(client_options(url))
         .with_retry(no_repetitions())
         .with_disable_bulk_delete(true)
         .with_http_connector(connector);

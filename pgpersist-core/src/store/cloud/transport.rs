@@ -6,18 +6,17 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::TryStreamExt;
 use http_body_util::BodyExt;
 use hyper::header::{DATE, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use md5::{Digest, Md5};
-use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
-    ReqwestConnector,
 };
+use object_store::{ClientConfigKey, ClientOptions};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
@@ -27,6 +26,10 @@ use crate::store::cloud::trouble::{Refusal, Trouble};
 use crate::store::cloud::tuning::{self, Tuning};
 use crate::store::cloud_url::Cloud;
 
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a server may say nothing in the middle of an answer.
+const SILENCE: Duration = Duration::from_secs(30);
 /// The most that is read of the document of an error.
 const LONGEST_ERROR: usize = 64 << 10;
 /// The same of any other answer but an object: a page of a list has 5000 names at most.
@@ -88,12 +91,30 @@ pub(super) struct Connector {
     pub(super) tuning: Tuning,
     pub(super) habits: Arc<Habits>,
     pub(super) pace: Option<Arc<Pace>>,
+    /// Authorities that are trusted besides the system's.
+    pub(super) certificates: Vec<reqwest::Certificate>,
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Transport { client, connector: self.clone() }))
+        // Credentials are asked for without TLS within the machine.
+        let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp).is_some_and(|value| value == "true");
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("pgpersist/", env!("CARGO_PKG_VERSION")))
+            .tls_certs_merge(self.certificates.iter().cloned())
+            .https_only(!allows_http)
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            // Bytes are counted as they come.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            // What is signed for one server is no other's affair, and a redirection tells that the address is wrong.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| object_store::Error::Generic { store: "cloud", source: Box::new(error) })?;
+        Ok(HttpClient::new(Transport { client: HttpClient::new(client), connector: self.clone() }))
     }
 }
 

@@ -8,12 +8,12 @@ use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, MultipartUpload, ObjectStoreExt, PutMultipartOptions, PutPayload};
 use tokio::task::JoinSet;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::fs::durable::TEMPORARY_SUFFIX;
 use crate::store::cloud::backup_store::{Bucket, nonce};
 use crate::store::cloud::opened::Publishing;
 use crate::store::cloud::tuning::{MOST_PARTS, Tuning};
-use crate::store::{ObjectKey, ObjectMeta, Upload};
+use crate::store::{ObjectKey, ObjectMeta, Upload, cleanup};
 
 /// What was written and is not published yet. Dropping it tells the cloud to forget the parts.
 pub(super) struct CloudUpload {
@@ -91,12 +91,12 @@ impl CloudUpload {
         self.bucket.must_be_free(&self.key, &self.path).await?;
         let Some(parts) = self.parts.take() else { return Ok(()) };
         match parts.complete(&self.key, &self.path).await {
-            Err(error) if error.kind() == ErrorKind::Conflict || error.kind() == ErrorKind::NotFound => {
-                // The first of two attempts may have come through, and only its answer was lost.
+            Err(error) => {
+                // An attempt may have come through, and only its answer was lost. What others say to its repetition differs.
                 let was_mine = self.bucket.is_mine(&self.key, &self.path, &self.nonce).await.is_some();
                 if was_mine { Ok(()) } else { Err(error) }
             }
-            published => published,
+            Ok(()) => Ok(()),
         }
     }
 }
@@ -199,9 +199,9 @@ impl Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         // Parts that arrive later would stay for ever: first no more are sent.
-        let (Some(mut upload), Ok(runtime)) = (self.upload.take(), tokio::runtime::Handle::try_current()) else { return };
+        let Some(mut upload) = self.upload.take() else { return };
         let mut in_flight = std::mem::take(&mut self.in_flight);
-        runtime.spawn(async move {
+        cleanup::behind(async move {
             in_flight.shutdown().await;
             // Who is killed before this leaves them, too: the bucket's lifecycle rules and `prune` remove what is old.
             let _ = upload.abort().await;
@@ -227,9 +227,9 @@ impl Hidden {
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        let (Some(path), Ok(runtime)) = (self.path.take(), tokio::runtime::Handle::try_current()) else { return };
+        let Some(path) = self.path.take() else { return };
         let bucket = Arc::clone(&self.bucket);
-        runtime.spawn(async move {
+        cleanup::behind(async move {
             let _ = bucket.client.delete(&path).await;
         });
     }
