@@ -4,6 +4,7 @@
 
 mod support;
 
+mod clouds;
 mod cluster;
 mod configured;
 mod continue_as;

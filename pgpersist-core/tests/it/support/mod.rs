@@ -4,3 +4,4 @@ pub(crate) mod installation;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod skip;
+pub(crate) mod stores;

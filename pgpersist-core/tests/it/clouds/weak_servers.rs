@@ -1,0 +1,46 @@
+//! Servers that silently ignore conditions: without a race nothing is overwritten all the same.
+
+use pgpersist_core::error::ErrorKind;
+
+use crate::clouds::{key, keys, opened, pattern, upload};
+use crate::support::stores::rclone::Rclone;
+use crate::support::stores::{StoreServer, s3rver};
+
+async fn nothing_is_overwritten(server: Option<StoreServer>) {
+    let Some(server) = server else { return };
+    let store = opened(&server.url("prefix"));
+    let large = pattern(17 << 20);
+    store.put_if_absent(&key("small"), "first".into()).await.unwrap();
+    upload(&store, "large", &large).await.unwrap();
+    for name in ["small", "large"] {
+        assert_eq!(store.put_if_absent(&key(name), "second".into()).await.unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(upload(&store, name, &pattern(100)).await.unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(upload(&store, name, &pattern(9 << 20)).await.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+    // One that came while an upload was under way, small and large.
+    for (name, bytes) in [("meanwhile", pattern(10)), ("meanwhile, large", pattern(9 << 20))] {
+        let mut late = store.upload(&key(name)).await.unwrap();
+        late.write(bytes).await.unwrap();
+        store.put_if_absent(&key(name), "first".into()).await.unwrap();
+        if name == "meanwhile, large" {
+            assert_eq!(late.finish().await.unwrap_err().kind(), ErrorKind::Conflict);
+            assert_eq!(store.get(&key(name)).await.unwrap(), "first");
+        }
+    }
+    assert_eq!(store.get(&key("small")).await.unwrap(), "first");
+    assert!(store.get(&key("large")).await.unwrap() == large);
+    // Nor is their order that of the keys' bytes.
+    let mut names = keys(&store).await.unwrap();
+    names.sort_unstable();
+    assert_eq!(names, ["large", "meanwhile", "meanwhile, large", "small"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rclone_overwrites_nothing_of_ours() {
+    nothing_is_overwritten(Rclone::find().map(|rclone| rclone.serve_s3())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s3rver_overwrites_nothing_of_ours() {
+    nothing_is_overwritten(s3rver::start()).await;
+}

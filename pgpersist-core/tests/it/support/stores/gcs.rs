@@ -1,0 +1,31 @@
+//! `gcs_server.py`: Google Cloud Storage as far as a store of backups needs it; a program of our own, since no other speaks its XML.
+
+use std::process::Command;
+
+use super::process::ServerProcess;
+use super::{BUCKET, Protocol, StoreServer, folder, installed};
+
+const PROGRAM: &str = include_str!("gcs_server.py");
+
+/// Its lists have so many entries a page: few, so that tests see several.
+const PAGE: &str = "7";
+
+#[track_caller]
+pub(crate) fn start() -> Option<StoreServer> {
+    start_with(&[])
+}
+
+/// One that wants a token, which our client does not have.
+#[track_caller]
+pub(crate) fn start_locked() -> Option<StoreServer> {
+    start_with(&["--token", "somebody-else"])
+}
+
+#[track_caller]
+fn start_with(arguments: &[&str]) -> Option<StoreServer> {
+    let folder = folder();
+    let mut command = Command::new(installed::python());
+    command.args(["-c", PROGRAM, BUCKET, "--page-size", PAGE]).args(arguments);
+    let process = ServerProcess::start_telling(folder.path(), command);
+    Some(StoreServer::new(Protocol::Gcs, process, folder))
+}
