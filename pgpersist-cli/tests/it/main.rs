@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "a test that skips says so, and one that fails says at which step")]
 
 mod bad_input;
+mod clouds;
 mod contract;
 mod cron;
 mod drill_restore;

@@ -8,7 +8,7 @@ use crate::support::cluster::TestCluster;
 use crate::support::user;
 
 /// Where the distribution puts the library that tells a process another time.
-fn library() -> PathBuf {
+pub(crate) fn library() -> PathBuf {
     let found = fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path().join("faketime/libfaketime.so.1"));
     found.into_iter().find(|path| path.exists()).expect("script/setup --tests installs libfaketime")
 }

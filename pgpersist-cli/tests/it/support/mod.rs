@@ -16,6 +16,9 @@ pub(crate) mod scratch;
 pub(crate) mod shared_memory;
 #[path = "../../../../pgpersist-core/tests/it/support/skip.rs"]
 pub(crate) mod skip;
+#[path = "../../../../pgpersist-core/tests/it/support/stores/mod.rs"]
+#[expect(dead_code, reason = "the core's tests need more of it")]
+pub(crate) mod stores;
 pub(crate) mod tree;
 pub(crate) mod user;
 pub(crate) mod volume;
