@@ -332,4 +332,5 @@ fn holder(what: &str) -> String {
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

@@ -221,4 +221,5 @@ fn judge(name: &str, store: &str, seen: &Seen, is_copy: bool, max_age: Duration,
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

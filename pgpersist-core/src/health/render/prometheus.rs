@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::health::checks::{connection, data_directory, disk, dumps, last_drill, schedule, server, settings, transaction_ids};
+use crate::health::checks::{connection, data_directory, disk, dumps, last_drill, schedule, server, settings, store, transaction_ids};
 use crate::health::report::Report;
 use crate::health::{Finding, Status};
 
@@ -83,6 +83,15 @@ const OF_JOBS: &[(&str, &str, &str)] = &[
     ("pgpersist_job_duration_seconds", "How long the last run took.", "last_duration_s"),
 ];
 
+/// What is told of each store that has a finding of its own.
+const OF_STORES: &[(&str, &str, &str)] = &[
+    ("pgpersist_store_writable", "Whether the store takes writes.", "writable"),
+    ("pgpersist_store_dumps", "Dumps in the store.", "dumps"),
+    ("pgpersist_store_newest_dump_age_seconds", "Age of the newest dump in the store.", "newest_age_s"),
+    ("pgpersist_store_behind_dumps", "Newer dumps that the primary store has.", "behind"),
+    ("pgpersist_store_behind_seconds", "By how much the newest dump is older than that of the primary store.", "behind_s"),
+];
+
 /// The whole text.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
@@ -97,7 +106,8 @@ pub fn render(report: &Report) -> String {
     gauge(&mut text, "pgpersist_health_duration_seconds", "How long the checks took.");
     line(&mut text, "pgpersist_health_duration_seconds", &[], report.duration_s);
     probes(&mut text, report);
-    jobs(&mut text, report);
+    of_each(&mut text, report, OF_JOBS, schedule::PREFIX, "job");
+    of_each(&mut text, report, OF_STORES, store::PREFIX, "store");
     for metric in METRICS {
         series(&mut text, metric, report);
     }
@@ -122,16 +132,16 @@ fn probes(text: &mut String, report: &Report) {
     }
 }
 
-fn jobs(text: &mut String, report: &Report) {
-    for (name, help, field) in OF_JOBS {
-        let told =
-            |finding: &Finding| Some((finding.name.strip_prefix(schedule::PREFIX)?.to_owned(), measured(finding.observed.get(*field)?)?));
+/// Metrics of things that have a finding each, whose names begin alike.
+fn of_each(text: &mut String, report: &Report, metrics: &[(&str, &str, &str)], prefix: &str, label: &str) {
+    for (name, help, field) in metrics {
+        let told = |finding: &Finding| Some((finding.name.strip_prefix(prefix)?.to_owned(), measured(finding.observed.get(*field)?)?));
         let values: Vec<(String, f64)> = report.findings.iter().filter_map(told).collect();
         if !values.is_empty() {
             gauge(text, name, help);
         }
-        for (job, value) in values {
-            line(text, name, &[("job", &job)], value);
+        for (which, value) in values {
+            line(text, name, &[(label, &which)], value);
         }
     }
 }
@@ -296,8 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn each_store_tells_how_far_it_is_behind() {
+        let copy = Finding::pass("store:2", "x").observing("behind", 3).observing("behind_s", 7200).observing("writable", true);
+        let samples = parse(&render(&Report::new(datetime!(2026-02-08 0:00 UTC), vec![Finding::pass("store:1", "x"), copy])));
+        let told =
+            |metric: &str| samples.iter().find(|(name, ..)| name == metric).map(|(_, labels, value)| (labels["store"].clone(), *value));
+        assert_eq!(told("pgpersist_store_behind_dumps"), Some(("2".to_owned(), 3.0)));
+        assert_eq!(told("pgpersist_store_behind_seconds"), Some(("2".to_owned(), 7200.0)));
+        assert_eq!((told("pgpersist_store_writable"), told("pgpersist_store_dumps")), (Some(("2".to_owned(), 1.0)), None));
+    }
+
+    #[test]
     fn names_of_metrics_follow_the_conventions() {
-        let all = METRICS.iter().map(|metric| (metric.name, metric.help, metric.field)).chain(OF_JOBS.iter().copied());
+        let all = METRICS.iter().map(|metric| (metric.name, metric.help, metric.field)).chain(OF_JOBS.iter().chain(OF_STORES).copied());
         for (name, help, field) in all {
             assert!(name.starts_with("pgpersist_") && help.ends_with('.') && !help.contains(['\n', '\\']));
             // A field's unit is the metric's.

@@ -80,6 +80,24 @@ async fn a_store_that_does_not_answer_is_unknown_and_one_whose_primary_does_not_
 }
 
 #[tokio::test]
+async fn a_store_that_hangs_is_unknown_in_its_time() {
+    let plan = FaultPlan::one(Operation::Get, Calls::From(1), Effect::Delay(Duration::from_secs(1_000_000)));
+    let hanging: Arc<dyn BackupStore> = Arc::new(FaultyStore::new(store(&[1]).await, plan));
+    let clock = Arc::new(ManualClock::new(NOW));
+    let source = |store: &Arc<dyn BackupStore>| StoreSource::Open(store.clone());
+    let deadline = Duration::from_millis(300);
+    let check = |place, store, primary| {
+        let check = StoreCheck::new(place, store, primary, "main", Vec::new(), MAX_AGE, clock.clone(), deadline);
+        Arc::new(check) as Arc<dyn HealthCheck>
+    };
+    let checks = [check(1, source(&hanging), None), check(2, source(&hanging), Some(source(&hanging)))];
+    let report = crate::health::report::run(&checks, clock.as_ref()).await;
+    for finding in &report.findings {
+        assert_eq!((finding.status, finding.summary.as_str()), (Status::Unknown, "no answer within 0.3 s"));
+    }
+}
+
+#[tokio::test]
 async fn whether_a_store_takes_writes_is_tried_now_and_then_and_only_where_it_is_ours() {
     let inner = store(&[1]).await;
     let plan = FaultPlan::one(Operation::Put, Calls::From(2), Effect::Fail(crate::error::ErrorKind::Denied));
