@@ -254,6 +254,8 @@ class Cluster:
     ) -> DumpReport:
         """Dumps databases to the store as ``.sql.gz``; none named means the configured ones, else all.
 
+        Other configured stores are brought up to date afterwards; one that cannot be is among the warnings.
+
         Args:
             databases: their names.
             role_passwords: keep the roles' passwords in the dump of roles.
@@ -289,6 +291,8 @@ class Cluster:
         progress: Optional[ProgressListener] = None,
     ) -> LoadReport:
         """Makes a database of a dump, all or nothing.
+
+        Where several stores are configured, it is read from the first that has it whole.
 
         Args:
             name: a dump's name in the store, ``latest``, or the path of a file.
@@ -386,7 +390,7 @@ class Cluster:
         return PrunePlan._of(await awaited(_native.prune(self._native, _rules(rules), False, True)))
 
     def prune(self, *, consent: bool = False, **rules: Optional[int]) -> PrunePlan:
-        """Drops the dumps that no rule keeps.
+        """Drops the dumps that no rule keeps, in each configured store by its own rules; told is what became of the first.
 
         Args:
             consent: drop also more than half of them at once.
