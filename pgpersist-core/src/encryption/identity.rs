@@ -28,6 +28,15 @@ pub enum Identity {
 }
 
 impl Identity {
+    /// Whether it opens the same as another one, being the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Key(one), Self::Key(other)) => one.recipient == other.recipient,
+            (Self::Passphrase(one), Self::Passphrase(other)) => one.is_same(other),
+            _ => false,
+        }
+    }
+
     /// The file key of this stanza; `None` where it is somebody else's.
     pub(super) fn unwrap(&self, stanza: &Stanza) -> Result<Option<FileKey>, Fault> {
         match self {

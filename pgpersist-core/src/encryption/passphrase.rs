@@ -52,6 +52,10 @@ impl Passphrase {
         Ok(())
     }
 
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0.expose() == other.0.expose()
+    }
+
     pub(super) fn wrap(&self, file_key: &FileKey) -> Result<Stanza> {
         self.check()?;
         self.wrap_with(file_key, LOG_N)

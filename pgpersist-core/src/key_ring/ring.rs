@@ -21,8 +21,11 @@ pub struct KeyRing {
     store: Arc<dyn BackupStore>,
     folder: ObjectKey,
     /// Data keys that were opened, so that a passphrase is not derived from for each dump.
-    opened: Arc<Mutex<BTreeMap<DataKeyName, PrivateIdentity>>>,
+    opened: Arc<Mutex<Vec<Opened>>>,
 }
+
+/// A data key, what opened it, and its private half.
+type Opened = (DataKeyName, Identity, PrivateIdentity);
 
 /// A data key and its slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,19 +146,25 @@ impl KeyRing {
         damage.map_or(Ok(None), Err)
     }
 
+    /// The same as [`unlock`](Self::unlock), and what an identity has opened once it need not open again.
     async fn unlock_once(&self, data_key: &DataKey, identities: &[Identity]) -> Result<Option<PrivateIdentity>> {
-        let known = self.opened().get(&data_key.name).cloned();
-        if known.is_some() {
-            return Ok(known);
+        for identity in identities {
+            let known =
+                self.opened().iter().find(|opened| opened.0 == data_key.name && opened.1.is_same(identity)).map(|opened| opened.2.clone());
+            if known.is_some() {
+                return Ok(known);
+            }
         }
-        let identity = self.unlock(data_key, identities).await?;
-        if let Some(identity) = &identity {
-            self.opened().insert(data_key.name, identity.clone());
+        for identity in identities {
+            if let Some(opened) = self.unlock(data_key, std::slice::from_ref(identity)).await? {
+                self.opened().push((data_key.name, identity.clone(), opened.clone()));
+                return Ok(Some(opened));
+            }
         }
-        Ok(identity)
+        Ok(None)
     }
 
-    fn opened(&self) -> MutexGuard<'_, BTreeMap<DataKeyName, PrivateIdentity>> {
+    fn opened(&self) -> MutexGuard<'_, Vec<Opened>> {
         self.opened.lock().expect("no code panics while it looks for a key")
     }
 

@@ -18,7 +18,7 @@ fn it_dumps_and_prunes_and_does_not_load() {
     let error = vault.run(&["load", "latest", "-d", "copy", "--json"]);
     assert_eq!((error.code, error.error()["kind"].as_str()), (Some(1), Some("denied")));
     assert_eq!(vault.cluster.databases(), ["orders"]);
-    vault.run(&["drill", "restore", "--quiet"]).refused(1, &told);
+    vault.run(&["drill", "restore", "--quiet"]).refused(1, &told[..2]);
 
     let looked = vault.run(&["verify", "--json"]);
     assert_eq!((looked.code, looked.json()["damaged"].as_array().unwrap().len()), (Some(3), 0), "{looked:?}");

@@ -369,7 +369,7 @@ fn wrong_encryption_is_refused_with_the_place_and_never_repeats_a_secret() {
     let secret = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
     for (encryption, expected) in [
         ("{ recipient = ['x'] }", "did you mean `recipients`?"),
-        ("{ identity = 'x' }", "did you mean `identity_file`?"),
+        ("{ identityfile = 'x' }", "did you mean `identity_file`?"),
         ("{}", "it says to whom nothing"),
         ("true", "expected a table"),
         ("{ recipients = 'age1' }", "expected a list of public keys"),
