@@ -98,7 +98,8 @@ pub async fn plan(shelf: &Shelf, options: &RestoreOptions) -> Result<Vec<String>
 /// by its undertaker. Nothing is recorded: that is [`history::keep_restore`](crate::drill::history::keep_restore).
 ///
 /// # Errors
-/// `NotFound` when there is no dump; `Conflict` when the programs here are older than a dump; `Unavailable` when there is no
+/// `NotFound` when there is no dump; `Denied` when no key at hand opens one; `Unsafe` when one is not encrypted where dumps are;
+/// `Conflict` when the programs here are older than a dump; `Unavailable` when there is no
 /// room for the cluster, or the store does not answer; what the store says.
 pub async fn run(
     shelf: &Shelf,
@@ -113,6 +114,7 @@ pub async fn run(
     progress.event(Event::Step(format!("looking for dumps in {}", shelf.store())));
     let all = AllStores::look(shelf, progress.as_ref()).await?;
     let subjects = subjects::choose(shelf, &all, &options.subjects).await?;
+    refuse_unreadable(&subjects).await?;
     let mut databases: Vec<DatabaseReport> = subjects.iter().map(|subject| DatabaseReport::of(subject, now)).collect();
     let (mut reasons, mut notes) = (unasked(options, &subjects), Vec::new());
     let (mut version, mut cluster_s, mut restore_s) = (None, 0.0, 0.0);
@@ -195,6 +197,39 @@ fn unasked(options: &RestoreOptions, subjects: &[Subject]) -> Vec<String> {
     unasked.map(|invariant| format!("check:{} is about `{}`, which is not restored", invariant.name(), invariant.database())).collect()
 }
 
+/// A machine that was never meant to read, or a dump that somebody else may have put there, is no verdict about dumps.
+async fn refuse_unreadable(subjects: &[Subject]) -> Result<()> {
+    for subject in subjects {
+        let mut first = None;
+        for placed in &subject.places {
+            match opening(placed).await {
+                Ok(_) => {
+                    first = None;
+                    break;
+                }
+                Err(error) => {
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(error) = first {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// What opens a dump where it is. Having no key for it is an error of whoever asks, and says nothing about the dump.
+async fn opening(placed: &Placed) -> Result<Opening> {
+    let Placed { shelf, entry, .. } = placed;
+    shelf.refuse_downgrade(&entry.name)?;
+    let opening = shelf.opening(&entry.name, entry.side_file.as_ref()).await?;
+    match opening.obstacle.clone().filter(|_| opening.lacks_a_key()) {
+        Some(obstacle) => Err(obstacle.into_error()),
+        None => Ok(opening),
+    }
+}
+
 /// A drill that is going on.
 struct Drill<'a> {
     all: &'a AllStores,
@@ -235,13 +270,7 @@ impl Drill<'_> {
             let read = async {
                 let size = shelf.store().head(&entry.name).await?.size_bytes;
                 shelf.store().get_range(&entry.name, 0..1).await?;
-                shelf.refuse_downgrade(&entry.name)?;
-                let opening = shelf.opening(&entry.name, entry.side_file.as_ref()).await?;
-                // Neither does a machine that was never meant to read.
-                match opening.obstacle.clone().filter(|_| opening.lacks_a_key()) {
-                    Some(obstacle) => Err(obstacle.into_error()),
-                    None => Ok((size, opening)),
-                }
+                Ok((size, opening(placed).await?))
             };
             let error = match read.await {
                 Ok((size, opening)) => match self.load(placed, opening, &database, size).await {

@@ -83,7 +83,7 @@ impl Header {
     }
 
     /// Whether this identity is one that it is for. A passphrase takes a moment, and memory: see
-    /// [`passphrase`](crate::encryption::passphrase). Blocking.
+    /// [`passphrase`]. Blocking.
     ///
     /// A header that was changed says so only to whom it is for: then this is true, and reading tells what is wrong.
     pub fn is_for(&self, identity: &Identity) -> bool {

@@ -148,11 +148,12 @@ impl KeyRing {
 
     /// The same as [`unlock`](Self::unlock), and what an identity has opened once it need not open again.
     async fn unlock_once(&self, data_key: &DataKey, identities: &[Identity]) -> Result<Option<PrivateIdentity>> {
-        for identity in identities {
-            let known =
-                self.opened().iter().find(|opened| opened.0 == data_key.name && opened.1.is_same(identity)).map(|opened| opened.2.clone());
-            if known.is_some() {
-                return Ok(known);
+        // Only for whom there is a slot: who was removed does not open it because he did before.
+        let holders = |identity: &&Identity| data_key.slots.iter().any(|slot| fits(identity, &slot.holder));
+        for identity in identities.iter().filter(holders) {
+            let mut opened = self.opened().clone().into_iter();
+            if let Some((.., key)) = opened.find(|(name, by, _)| *name == data_key.name && by.is_same(identity)) {
+                return Ok(Some(key));
             }
         }
         for identity in identities {
