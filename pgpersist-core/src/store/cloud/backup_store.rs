@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -99,6 +100,9 @@ impl Bucket {
                 format!("{key} is too long with the prefix of {}", self.url.place()),
                 "give the store a shorter prefix",
             ));
+        }
+        if self.url.cloud() == Cloud::Azure && path.contains('\\') {
+            return Err(Error::invalid(format!("{key} holds a backslash, which Azure takes for a slash"), "give it another name"));
         }
         Path::parse(&path).map_err(|_| Error::invalid(format!("{key} is no name of an object there"), ""))
     }
@@ -208,7 +212,7 @@ impl Bucket {
         let limit = self.tuning.part_attempt;
         match tokio::time::timeout(limit, answer.bytes()).await {
             Ok(read) => read.map_err(|error| self.fault("read", key, error)),
-            Err(_) => Err(Error::Deadline { what: format!("{key} was not read"), after: limit, remedy: None }),
+            Err(_) => Err(late(key, limit)),
         }
     }
 
@@ -225,7 +229,7 @@ impl Bucket {
         let Some(deadline) = self.tuning.deadline else { return reading.await };
         match tokio::time::timeout(deadline, reading).await {
             Ok(read) => read,
-            Err(_) => Err(Error::Deadline { what: format!("{key} was not read"), after: deadline, remedy: None }),
+            Err(_) => Err(late(key, deadline)),
         }
     }
 
@@ -277,6 +281,11 @@ impl Bucket {
         }
         Ok(bytes.freeze())
     }
+}
+
+fn late(key: &ObjectKey, after: Duration) -> Error {
+    let remedy = "look at the line between, or raise `deadline` in the store's address".to_owned();
+    Error::Deadline { what: format!("{key} was not read"), after, remedy: Some(remedy) }
 }
 
 /// What the cloud tells of an object.

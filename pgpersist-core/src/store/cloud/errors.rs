@@ -84,14 +84,19 @@ fn refused(url: &CloudUrl, refusal: &Refusal) -> (ErrorKind, String) {
     if refusal.is(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "invalid_grant"]) {
         return own(ErrorKind::Denied, "the credentials have expired: bring new ones");
     }
-    if refusal.is(&[
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "InvalidToken",
-        "AuthenticationFailed",
-        "UnrecognizedClientException",
-        "NotSignedUp",
-    ]) {
+    // Azure's emulator says so of a wrong key.
+    let is_unknown =
+        refusal.is(&["AuthorizationFailure"]) && refusal.message.as_deref().is_some_and(|message| message.contains("authenticate"));
+    if is_unknown
+        || refusal.is(&[
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "InvalidToken",
+            "AuthenticationFailed",
+            "UnrecognizedClientException",
+            "NotSignedUp",
+        ])
+    {
         return (ErrorKind::Denied, format!("the server does not know these credentials: {}", credentials(url.cloud())));
     }
     let moved = (300..400).contains(&refusal.status)
@@ -102,6 +107,9 @@ fn refused(url: &CloudUrl, refusal: &Refusal) -> (ErrorKind, String) {
             None => format!("{place} is elsewhere: look at `region` and `endpoint`"),
         };
         return (ErrorKind::Invalid, remedy);
+    }
+    if refusal.is(&["NoSuchUpload"]) {
+        return own(ErrorKind::Unavailable, "the server has forgotten the upload, or somebody has ended it: do it again");
     }
     if refusal.is(&["InvalidObjectState", "BlobArchived"]) {
         return own(ErrorKind::Unavailable, "the object lies in an archive: have it restored there first, which takes hours");

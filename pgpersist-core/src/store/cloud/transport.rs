@@ -287,7 +287,7 @@ fn broken(error: &HttpError) -> Outcome {
 /// What an answer means that is no plain success; `text` is its body.
 fn judge(response: HttpResponse, text: &str) -> Outcome {
     const BUSY: &[&str] = &["InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationTimedOut"];
-    const NO_PLACE: &[&str] = &["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountNotFound"];
+    const NO_PLACE: &[&str] = &["NoSuchUpload", "NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountNotFound"];
     let status = response.status();
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let mut refusal = Refusal::read(status, text, header("x-amz-bucket-region"));

@@ -90,7 +90,7 @@ impl CloudUpload {
         // Whoever came first keeps the name, also where the server ignores conditions.
         self.bucket.must_be_free(&self.key, &self.path).await?;
         let Some(parts) = self.parts.take() else { return Ok(()) };
-        match parts.complete(&self.key, &self.path).await {
+        match parts.complete(&self.key, &self.path, &self.nonce).await {
             Err(error) => {
                 // An attempt may have come through, and only its answer was lost. What others say to its repetition differs.
                 let was_mine = self.bucket.is_mine(&self.key, &self.path, &self.nonce).await.is_some();
@@ -176,13 +176,17 @@ impl Parts {
         Ok(())
     }
 
-    async fn complete(mut self, key: &ObjectKey, path: &Path) -> Result<()> {
+    async fn complete(mut self, key: &ObjectKey, path: &Path, nonce: &str) -> Result<()> {
         self.wait_for(key, 0).await?;
         let Some(mut upload) = self.upload.take() else { return Ok(()) };
         if let Err(error) = upload.complete().await {
-            // Dropping it forgets the parts.
-            self.upload = Some(upload);
-            return Err(self.bucket.fault("write", key, error));
+            // Only the answer may have been lost.
+            let has_ended = self.bucket.publishing == Publishing::Copied && self.bucket.is_mine(key, &self.target, nonce).await.is_some();
+            if !has_ended {
+                // Dropping it forgets the parts.
+                self.upload = Some(upload);
+                return Err(self.bucket.fault("write", key, error));
+            }
         }
         if self.bucket.publishing == Publishing::Conditional {
             return Ok(());
