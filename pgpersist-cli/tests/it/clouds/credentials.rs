@@ -90,14 +90,16 @@ fn without_credentials_it_is_told_where_they_come_from() {
 fn a_profile_opens_the_bucket() {
     let Some(server) = s3s::start() else { return };
     let scratch = Scratch::new();
-    std::fs::create_dir(scratch.join(".aws")).unwrap();
     let keys = format!("aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
-    scratch.write(".aws/credentials", &format!("[default]\naws_access_key_id = OTHER\naws_secret_access_key = OTHER\n[team]\n{keys}"));
+    scratch.write("credentials", &format!("[default]\naws_access_key_id = OTHER\naws_secret_access_key = OTHER\n[team]\n{keys}"));
     let url = server.bare_url_at(&server.endpoint(), "prefix");
-    scratch.run(&["list", "--store", &url], &[]).refused(1, &["does not know these credentials"]);
-    scratch.run(&["list", "--store", &url], &[("AWS_PROFILE", "team")]).done();
-    scratch.run(&["list", "--store", &format!("{url}&profile=team")], &[]).done();
-    let run = scratch.run(&["list", "--store", &format!("{url}&profile=nobody")], &[]);
+    // By its variable: who is root becomes the cluster's user, whose home is another.
+    let file = ("AWS_SHARED_CREDENTIALS_FILE", "{dir}/credentials");
+    scratch.run(&["list", "--store", &url], &[file]).refused(1, &["does not know these credentials"]);
+    scratch.run(&["list", "--store", &url], &[file, ("AWS_PROFILE", "team")]).done();
+    scratch.run(&["list", "--store", &format!("{url}&profile=team")], &[file]).done();
+    scratch.run(&["list", "--store", &format!("{url}&profile=team&credentials_file={{dir}}/credentials")], &[]).done();
+    let run = scratch.run(&["list", "--store", &format!("{url}&profile=nobody")], &[file]);
     keeps_secrets(run.refused(4, &["`nobody`", "  remedy: "]));
 }
 
@@ -110,7 +112,7 @@ fn a_clock_that_is_wrong_is_told() {
     let url = server.bare_url_at(&server.endpoint(), "prefix");
     let own = environment(&server);
     let mut environment: Vec<(&str, &str)> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    environment.extend([("LD_PRELOAD", library.to_str().unwrap()), ("FAKETIME", "-3h")]);
+    environment.extend([("LD_PRELOAD", library.to_str().unwrap()), ("FAKETIME", "-3h"), ("FAKETIME_DISABLE_SHM", "1")]);
     let run = scratch.run(&["list", "--store", &url], &environment);
     keeps_secrets(run.refused(1, &["set this machine's clock"]));
 }

@@ -150,7 +150,7 @@ fn bytes_that_change_on_their_way_back_are_not_loaded() {
         let run = |arguments: &[&str]| run_with(&cluster.scratch, &store.server, &store.url(), arguments);
         assert_eq!(run(&["verify"]).code, Some(7));
         let name = store.done.first().unwrap();
-        run(&["load", name, "-d", "loaded"]).refused(7, &[name, "  remedy: "]);
+        run(&["load", name, "-d", "loaded", "--quiet"]).refused(7, &[name, "  remedy: "]);
         assert_eq!(cluster.databases(), ["shop"]);
         store.proxy.rule(Vec::new());
         run(&["verify"]).done();

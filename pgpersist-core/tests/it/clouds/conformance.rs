@@ -40,7 +40,10 @@ async fn moto_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn azurite_keeps_the_contract() {
     let Some(server) = azurite::start() else { return };
-    assert_eq!(broken(&server, "").await, []);
+    let mut broken = broken(&server, "").await;
+    // Azure takes a backslash for a slash, so there such a name is refused.
+    broken.retain(|violation| !violation.seen.contains("holds a backslash"));
+    assert_eq!(broken, []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -52,7 +55,7 @@ async fn google_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s3s_keeps_what_a_file_system_can() {
     let Some(server) = s3s::start() else { return };
-    let mut broken = broken(&server, "&deadline=3s").await;
+    let mut broken = broken(&server, "&deadline=15s").await;
     broken.retain(|violation| !BEYOND_S3S.contains(&violation.promise));
     assert_eq!(broken, []);
 }

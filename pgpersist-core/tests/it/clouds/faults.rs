@@ -82,10 +82,11 @@ async fn half_an_object_is_never_taken_for_a_whole_one() {
         let bytes = pattern((8 << 20) + 1000);
         opened(&server.url("prefix")).put(&key("object"), bytes.clone()).await.unwrap();
         for fault in [Fault::Shortened, Fault::CutShort, Fault::ResetWithin] {
-            let (store, proxy) = through(&server, "prefix", "&deadline=5s");
+            let (store, proxy) = through(&server, "prefix", "");
             proxy.rule(vec![Rule::new(Request::is_read, Choice::First(2), fault)]);
             let read = store.get(&key("object")).await.unwrap_or_else(|error| panic!("{fault:?}: {}", everything(&error)));
             assert!(read == bytes, "{:?} {fault:?}", server.protocol);
+            let (store, proxy) = through(&server, "prefix", "&deadline=5s");
             proxy.rule(vec![Rule::new(Request::is_read, Choice::All, fault)]);
             let error = store.get(&key("object")).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{:?} {fault:?}: {}", server.protocol, everything(&error));
