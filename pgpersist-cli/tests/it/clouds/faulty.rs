@@ -15,8 +15,9 @@ use crate::support::stores::{Protocol, StoreServer};
 
 const ORDERS: &str = "SELECT count(*) || ' ' || sum(amount) FROM orders";
 
-/// How long one request may take; a dump makes about ten.
+/// How long one request may take; a dump makes about ten. Where none succeeds there is nothing to wait for.
 const DEADLINE_S: u64 = 15;
+const SHORT_DEADLINE_S: u64 = 4;
 /// How long a whole dump may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -24,19 +25,20 @@ const LIMIT: Duration = Duration::from_secs(120);
 struct Faulty {
     server: StoreServer,
     proxy: Proxy,
+    deadline_s: u64,
     /// What was told to be done.
     done: BTreeSet<String>,
     failed: usize,
 }
 
 impl Faulty {
-    fn new(server: StoreServer, seed: u64) -> Self {
+    fn new(server: StoreServer, seed: u64, deadline_s: u64) -> Self {
         let proxy = Proxy::before(server.port(), seed);
-        Self { server, proxy, done: BTreeSet::new(), failed: 0 }
+        Self { server, proxy, deadline_s, done: BTreeSet::new(), failed: 0 }
     }
 
     fn url(&self) -> String {
-        format!("{}&deadline={DEADLINE_S}s", self.server.bare_url_at(&self.proxy.endpoint(), "prefix"))
+        format!("{}&deadline={}s", self.server.bare_url_at(&self.proxy.endpoint(), "prefix"), self.deadline_s)
     }
 
     fn dump(&mut self, cluster: &TestCluster) {
@@ -77,7 +79,7 @@ fn a_tenth_of_faults_is_survived_and_a_failure_leaves_nothing() {
     let begun = Instant::now();
     let rounds = moments::rounds(12);
     let seed = Moments::new("dumps through faults").seed();
-    let mut stores: Vec<Faulty> = one_of_each().into_iter().map(|server| Faulty::new(server, seed)).collect();
+    let mut stores: Vec<Faulty> = one_of_each().into_iter().map(|server| Faulty::new(server, seed, DEADLINE_S)).collect();
     if stores.is_empty() {
         return;
     }
@@ -114,7 +116,7 @@ fn with_nothing_but_faults_each_dump_ends_and_none_is_there() {
     cluster.fill("shop");
     let mut dumps = 0;
     for server in servers {
-        let mut store = Faulty::new(server, seed);
+        let mut store = Faulty::new(server, seed, SHORT_DEADLINE_S);
         store.proxy.rule(vec![Rule::any(Choice::All, Fault::PASSING)]);
         store.dump(&cluster);
         // What only reads gets through, and nothing that writes.
@@ -142,7 +144,7 @@ fn bytes_that_change_on_their_way_back_are_not_loaded() {
     cluster.sql("postgres", "CREATE DATABASE shop");
     cluster.fill("shop");
     for server in servers {
-        let mut store = Faulty::new(server, 0);
+        let mut store = Faulty::new(server, 0, DEADLINE_S);
         store.dump(&cluster);
         assert_eq!(store.done.len(), 1);
         let is_dump = |request: &Request| request.is_read() && !request.target.contains("json") && request.target.contains("gz");
