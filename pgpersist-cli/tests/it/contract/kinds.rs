@@ -49,7 +49,7 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
         "action" | "name" | "database" | "reason" | "remedy" | "summary" | "key" | "source" | "plan" | "steps" | "dumps" | "warnings"
         | "undo" | "kept_aside" | "kind" | "host" | "user" | "url" | "shell" | "script" | "example" | "detail" | "causes" | "error"
         | "proves" | "proves_not" | "reasons" | "id" | "target" | "cluster" | "store" | "kept_commands" | "about" | "advice" | "part"
-        | "place" | "what" | "before" | "after" | "dump" => !text.is_empty(),
+        | "place" | "notes" | "what" | "before" | "after" | "dump" => !text.is_empty(),
         other => panic!("no type is promised for `{other}` ({pointer})"),
     };
     assert!(fits, "{pointer} is {value}");
