@@ -7,12 +7,13 @@
 //! by the same rules holds nothing back: what expires here it would not keep either.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use futures_util::future::join_all;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::logical::maintenance;
 use crate::logical::prune_plan::PrunePlan;
 use crate::logical::shelf::{Contents, Shelf};
@@ -84,7 +85,7 @@ impl PruneRequest {
     /// Drops what goes at this moment, and tells what stayed. May be repeated.
     ///
     /// # Errors
-    /// [`Error::ConsentNeeded`](crate::error::Error::ConsentNeeded) when more than half of the dumps would go and nobody has said so; `Conflict` when somebody else is
+    /// [`Error::ConsentNeeded`] when more than half of the dumps would go and nobody has said so; `Conflict` when somebody else is
     /// at it; what the store says: what was dropped so far stays dropped.
     pub async fn carry_out(&self, consent: Consent, now: OffsetDateTime) -> Result<PrunePlan> {
         let plan = self.plan(now).await?;
@@ -92,16 +93,27 @@ impl PruneRequest {
         if plan.dropped.is_empty() {
             return Ok(plan);
         }
-        let lease = maintenance::lease(&self.shelf, &self.lease).await?;
+        let lease = match maintenance::lease(&self.shelf, &self.lease).await {
+            Ok(lease) => Some(lease),
+            // Dropping old dumps is the way out of a full disk, so it needs no room. Two at once drop the same ones, or each what it
+            // may: without a lease no promise about a name is lost.
+            Err(error) if lacks_room(&error) => None,
+            Err(error) => return Err(error),
+        };
         let done = async {
             // What stood there may have changed while we waited.
             let plan = self.plan(now).await?;
             check(&plan, consent)?;
-            plan.execute_under(&lease, self.shelf.store().as_ref()).await?;
+            match &lease {
+                Some(lease) => plan.execute_under(lease, self.shelf.store().as_ref()).await?,
+                None => plan.execute(self.shelf.store().as_ref()).await?,
+            }
             Ok(plan)
         };
         let done = done.await;
-        lease.release().await;
+        if let Some(lease) = lease {
+            lease.release().await;
+        }
         done
     }
 
@@ -131,6 +143,11 @@ impl PruneRequest {
         }
         Ok(held)
     }
+}
+
+/// Whether a store has no room for one more object.
+fn lacks_room(error: &Error) -> bool {
+    matches!(error, Error::File { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
 fn check(plan: &PrunePlan, consent: Consent) -> Result<()> {
