@@ -108,6 +108,7 @@ impl Command {
         match self {
             Self::Migrate(args) => args.flags(),
             Self::Prune(args) => args.flags(),
+            Self::Store(args) => args.flags(),
             _ => Vec::new(),
         }
     }

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use crate::context::{Context, Reading};
 use crate::exit::Exit;
 use crate::privileges::{AsRoot, Place};
+use pgpersist_core::config::sources::Flag;
 use pgpersist_core::error::Result;
 
 /// Look after a store: what it can do, and the keys that open what is encrypted in it
@@ -43,6 +44,13 @@ impl Args {
         match &self.action {
             Action::Check(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
             Action::Key(args) => args.as_root(),
+        }
+    }
+
+    pub(super) fn flags(&self) -> Vec<Flag> {
+        match &self.action {
+            Action::Check(args) => args.flags(),
+            Action::Key(_) => Vec::new(),
         }
     }
 

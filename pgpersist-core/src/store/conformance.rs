@@ -96,6 +96,7 @@ promises! {
     a_prefix_that_is_no_key_matches_nothing,
     folders_are_those_directly_below,
     odd_keys_are_kept_as_they_are,
+    long_keys_are_kept_as_they_are,
     delete_may_be_repeated,
     an_upload_is_seen_when_finished_and_not_before,
     a_large_upload_is_whole,
@@ -325,9 +326,7 @@ async fn folders_are_those_directly_below(store: Store) -> Kept {
 }
 
 async fn odd_keys_are_kept_as_they_are(store: Store) -> Kept {
-    let long = "l".repeat(230);
-    let deep = format!("{}end", "deep/".repeat(200));
-    let mut odd = vec![
+    let odd = [
         " ",
         "with space/and more .gz",
         "ünïcödé/ключ/鍵",
@@ -341,19 +340,27 @@ async fn odd_keys_are_kept_as_they_are(store: Store) -> Kept {
         "a:b",
         "file:",
         "tmp.pgpersist",
-        &long,
-        &deep,
     ];
+    kept(&store, &odd).await
+}
+
+async fn long_keys_are_kept_as_they_are(store: Store) -> Kept {
+    kept(&store, &[&"l".repeat(230), &format!("{}end", "deep/".repeat(200))]).await
+}
+
+/// Writes, lists, reads and deletes an object under each of these names.
+async fn kept(store: &Store, names: &[&str]) -> Kept {
+    let mut odd = names.to_vec();
     for name in &odd {
         store.put_if_absent(&key(name)?, Bytes::from((*name).to_owned())).await?;
     }
     odd.sort_unstable();
-    same("list", &keys(&store, "").await?, &odd.iter().map(|&name| name.to_owned()).collect())?;
+    same("list", &keys(store, "").await?, &odd.iter().map(|&name| name.to_owned()).collect())?;
     for name in &odd {
         same("get", &store.get(&key(name)?).await?, &Bytes::from((*name).to_owned()))?;
         store.delete(&key(name)?).await?;
     }
-    same("the list after all were deleted", &keys(&store, "").await?, &Vec::new())
+    same("the list after all were deleted", &keys(store, "").await?, &Vec::new())
 }
 
 async fn delete_may_be_repeated(store: Store) -> Kept {

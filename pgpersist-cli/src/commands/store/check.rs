@@ -7,14 +7,13 @@ use crate::context::Context;
 use crate::exit::{Exit, code};
 use crate::output::printable;
 use crate::runtime;
+use pgpersist_core::config::sources::Flag;
 use pgpersist_core::configured;
 use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::quantity;
 use pgpersist_core::store::check::report::{CheckReport, Fitness};
 use pgpersist_core::store::check::run::{CheckOptions, check};
 use pgpersist_core::store::observation::Standing;
-use pgpersist_core::store::open;
-use pgpersist_core::store::url::StoreUrl;
 use pgpersist_core::wording::size;
 
 /// Find out by trying what a store can really do, and whether that is good for us
@@ -42,17 +41,18 @@ fn size_bytes(text: &str) -> std::result::Result<u64, String> {
     }
 }
 
+impl Args {
+    /// The store that is named is the configured one for this run.
+    pub(super) fn flags(&self) -> Vec<Flag> {
+        self.url.iter().map(|url| Flag { key: "store.url", option: "URL", values: vec![url.clone()] }).collect()
+    }
+}
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
-    let store = match &args.url {
-        Some(url) => {
-            if !context.common.store.is_empty() {
-                return Err(Error::invalid("a store is named twice, by URL and by `--store`", "name one of them"));
-            }
-            let url: StoreUrl = url.parse()?;
-            open::open(&url)?
-        }
-        None => configured::stores::primary(context.config()?)?,
-    };
+    if args.url.is_some() && !context.common.store.is_empty() {
+        return Err(Error::invalid("a store is named twice, by URL and by `--store`", "name one of them"));
+    }
+    let store = configured::stores::primary(context.config()?)?;
     if context.common.dry_run {
         let steps = [format!("write objects below .pgpersist/check/ in {store}, read, list and delete them")];
         context.output.write(|| json!({ "plan": steps }), || steps.iter().map(|step| format!("Would {}.\n", printable(step))).collect())?;
