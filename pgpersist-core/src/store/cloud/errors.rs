@@ -35,7 +35,7 @@ pub(super) fn translate(url: &CloudUrl, doing: &str, error: object_store::Error)
 /// Whether the server refused and said nothing about why, as it does in an answer without a body. That an object is not there
 /// needs no reason.
 pub(super) fn is_without_reason(error: &object_store::Error) -> bool {
-    matches!(Trouble::within(error), Some(Trouble::Refused(refusal)) if refusal.code.is_none() && refusal.status < 500 && refusal.status != 404)
+    matches!(Trouble::within(error), Some(Trouble::Refused(refusal)) if refusal.message.is_none() && refusal.status < 500 && refusal.status != 404)
 }
 
 /// An address that could be read, and for which no store can be made.
