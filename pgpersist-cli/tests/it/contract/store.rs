@@ -11,7 +11,7 @@ pub(super) fn table() -> Vec<Case> {
             .missing(&["/findings/0/remedy"])
             .fields(&["/latency_s/put", "/latency_s/get", "/latency_s/head", "/latency_s/list"])
             .fields(&["/throughput/bytes", "/throughput/put_bytes_per_second", "/throughput/get_bytes_per_second"]),
-        promise("store check tells it in words", &["store", "check", "backups", "--no-throughput"])
+        promise("store check tells it in words", &["store", "check", "backups", "--no-throughput", "--quiet"])
             .stdout("{dir}/backups\n✓ objects")
             .stdout("✓ leftovers          nothing of this check is left\n")
             .stdout("It is good for us.\n"),
