@@ -51,5 +51,5 @@ def test_each_source_alone_and_one_over_the_other(tmp_path: Path) -> None:
 
 
 def test_what_has_no_effect_is_told() -> None:
-    config = Config.from_dict({"store": [{"url": "/a"}, {"url": "/b"}]})
-    assert len(config.warnings) == 1 and "/b" in config.warnings[0]
+    config = Config.from_dict({"backup": {"schedule": "0 2 * * *"}})
+    assert len(config.warnings) == 1 and "backup.schedule" in config.warnings[0]

@@ -14,6 +14,7 @@ const BEYOND_S3S: &[&str] = &[
     "a_reader_sees_the_old_or_the_new_object_whole",
     "what_does_not_exist_is_not_found",
     "odd_keys_are_kept_as_they_are",
+    "long_keys_are_kept_as_they_are",
     "delete_may_be_repeated",
 ];
 
