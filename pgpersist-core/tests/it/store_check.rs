@@ -48,7 +48,10 @@ async fn good_stores_are_good_and_stay_as_they_were() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_store_that_flips_bits_is_unfit() {
     let memory = MemoryBackupStore::new();
-    let report = checked(&faulty(&memory, Operation::GetRange, Calls::Nth(2), Effect::Corrupt)).await;
+    let store = faulty(&memory, Operation::GetRange, Calls::From(1), Effect::Corrupt);
+    // That the measuring notices it as well is an error.
+    assert_eq!(check(&store, &OPTIONS, &Silent).await.unwrap_err().kind(), ErrorKind::Damaged);
+    let report = check(&store, &CheckOptions { throughput_bytes: None }, &Silent).await.unwrap();
     assert_eq!((report.fitness, standing(&report, "ranges")), (Fitness::Unfit, Standing::Fail));
     assert!(report.findings.iter().all(|finding| (finding.status >= Standing::Warn) == finding.remedy.is_some()), "{report:?}");
 }
