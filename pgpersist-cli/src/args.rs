@@ -54,7 +54,7 @@ pub(crate) struct Common {
     /// The data directory; else the configuration's, else PGDATA
     #[arg(short = 'D', long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     pub(crate) data_directory: Option<PathBuf>,
-    /// The store: a folder, as a path or file:// URL, or the place of a configured one, such as 2; again for copies
+    /// The store: a path, a URL (file://, s3://, gs://, az://), or the place of a configured one, such as 2; again for copies
     #[arg(long, global = true, value_name = "URL", help_heading = EVERYWHERE)]
     pub(crate) store: Vec<String>,
     /// Write one JSON document to stdout, and an error as one to stderr
