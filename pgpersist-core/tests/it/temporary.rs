@@ -1,13 +1,13 @@
 //! Throw-away clusters: real, isolated, quick to have, and gone however their owner ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use pgpersist_core::drill::dice::Dice;
 use pgpersist_core::error::ErrorKind;
@@ -69,14 +69,40 @@ fn processes_about(folder: &Path) -> Vec<String> {
     found
 }
 
-/// System V segments that nobody uses and that were made for data directories with these inodes: their key is the inode.
-fn segments_of(inodes: &BTreeSet<u64>) -> Vec<String> {
-    let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
-    let is_ours = |line: &&str| {
-        let fields: Vec<i64> = line.split_whitespace().map(|field| field.parse().unwrap_or(-1)).collect();
-        inodes.iter().any(|inode| *inode as u32 == fields[0] as u32) && fields[6] == 0
-    };
-    table.lines().skip(1).filter(is_ours).map(str::to_owned).collect()
+/// Data directories whose shared memory is looked for: its key is the directory's inode. Each stays open, which keeps its number
+/// from going to a cluster of another test.
+#[derive(Default)]
+struct DataDirectories(BTreeMap<u64, File>);
+
+impl DataDirectories {
+    fn of(data: &Path) -> Self {
+        let mut directories = Self::default();
+        directories.note(data);
+        directories
+    }
+
+    /// Takes in a directory, unless it is known or gone already.
+    fn note(&mut self, data: &Path) {
+        let Ok(directory) = File::open(data) else { return };
+        let inode = directory.metadata().unwrap().ino();
+        self.0.entry(inode).or_insert(directory);
+    }
+
+    /// The System V segments that their servers made and nobody uses. What is older than the directory comes from a server
+    /// that another test killed, in a directory whose number was given to this one.
+    fn segments(&self) -> Vec<String> {
+        let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        let is_ours = |line: &&str| {
+            let fields: Vec<i64> = line.split_whitespace().map(|field| field.parse().unwrap_or(-1)).collect();
+            let [key, _, _, _, _, _, attached, _, _, _, _, _, _, made_at, ..] = fields[..] else { panic!("{line}") };
+            let born = |directory: &File| {
+                let born = directory.metadata().unwrap().created().unwrap().duration_since(UNIX_EPOCH).unwrap();
+                i64::try_from(born.as_secs()).unwrap()
+            };
+            attached == 0 && self.0.iter().any(|(inode, directory)| *inode as u32 == key as u32 && made_at >= born(directory))
+        };
+        table.lines().skip(1).filter(is_ours).map(str::to_owned).collect()
+    }
 }
 
 #[tokio::test]
@@ -135,11 +161,11 @@ async fn what_was_committed_survives_kill9_on_a_durable_cluster() {
     assert_eq!(session.text("read", "SELECT count(*) FROM public.t").await.unwrap().unwrap(), "5000");
     drop(session);
     // Killed for good: its shared memory must not stay either.
-    let inodes = BTreeSet::from([fs::metadata(cluster.cluster().path()).unwrap().ino()]);
+    let directory = DataDirectories::of(cluster.cluster().path());
     cluster.kill9().await.unwrap();
-    assert_eq!(segments_of(&inodes).len(), 1, "a killed server leaves its segment");
+    assert_eq!(directory.segments().len(), 1, "a killed server leaves its segment");
     cluster.stop().await.unwrap();
-    assert_eq!(segments_of(&inodes), [""; 0]);
+    assert_eq!(directory.segments(), [""; 0]);
     assert_eq!(entries(parent.path()), Vec::<PathBuf>::new());
 }
 
@@ -364,12 +390,12 @@ async fn an_owner_that_waits_to_be_killed() {
 }
 
 /// What is left of killed owners, once it no longer changes or nothing is left.
-fn leftovers(parent: &Path, inodes: &BTreeSet<u64>) -> Vec<String> {
+fn leftovers(parent: &Path, directories: &DataDirectories) -> Vec<String> {
     let deadline = Instant::now() + END;
     loop {
         let mut left: Vec<String> = entries(parent).iter().map(|path| path.display().to_string()).collect();
         left.extend(processes_about(parent));
-        left.extend(segments_of(inodes));
+        left.extend(directories.segments());
         if left.is_empty() || Instant::now() > deadline {
             return left;
         }
@@ -410,16 +436,8 @@ fn nothing_is_left_of_owners_that_are_killed_at_random_moments() {
     println!("killed owners: PGPERSIST_TEST_SEED={seed}");
     let mut dice = Dice::new(seed, 0);
     let lengths = HABITS.map(|habit| undisturbed(parent.path(), habit));
-    let mut inodes = BTreeSet::new();
-    // An open directory keeps its inode's number from going to a cluster of another test, whose segment would be taken for ours.
-    let mut kept_open = Vec::new();
-    let mut note = || {
-        for directory in entries(parent.path()).iter().filter_map(|path| File::open(path.join("data")).ok()) {
-            if directory.metadata().is_ok_and(|metadata| inodes.insert(metadata.ino())) {
-                kept_open.push(directory);
-            }
-        }
-    };
+    let mut directories = DataDirectories::default();
+    let mut note = || entries(parent.path()).iter().for_each(|folder| directories.note(&folder.join("data")));
     let (mut killed, mut hits) = (0, 0);
     while killed < all {
         // Four at a time, so that they meet each other's sweeping too. Each habit meets both ways to be killed.
@@ -439,9 +457,9 @@ fn nothing_is_left_of_owners_that_are_killed_at_random_moments() {
         }
     }
     assert!(hits * 5 >= all * 4, "only {hits} of {all} kills met a living owner, whose lives take {lengths:?}");
-    assert!(inodes.len() * 4 >= all, "the owners made only {} clusters before they were killed", inodes.len());
-    assert_eq!(leftovers(parent.path(), &inodes), [""; 0]);
-    let counts = format!("{all} owners, {hits} hits, {} clusters made, 0 leftovers", inodes.len());
+    assert!(directories.0.len() * 4 >= all, "the owners made only {} clusters before they were killed", directories.0.len());
+    assert_eq!(leftovers(parent.path(), &directories), [""; 0]);
+    let counts = format!("{all} owners, {hits} hits, {} clusters made, 0 leftovers", directories.0.len());
     println!("proof: killed owners of throw-away clusters|{counts}|0|{seed}|{:.1}", began.elapsed().as_secs_f64());
 }
 
@@ -459,8 +477,7 @@ async fn what_an_owner_left_whose_undertaker_died_too_is_swept_by_the_next() {
     owner.kill();
     let orphans: Vec<_> = entries(parent.path()).into_iter().filter(|path| path != living.folder()).collect();
     assert_eq!(orphans.len(), 1);
-    let kept_open = File::open(orphans[0].join("data")).unwrap();
-    let inodes = BTreeSet::from([kept_open.metadata().unwrap().ino()]);
+    let directory = DataDirectories::of(&orphans[0].join("data"));
     let swept = {
         let parent = parent.path().to_owned();
         pgpersist_core::workers::run(move || pgpersist_core::temporary::sweeper::sweep(&parent, server_user().as_ref())).await.unwrap()
@@ -468,5 +485,5 @@ async fn what_an_owner_left_whose_undertaker_died_too_is_swept_by_the_next() {
     assert_eq!(swept, orphans);
     living.session("postgres").await.unwrap();
     living.stop().await.unwrap();
-    assert_eq!(leftovers(parent.path(), &inodes), [""; 0]);
+    assert_eq!(leftovers(parent.path(), &directory), [""; 0]);
 }
