@@ -1,7 +1,7 @@
 //! A cluster: its data directory made ready, its server started, stopped and looked at.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -9,13 +9,15 @@ use serde_json::json;
 
 use crate::arguments::duration;
 use crate::config::NativeConfig;
+use crate::exceptions;
 use crate::operation::{Answer, Operation, document, value_answer, with_warnings};
 use crate::progress::Told;
 use crate::store::{AnyStore, NativeStore};
 use pgpersist_core::agent::{fencing, supervising};
 use pgpersist_core::config::load::Config;
+use pgpersist_core::config::load::reading::Reading;
 use pgpersist_core::configured;
-use pgpersist_core::error::Result;
+use pgpersist_core::error::{Error, Result};
 use pgpersist_core::init::ready;
 use pgpersist_core::logical::shelf::Shelf;
 use pgpersist_core::progress::ProgressSink;
@@ -58,10 +60,23 @@ impl Ground {
 
 #[pymethods]
 impl NativeCluster {
+    /// `identity_file` and `unencrypted` say how encrypted dumps are read.
     #[new]
-    #[pyo3(signature = (config, store))]
-    fn new(config: &NativeConfig, store: Option<&NativeStore>) -> Self {
-        Self { ground: Ground { config: config.config().clone(), store: store.map(NativeStore::any) } }
+    #[pyo3(signature = (config, store, identity_file, unencrypted))]
+    fn new(
+        py: Python<'_>,
+        config: &NativeConfig,
+        store: Option<&NativeStore>,
+        identity_file: Option<PathBuf>,
+        unencrypted: bool,
+    ) -> PyResult<Self> {
+        let mut config = config.config().clone();
+        if identity_file.is_some() || unencrypted {
+            let absolute = |path: PathBuf| path::absolute(&path).map_err(|error| Error::file("resolve", &path, error));
+            let identity_file = identity_file.map(absolute).transpose().map_err(|error| exceptions::made(py, &error))?;
+            Arc::make_mut(&mut config).reading = Reading { identity_file, accepts_unencrypted: unencrypted };
+        }
+        Ok(Self { ground: Ground { config, store: store.map(NativeStore::any) } })
     }
 
     #[getter]

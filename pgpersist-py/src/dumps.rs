@@ -87,7 +87,10 @@ pub(crate) fn load(
     let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
     Operation::told("`load`", told.clone(), async move {
         let cluster = ground.cluster()?;
-        let found = dump_source::find(|| ground.shelf(), &name, database.as_deref(), told.as_ref()).await?;
+        let found = match &ground.store {
+            Some(_) => dump_source::find(|| ground.shelf(), &name, database.as_deref(), told.as_ref()).await?,
+            None => configured::load::find(&ground.config, &name, database.as_deref(), told.as_ref()).await?,
+        };
         let database = configured::load::database(&ground.config, &found, database.as_deref())?;
         let connection = cluster.connection("postgres").await?;
         let psql = clients::directory(&cluster, &connection, "psql").await?.join("psql");

@@ -31,7 +31,7 @@ impl Ground {
     pub(crate) fn in_own_store(&self, mut options: HealthOptions) -> HealthOptions {
         if let Some(store) = &self.store {
             options.stores.clear();
-            options.encryption = Default::default();
+            options.encryption.clear();
             options.store = Some(store.here());
         }
         options

@@ -26,6 +26,7 @@ mod python_upload;
 mod runtime;
 mod session;
 mod store;
+mod sync;
 mod temporary;
 mod testing;
 mod thrown;
@@ -69,6 +70,8 @@ mod _native {
     use crate::session::NativeSession;
     #[pymodule_export]
     use crate::store::{NativeStore, NativeUpload};
+    #[pymodule_export]
+    use crate::sync::{plan_sync, sync};
     #[pymodule_export]
     use crate::temporary::NativeTemporaryCluster;
     #[pymodule_export]

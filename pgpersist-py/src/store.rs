@@ -13,8 +13,10 @@ use tokio::sync::Mutex;
 use crate::exceptions;
 use crate::home::Home;
 use crate::operation::{Answer, Operation, document, nothing, value_answer};
+use crate::progress::Told;
 use crate::python_store::PythonStore;
 use pgpersist_core::error::{Error, Result};
+use pgpersist_core::store::check::run::{CheckOptions, check};
 use pgpersist_core::store::local::LocalBackupStore;
 use pgpersist_core::store::memory::MemoryBackupStore;
 use pgpersist_core::store::{BackupStore, ObjectKey, Upload, open};
@@ -134,6 +136,15 @@ impl NativeStore {
         Operation::new("listing objects", async move {
             let listed: Vec<_> = store.here().list(&prefix).try_collect().await?;
             Ok(value_answer(document(&listed)?))
+        })
+    }
+
+    /// What it can really do, found out by trying.
+    fn check(&self, throughput_bytes: Option<u64>, listener: Py<PyAny>, with_bytes: bool) -> Operation {
+        let (store, told) = (self.store.clone(), Told::shared(listener, with_bytes));
+        Operation::told("`store check`", told.clone(), async move {
+            let report = check(&store.here(), &CheckOptions { throughput_bytes }, told.as_ref()).await?;
+            Ok(value_answer(document(&report)?))
         })
     }
 

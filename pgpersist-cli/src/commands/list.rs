@@ -35,20 +35,20 @@ pub(crate) struct ShowArgs {
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
     let shelf = store::existing_shelf(context)?;
     let all = runtime::block_on("`list`", async { AllStores::look(&shelf, context.progress.as_ref()).await })?;
-    let places = all.all_places();
+    let dumps = all.list_with_places();
     let several = all.stores().count() > 1;
     context.output.write(
         || {
-            let dumps: Vec<Value> = all.list().iter().map(|entry| placed(short(entry), &places[&entry.name])).collect();
+            let dumps: Vec<Value> = dumps.iter().map(|(entry, places)| placed(short(entry), places)).collect();
             let store = |(place, shelf, why): (usize, &Shelf, Option<&str>)| json!({ "place": place, "store": shelf.store().to_string(), "error": why });
             json!({ "backups": [], "dumps": dumps, "windows": [], "stores": all.stores().map(store).collect::<Vec<_>>() })
         },
         || {
-            if all.list().is_empty() {
+            if dumps.is_empty() {
                 let stores: Vec<String> = all.stores().map(|(_, shelf, _)| shelf.store().to_string()).collect();
                 return format!("No dumps in {}.\n", printable(&stores.join(" and ")));
             }
-            all.list().iter().map(|entry| if several { with_places(&line(entry), &places[&entry.name]) } else { line(entry) }).collect()
+            dumps.iter().map(|(entry, places)| if several { with_places(&line(entry), places) } else { line(entry) }).collect()
         },
     )?;
     Ok(Exit::DONE)

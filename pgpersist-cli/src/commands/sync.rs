@@ -1,6 +1,6 @@
 //! `sync`: bring the other stores up to date.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::commands::status::document;
 use crate::context::Context;
@@ -9,9 +9,8 @@ use crate::output::printable;
 use crate::progress::count;
 use crate::{cluster, runtime};
 use pgpersist_core::configured;
-use pgpersist_core::error::{ErrorKind, Result};
-use pgpersist_core::logical::sync::plan::SyncPlan;
-use pgpersist_core::logical::sync::report::{StoreError, StoreSync};
+use pgpersist_core::error::Result;
+use pgpersist_core::logical::sync::report::{StorePlan, StoreSync};
 use pgpersist_core::logical::sync::request::SyncRequest;
 use pgpersist_core::wording::size;
 
@@ -43,37 +42,15 @@ pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
 
 fn dry_run(request: &SyncRequest, context: &Context) -> Result<Exit> {
     let plans = runtime::block_on("`sync --dry-run`", request.plan())?;
-    let failed = plans.iter().find_map(|plan| plan.as_ref().err()).map(|error| error.kind());
-    let stores: Vec<String> = request.shelf.copies().iter().map(|copy| copy.shelf.store().to_string()).collect();
-    context.output.write(
-        || {
-            let each = stores.iter().zip(&plans).enumerate();
-            json!({ "plan": { "stores": each.map(|(place, (store, plan))| planned(place + 2, store, plan)).collect::<Vec<_>>() } })
-        },
-        || stores.iter().zip(&plans).map(|(store, plan)| would(store, plan)).collect(),
-    )?;
-    Ok(failed.map_or(Exit::DONE, |kind: ErrorKind| Exit(code(kind))))
+    let failed = plans.iter().find_map(|plan| plan.error.kind);
+    context.output.write(|| json!({ "plan": { "stores": document(&plans) } }), || plans.iter().map(would).collect())?;
+    Ok(failed.map_or(Exit::DONE, |kind| Exit(code(kind))))
 }
 
-fn planned(place: usize, store: &str, plan: &Result<SyncPlan>) -> Value {
-    let mut value = match plan {
-        Ok(plan) => document(plan),
-        Err(_) => json!({}),
-    };
-    let error = document(&plan.as_ref().err().map(StoreError::from).unwrap_or_default());
-    if let (Value::Object(fields), Value::Object(error)) = (&mut value, error) {
-        fields.insert("place".to_owned(), place.into());
-        fields.insert("store".to_owned(), store.into());
-        fields.extend(error);
-    }
-    value
-}
-
-fn would(store: &str, plan: &Result<SyncPlan>) -> String {
-    let store = printable(store);
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(error) => return format!("{store}: not known, {}\n", printable(&error.to_string())),
+fn would(planned: &StorePlan) -> String {
+    let store = printable(&planned.store);
+    let Some(plan) = &planned.plan else {
+        return format!("{store}: not known, {}\n", printable(planned.error.error.as_deref().unwrap_or_default()));
     };
     let mut text: String = plan
         .copies

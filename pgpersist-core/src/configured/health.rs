@@ -23,7 +23,7 @@ pub fn of(config: &Config, cluster: Cluster, tables: &[String]) -> HealthOptions
     let mut options = HealthOptions::new(cluster);
     options.cluster_name.clone_from(&config.cluster.name);
     options.stores = config.stores.iter().map(|store| store.url.clone()).collect();
-    options.encryption = config.stores.first().map(|store| store.encryption.clone()).unwrap_or_default();
+    options.encryption = config.stores.iter().map(|store| store.encryption.clone()).collect();
     options.databases.clone_from(&config.cluster.databases);
     if let (true, Some(database)) = (options.databases.is_empty(), &config.connection.database) {
         options.databases.push(database.value.clone());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Clock, SystemClock};
 use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::placement::Placement;
 use crate::error::{Error, ErrorKind, Result};
@@ -110,6 +111,25 @@ pub async fn prove_writable(shelf: &Shelf) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::Denied => Ok(()),
         deleted => deleted,
     }
+}
+
+/// What is to be said of keys that open what is encrypted, and that nobody was seen to hold. A copy that does not answer is passed
+/// over: its health says so.
+///
+/// # Errors
+/// What the store says.
+pub async fn untested_keys(shelf: &Shelf) -> Result<Vec<String>> {
+    let now = SystemClock.now();
+    let mut warnings: Vec<String> =
+        shelf.recovery_key().await?.advice(now).map(|(what, remedy)| format!("{what}; {remedy}")).into_iter().collect();
+    for (place, copy) in shelf.copies().iter().enumerate().filter(|_| !shelf.encrypts()) {
+        if let Ok(Ok(known)) = tokio::time::timeout(COPY, copy.shelf.recovery_key()).await
+            && let Some((what, remedy)) = known.advice(now)
+        {
+            warnings.push(format!("in {}, {what}; {remedy}, with `--store {}`", copy.shelf.store(), place + 2));
+        }
+    }
+    Ok(warnings)
 }
 
 /// Tells the store which cluster it serves under this name, and where that lives. A new beginning takes the name over and

@@ -155,8 +155,8 @@ pub(crate) async fn make_ready_and_keep(
         let takes_over = options.wishes.new || report.action == "restored";
         let card = ClusterCard::new(shelf.cluster(), files.control.system_identifier, installation.version(), SystemClock.now());
         known::tell(shelf, &card, takes_over, &KnownPlace::from(&placement)).await?;
-        if let Some((what, remedy)) = shelf.recovery_key().await?.advice(SystemClock.now()) {
-            progress.event(Event::Warning(format!("{what}; {remedy}")));
+        for warning in known::untested_keys(shelf).await? {
+            progress.event(Event::Warning(warning));
         }
     }
     let own = cluster.directory().own_folder().clone();

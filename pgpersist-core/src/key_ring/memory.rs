@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use crate::data_directory::own_folder::OwnFolder;
 use crate::encryption::recipient::Recipient;
@@ -15,6 +16,9 @@ use crate::workers;
 const FORMAT: u32 = 1;
 /// The name of the file in the folder of our own files.
 const FILE_NAME: &str = "keys.json";
+
+/// Several stores share a file, and are written to at the same time.
+static WRITING: Mutex<()> = Mutex::const_new(());
 
 /// What a machine remembers of the data keys that it made.
 #[derive(Debug, Clone)]
@@ -57,6 +61,7 @@ impl KeyMemory {
     /// # Errors
     /// [`Error::File`].
     pub(super) async fn remember(&self, store: &str, folder: &str, public_key: Recipient) -> Result<()> {
+        let _alone = WRITING.lock().await;
         let mut content = self.read().await?;
         content.format = FORMAT;
         content.keys.retain(|made| (made.store.as_str(), made.folder.as_str()) != (store, folder));

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::logical::cluster_card::ClusterCard;
+use crate::logical::name::plain;
 use crate::logical::shelf::{Contents, DumpEntry, Shelf};
 use crate::logical::verify::told;
 use crate::progress::{Event, ProgressSink};
@@ -132,26 +133,27 @@ impl AllStores {
     }
 
     /// Where a dump is, in the order in which it is to be read: whole ones first, each in the order of the stores.
+    /// A copy may be encrypted where the primary store is not, and has another name then.
     pub fn places(&self, name: &ObjectKey) -> Vec<Placed> {
         let mut places: Vec<Placed> = Vec::new();
         for (place, (shelf, found)) in self.shelves.iter().zip(&self.found).enumerate() {
             let Some(found) = found else { continue };
-            let entry = found.ours.iter().chain(&found.foreign).find(|entry| entry.name == *name);
+            let entry = found.ours.iter().chain(&found.foreign).find(|entry| plain(&entry.name) == plain(name));
             places.extend(entry.map(|entry| Placed { place: place + 1, shelf: shelf.clone(), entry: entry.clone() }));
         }
         places.sort_by_key(|placed| !placed.entry.is_good());
         places
     }
 
-    /// The places of all stores that have a dump, by its name.
-    pub fn all_places(&self) -> BTreeMap<&ObjectKey, Vec<usize>> {
-        let mut places: BTreeMap<&ObjectKey, Vec<usize>> = BTreeMap::new();
+    /// The dumps of [`list`](Self::list), each with the places of all stores that have it.
+    pub fn list_with_places(&self) -> Vec<(&DumpEntry, Vec<usize>)> {
+        let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (place, found) in self.found.iter().enumerate() {
             for entry in found.iter().flat_map(|found| &found.ours) {
-                places.entry(&entry.name).or_default().push(place + 1);
+                places.entry(plain(&entry.name)).or_default().push(place + 1);
             }
         }
-        places
+        self.list().iter().map(|entry| (entry, places.remove(plain(&entry.name)).unwrap_or_default())).collect()
     }
 
     /// What each store has that answered: its dumps, those of other clusters too where that is wanted, and its dumps of roles.
@@ -172,18 +174,20 @@ impl AllStores {
             return None;
         }
         let primary = self.shelves[0].store();
-        let why =
-            match self.found[0].as_ref().map(|found| found.ours.iter().chain(&found.foreign).find(|entry| entry.name == placed.entry.name))
-            {
-                None => format!("{primary} does not answer"),
-                Some(None) => format!("{primary} does not have it"),
-                Some(Some(_)) => format!("it is damaged in {primary}"),
-            };
+        let why = match self.found[0]
+            .as_ref()
+            .map(|found| found.ours.iter().chain(&found.foreign).find(|entry| plain(&entry.name) == plain(&placed.entry.name)))
+        {
+            None => format!("{primary} does not answer"),
+            Some(None) => format!("{primary} does not have it"),
+            Some(Some(_)) => format!("it is damaged in {primary}"),
+        };
         Some(format!("{} comes from {}: {why}", placed.entry.name, placed.shelf.store()))
     }
 
-    /// The newest dump of roles of those that are acceptable where they are, and the stores that have it, in their order.
-    pub(super) fn newest_globals(&self, accepts: impl Fn(&Shelf, &ObjectKey) -> bool) -> Option<(&ObjectKey, Vec<&Shelf>)> {
+    /// The newest dump of roles of those that are acceptable where they are: its name in each store that has it, in their order. Nothing
+    /// where there is none.
+    pub(super) fn newest_globals(&self, accepts: impl Fn(&Shelf, &ObjectKey) -> bool) -> Vec<(&ObjectKey, &Shelf)> {
         let each = self
             .shelves
             .iter()
@@ -191,8 +195,9 @@ impl AllStores {
             .flat_map(|(shelf, found)| found.iter().flat_map(|found| &found.globals).map(move |globals| (&globals.object.key, shelf)))
             .filter(|(key, shelf)| accepts(shelf, key))
             .collect::<Vec<_>>();
-        let newest = each.iter().map(|(key, _)| *key).max_by_key(|key| key.file_name().to_owned())?;
-        Some((newest, each.into_iter().filter(|(key, _)| *key == newest).map(|(_, shelf)| shelf).collect()))
+        let file_name = |key: &ObjectKey| plain(key).rsplit('/').next().map(ToOwned::to_owned);
+        let Some(newest) = each.iter().map(|(key, _)| *key).max_by_key(|key| file_name(key)) else { return Vec::new() };
+        each.into_iter().filter(|(key, _)| plain(key) == plain(newest)).collect()
     }
 
     fn called(&self) -> String {
@@ -209,7 +214,7 @@ fn merge(found: &[Option<Contents>], shelf: &Shelf) -> Contents {
     for contents in found.iter().flatten() {
         for (entries, all) in [(&contents.ours, &mut ours), (&contents.foreign, &mut foreign)] {
             for entry in entries {
-                let standing = all.entry(entry.name.clone()).or_insert_with(|| entry.clone());
+                let standing = all.entry(plain(&entry.name)).or_insert_with(|| entry.clone());
                 if !standing.is_good() && entry.is_good() {
                     *standing = entry.clone();
                 }

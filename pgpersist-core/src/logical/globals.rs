@@ -27,24 +27,23 @@ const STATEMENTS: [&str; 4] = ["CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT
 /// As [`load`] and [`read`]; `Unsafe` where the newest is not encrypted and must be; what the stores say.
 pub async fn load_newest(session: &Session, all: &AllStores, progress: &dyn ProgressSink) -> Result<Vec<String>> {
     // One that is not encrypted could have been put there to make a superuser.
-    let Some((newest, shelves)) = all.newest_globals(Shelf::accepts) else {
-        return match all.newest_globals(|_, _| true) {
-            Some((unencrypted, shelves)) => shelves.iter().try_for_each(|shelf| shelf.refuse_downgrade(unencrypted)).map(|()| Vec::new()),
-            None => Ok(Vec::new()),
-        };
-    };
-    progress.event(Event::Step(format!("creating the roles of {newest}")));
+    let newest = all.newest_globals(Shelf::accepts);
+    if newest.is_empty() {
+        let unencrypted = all.newest_globals(|_, _| true);
+        return unencrypted.iter().try_for_each(|(name, shelf)| shelf.refuse_downgrade(name)).map(|()| Vec::new());
+    }
     let mut warnings = Vec::new();
-    for (place, shelf) in shelves.iter().enumerate() {
-        let loaded = async { load(session, newest, &read(shelf, newest).await?).await };
+    for (place, (name, shelf)) in newest.iter().enumerate() {
+        progress.event(Event::Step(format!("creating the roles of {name}")));
+        let loaded = async { load(session, name, &read(shelf, name).await?).await };
         match loaded.await {
             Ok(more) => {
                 warnings.extend(more);
                 break;
             }
             // Roles that are there already stay as they are, so the next one may begin anew.
-            Err(error) if place + 1 < shelves.len() && !matches!(error, Error::Sql { .. }) => {
-                warnings.push(format!("{newest} could not be read in {}: {error}", shelf.store()));
+            Err(error) if place + 1 < newest.len() && !matches!(error, Error::Sql { .. }) => {
+                warnings.push(format!("{name} could not be read in {}: {error}", shelf.store()));
             }
             Err(error) => return Err(error),
         }

@@ -9,11 +9,29 @@ use std::fmt;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use time::{Date, Duration, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 
+use crate::error::Result;
+use crate::store::ObjectKey;
+
 const SUFFIX: &str = ".sql.gz";
 /// What the name of an encrypted dump ends with, as age's own files do.
 pub const ENCRYPTED_SUFFIX: &str = ".age";
 /// What the name of a side file adds to the name of its dump.
 pub const SIDE_FILE_SUFFIX: &str = ".json";
+
+/// The name of an object without what says that it is encrypted: one store may be encrypted where another is not, and what is
+/// the same dump has this in common.
+pub fn plain(name: &ObjectKey) -> &str {
+    let name = name.as_str();
+    name.strip_suffix(ENCRYPTED_SUFFIX).unwrap_or(name)
+}
+
+/// The name of the same object where it is encrypted.
+///
+/// # Errors
+/// `Invalid` when that is too long for a key.
+pub fn sealed(name: &ObjectKey) -> Result<ObjectKey> {
+    format!("{}{ENCRYPTED_SUFFIX}", plain(name)).parse()
+}
 
 /// What a dump holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::logical::name::ENCRYPTED_SUFFIX;
+use crate::logical::name::plain;
 use crate::store::ObjectKey;
 
 /// How the comment begins, with the version of what follows.
@@ -23,7 +23,7 @@ pub struct Place {
 impl Place {
     /// The place of an object, and the cluster that it is said to be of.
     pub fn new(key: &ObjectKey, system_identifier: Option<u64>) -> Self {
-        Self { name: key.as_str().strip_suffix(ENCRYPTED_SUFFIX).unwrap_or(key.as_str()).to_owned(), system_identifier }
+        Self { name: plain(key).to_owned(), system_identifier }
     }
 
     /// Reads what a dump says of itself; `None` where that is nothing of ours.

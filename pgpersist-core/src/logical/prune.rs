@@ -137,7 +137,7 @@ impl PruneRequest {
                 Ok(Ok(there)) => (there, format!("{store} does not have it yet, and would keep it")),
                 Ok(Err(_)) | Err(_) => (Contents::default(), format!("{store} would keep it, and cannot be asked whether it has it")),
             };
-            for name in SyncPlan::new(here, &there, &copy.retention, now).wanted() {
+            for name in SyncPlan::new(here, &there, copy, now)?.wanted() {
                 held.entry(name.clone()).or_insert_with(|| why.clone());
             }
         }

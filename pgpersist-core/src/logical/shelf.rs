@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logical::cluster_card::ClusterCard;
-use crate::logical::name::{DumpKind, DumpName, SIDE_FILE_SUFFIX, database_of, folder_of, is_ahead, next_free};
+use crate::logical::name::{DumpKind, DumpName, ENCRYPTED_SUFFIX, SIDE_FILE_SUFFIX, database_of, folder_of, is_ahead, next_free, plain};
 use crate::logical::shelf_keys::ShelfKeys;
 use crate::logical::side_file::{self, SideFile};
 use crate::retention::Retention;
@@ -140,8 +140,15 @@ impl Contents {
         if let Some(exact) = ours.iter().chain(foreign).find(|entry| entry.name.as_str() == name) {
             return Ok(exact);
         }
-        let named: Vec<_> = ours.iter().filter(of_database).filter(|entry| entry.name.file_name() == name).collect();
-        match named[..] {
+        let named = |is_it: &dyn Fn(&DumpEntry) -> bool| ours.iter().filter(of_database).filter(|entry| is_it(entry)).collect::<Vec<_>>();
+        let mut found = named(&|entry| entry.name.file_name() == name);
+        if found.is_empty() {
+            // Where one store is encrypted and another is not, a dump has two names.
+            let wanted = name.strip_suffix(ENCRYPTED_SUFFIX).unwrap_or(name);
+            let is_it = |entry: &DumpEntry| plain(&entry.name) == wanted || plain(&entry.name).rsplit('/').next() == Some(wanted);
+            found = named(&is_it);
+        }
+        match found[..] {
             [one] => Ok(one),
             [] => Err(Error::not_found(
                 format!("there is no dump `{}` in {place}", name.escape_debug()),

@@ -126,6 +126,19 @@ impl SideFile {
         serde_json::from_slice(bytes).map_err(damaged)
     }
 
+    /// Whether it tells of the same dump: of the same bytes, or of those that were encrypted on their way to another store.
+    pub fn tells_of_the_same(&self, other: &Self) -> bool {
+        if self.encryption.is_some() == other.encryption.is_some() {
+            return self.sha256 == other.sha256;
+        }
+        let when = |one: &Self| (one.started_at, one.finished_at);
+        (&self.database, &self.cluster, self.system_identifier) == (&other.database, &other.cluster, other.system_identifier)
+            && when(self) == when(other)
+            && self.uncompressed_bytes == other.uncompressed_bytes
+            && self.tables == other.tables
+            && self.state == other.state
+    }
+
     /// The bytes to store.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::logical::all_stores::AllStores;
+use crate::logical::name::plain;
 use crate::logical::shelf::{DumpEntry, Shelf};
 use crate::logical::verify::{Depth, Subject, VerifyReport, verify};
 use crate::progress::ProgressSink;
@@ -25,12 +26,12 @@ pub async fn verify_all(
     let all = AllStores::look(shelf, progress).await?;
     let chosen = name.map(|name| all.find(name, database)).transpose()?.map(|entry| entry.name.clone());
     let is_meant = |entry: &&DumpEntry| match &chosen {
-        Some(name) => entry.name == *name,
+        Some(name) => plain(&entry.name) == plain(name),
         None => database.is_none() || entry.database.as_deref() == database,
     };
     let with_roles = chosen.is_none() && database.is_none();
     let several = !shelf.copies().is_empty();
-    let (mut report, mut whole) = (VerifyReport::default(), BTreeMap::<ObjectKey, Vec<String>>::new());
+    let (mut report, mut whole) = (VerifyReport::default(), BTreeMap::<String, Vec<String>>::new());
     for (shelf, dumps, roles) in all.contents(chosen.is_some()) {
         let store = shelf.store();
         let dumps = dumps.filter(is_meant).map(Subject::from);
@@ -46,12 +47,12 @@ pub async fn verify_all(
             of_this.damaged.iter().any(|damaged| damaged.name == *name) || of_this.unreadable.iter().any(|unread| unread.name == *name)
         };
         for subject in subjects.iter().filter(|subject| !bad(&subject.name)) {
-            whole.entry(subject.name.clone()).or_default().push(store.to_string());
+            whole.entry(plain(&subject.name).to_owned()).or_default().push(store.to_string());
         }
         report.take(of_this, several.then(|| store.to_string()));
     }
     for damaged in &mut report.damaged {
-        damaged.whole_in = whole.get(&damaged.name).cloned().unwrap_or_default();
+        damaged.whole_in = whole.get(plain(&damaged.name)).cloned().unwrap_or_default();
     }
     Ok(report)
 }

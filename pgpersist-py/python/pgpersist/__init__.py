@@ -65,6 +65,8 @@ if TYPE_CHECKING:
         StopReport,
     )
     from pgpersist._store import BackupStore, LocalBackupStore, MemoryBackupStore, ObjectMeta, OpenStore, open_store
+    from pgpersist._store_check import Fitness, StoreCheck, StoreFinding
+    from pgpersist._sync_reports import NotCopied, PlannedCopy, StoreSync, StoreSyncPlan, SyncPlan, SyncReport
     from pgpersist._temporary import TemporaryCluster
     from pgpersist._upload import UploadSource
 
@@ -93,6 +95,7 @@ __all__ = [
     "DumpReport",
     "FenceReport",
     "Finding",
+    "Fitness",
     "Gap",
     "HealthCheck",
     "HealthReport",
@@ -107,11 +110,13 @@ __all__ = [
     "MemoryBackupStore",
     "MigrateReport",
     "MigrationPlan",
+    "NotCopied",
     "NotFoundError",
     "ObjectMeta",
     "OpenStore",
     "Overview",
     "PgPersistError",
+    "PlannedCopy",
     "ProgressEvent",
     "ProgressEvents",
     "ProgressListener",
@@ -124,6 +129,12 @@ __all__ = [
     "StartReport",
     "Step",
     "StopReport",
+    "StoreCheck",
+    "StoreFinding",
+    "StoreSync",
+    "StoreSyncPlan",
+    "SyncPlan",
+    "SyncReport",
     "TemporaryCluster",
     "UnavailableError",
     "UnsafeError",
@@ -229,6 +240,19 @@ _HOMES = {
         "ObjectMeta",
         "OpenStore",
         "open_store",
+    ),
+    "_store_check": (
+        "Fitness",
+        "StoreCheck",
+        "StoreFinding",
+    ),
+    "_sync_reports": (
+        "NotCopied",
+        "PlannedCopy",
+        "StoreSync",
+        "StoreSyncPlan",
+        "SyncPlan",
+        "SyncReport",
     ),
     "_temporary": ("TemporaryCluster",),
     "_upload": ("UploadSource",),

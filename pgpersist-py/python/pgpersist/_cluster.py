@@ -27,6 +27,7 @@ from pgpersist._server_reports import (
     StopReport,
 )
 from pgpersist._store import BackupStore, OpenStore, configured_or_own
+from pgpersist._sync_reports import SyncPlan, SyncReport
 
 _Path = Union[str, "PathLike[str]"]
 
@@ -45,6 +46,8 @@ class Cluster:
         port: the port, also of the socket's name.
         settings: any settings of PostgreSQL.
         name: the cluster's name in the stores.
+        identity_file: a file with the private key that opens encrypted dumps, instead of the configured one.
+        unencrypted: read dumps that are not encrypted, too, from a store whose dumps are.
 
     Raises:
         InvalidError: a value that does not fit, with its key.
@@ -60,6 +63,8 @@ class Cluster:
         port: Optional[int] = None,
         settings: Optional[Mapping[str, Union[str, int, float, bool]]] = None,
         name: Optional[str] = None,
+        identity_file: Optional[_Path] = None,
+        unencrypted: bool = False,
     ) -> None:
         if isinstance(databases, str):
             raise TypeError(f"databases is a list of names, not the str {databases!r}")
@@ -76,7 +81,7 @@ class Cluster:
         if address is not None:
             given["store"] = [{"url": address}]
         self._config = Config.from_dict(given) if config is None else config._with(given)
-        self._native = _native.NativeCluster(self._config._native, own_store)
+        self._native = _native.NativeCluster(self._config._native, own_store, identity_file, unencrypted)
 
     @property
     def config(self) -> Config:
@@ -405,6 +410,34 @@ class Cluster:
     async def prune_async(self, *, consent: bool = False, **rules: Optional[int]) -> PrunePlan:
         """As :meth:`prune`."""
         return PrunePlan._of(await awaited(_native.prune(self._native, _rules(rules), consent, False)))
+
+    def plan_sync(self) -> SyncPlan:
+        """What :meth:`sync` would copy; changes nothing."""
+        return SyncPlan._of(blocking(_native.plan_sync(self._native)))
+
+    async def plan_sync_async(self) -> SyncPlan:
+        """As :meth:`plan_sync`."""
+        return SyncPlan._of(await awaited(_native.plan_sync(self._native)))
+
+    def sync(self, *, begin_anew: bool = False, progress: Optional[ProgressListener] = None) -> SyncReport:
+        """Brings the other stores up to date: copies what the first one has and they lack. Nothing there is overwritten or removed.
+
+        A store that fails is told in the report, and delays no other.
+
+        Args:
+            begin_anew: fill a store that has lost its dumps, as one whose volume is not mounted seems to have.
+            progress: told of each step, and of bytes.
+
+        Raises:
+            InvalidError: there is no second store.
+        """
+        with told(progress) as listener:
+            return SyncReport._of(blocking(_native.sync(self._native, begin_anew, *listener)))
+
+    async def sync_async(self, *, begin_anew: bool = False, progress: Optional[ProgressListener] = None) -> SyncReport:
+        """As :meth:`sync`. What was copied so far stays, and nothing half."""
+        with told(progress) as listener:
+            return SyncReport._of(await awaited(_native.sync(self._native, begin_anew, *listener)))
 
     # -- its place
 

@@ -22,7 +22,9 @@ from typing import (
 
 from pgpersist import _native
 from pgpersist._faces import awaited, blocking
+from pgpersist._progress import ProgressListener, told
 from pgpersist._report import moment
+from pgpersist._store_check import StoreCheck
 from pgpersist._upload import UploadSource
 
 if TYPE_CHECKING:
@@ -238,6 +240,25 @@ class OpenStore:
         except BaseException:
             await awaited(upload.abort())
             raise
+
+    def check(
+        self, *, throughput_bytes: Optional[int] = None, progress: Optional[ProgressListener] = None
+    ) -> StoreCheck:
+        """Finds out by trying what the store can really do. Writes below ``.pgpersist/check/``, and removes that again.
+
+        Args:
+            throughput_bytes: how large an object measures how fast bytes move; by default none does.
+            progress: told of each step.
+        """
+        with told(progress) as listener:
+            return StoreCheck._of(blocking(self._native.check(throughput_bytes, *listener)))
+
+    async def check_async(
+        self, *, throughput_bytes: Optional[int] = None, progress: Optional[ProgressListener] = None
+    ) -> StoreCheck:
+        """As :meth:`check`."""
+        with told(progress) as listener:
+            return StoreCheck._of(await awaited(self._native.check(throughput_bytes, *listener)))
 
     def __str__(self) -> str:
         return str(self._native)

@@ -1,5 +1,6 @@
 //! Encrypted dumps, as commands make, read and lose them, and as the stock program `age` reads them.
 
+mod copies;
 mod damage;
 mod downgrade;
 mod public_only;
@@ -30,7 +31,8 @@ impl Vault {
         vault.configure(store);
         // That no recovery key was tested yet is a warning.
         let warned = if store.is_empty() { 0 } else { 3 };
-        assert_eq!(vault.run(&["init", "--allow-ephemeral"]).code, Some(warned));
+        let made = vault.run(&["init", "--allow-ephemeral"]);
+        assert_eq!(made.code, Some(warned), "{made:?}");
         vault.cluster.start();
         vault.cluster.fill("orders");
         vault

@@ -101,17 +101,18 @@ impl Merged {
     }
 }
 
-/// Copies are what the first store has, so they are encrypted as it is, and opened with the same keys unless they name their own.
+/// Copies of what is encrypted are what it is, so they are encrypted as the first store is, and opened with the same keys unless they
+/// name their own. Where that is not encrypted, a copy may be: on its way there.
 fn share_encryption(stores: &mut [StoreConfig]) -> Result<()> {
     let Some((first, copies)) = stores.split_first_mut() else { return Ok(()) };
     for copy in copies {
         if copy.encryption == EncryptionSettings::default() {
             copy.encryption = first.encryption.clone();
-        } else if copy.encryption.encrypts() && !copy.encryption.encrypts_as(&first.encryption) {
+        } else if first.encryption.encrypts() && copy.encryption.encrypts() && !copy.encryption.encrypts_as(&first.encryption) {
             return Err(value::wrong(
                 &copy.source,
                 keys::STORE_ENCRYPTION,
-                "a copy is what the first store has, and cannot be encrypted otherwise",
+                "the first store is encrypted, so a copy is what that has, and cannot be encrypted otherwise",
                 Some("write the same `encryption` at the first `[[store]]`: its copies follow it".to_owned()),
             ));
         }

@@ -365,6 +365,26 @@ fn encryption_belongs_to_its_store_and_names_files_only() {
 }
 
 #[test]
+fn a_copy_is_encrypted_as_the_first_store_is_or_alone() {
+    let stores = |first: &str, second: &str| {
+        let of = |url: &str, recipients: &str| match recipients {
+            "" => format!("[[store]]\nurl = '{url}'\n"),
+            recipients => format!("[[store]]\nurl = '{url}'\nencryption = {{ recipients = {recipients} }}\n"),
+        };
+        of("/a", first) + &of("/b", second)
+    };
+    let other = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg";
+    let one = format!("['{RECIPIENT}']");
+    for (first, second, encrypts) in [(one.as_str(), "", [true, true]), (&one, &one, [true, true]), ("", &one, [false, true])] {
+        let config = load(&stores(first, second)).unwrap();
+        assert_eq!(config.stores.iter().map(|store| store.encryption.encrypts()).collect::<Vec<_>>(), encrypts, "{first} {second}");
+    }
+    let (text, remedy) = refusal(&stores(&one, &format!("['{other}']")));
+    assert!(text.contains("the first store is encrypted"), "{text}");
+    assert!(remedy.unwrap().contains("its copies follow it"));
+}
+
+#[test]
 fn wrong_encryption_is_refused_with_the_place_and_never_repeats_a_secret() {
     let secret = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
     for (encryption, expected) in [

@@ -48,8 +48,8 @@ pub struct HealthOptions {
     pub stores: Vec<StoreUrl>,
     /// A store that is open already, and is the primary one instead of the first of `stores`.
     pub store: Option<Arc<dyn BackupStore>>,
-    /// How the primary store is encrypted.
-    pub encryption: EncryptionSettings,
+    /// How each store is encrypted, in their order; one of which nothing is said is not.
+    pub encryption: Vec<EncryptionSettings>,
     /// The databases that must be accessible, and have dumps.
     pub databases: Vec<String>,
     /// The user's own questions.
@@ -80,7 +80,7 @@ impl HealthOptions {
             cluster_name: "main".to_owned(),
             stores: Vec::new(),
             store: None,
-            encryption: EncryptionSettings::default(),
+            encryption: Vec::new(),
             databases: Vec::new(),
             probes: Vec::new(),
             tables: Vec::new(),
@@ -99,12 +99,28 @@ impl HealthOptions {
         self.store.clone().map(StoreSource::Open).or_else(|| self.stores.first().cloned().map(StoreSource::Url))
     }
 
+    /// All stores, the primary one first.
+    fn all_stores(&self) -> Vec<StoreSource> {
+        let others = self.stores.iter().skip(usize::from(self.store.is_none())).cloned().map(StoreSource::Url);
+        self.primary_store().into_iter().chain(others).collect()
+    }
+
+    /// The stores that are encrypted, by their places. Copies of one that is are opened by its keys, of which it tells itself.
+    fn encrypted_stores(&self) -> Vec<(usize, StoreSource, EncryptionSettings)> {
+        let all = self.all_stores().into_iter().zip(&self.encryption).enumerate();
+        let encrypted = all.filter(|(_, (_, encryption))| encryption.encrypts());
+        let mut encrypted: Vec<_> = encrypted.map(|(place, (store, encryption))| (place + 1, store, encryption.clone())).collect();
+        if encrypted.first().is_some_and(|(place, ..)| *place == 1) {
+            encrypted.truncate(1);
+        }
+        encrypted
+    }
+
     /// The stores that have a finding of their own, each with its place and the store that it has copies of: all of them where there
     /// are several. Of one alone that is a folder, `dumps` and `disk` tell as much.
     fn watched_stores(&self) -> Vec<(usize, StoreSource, Option<StoreSource>)> {
         let Some(primary) = self.primary_store() else { return Vec::new() };
-        let others = self.stores.iter().skip(usize::from(self.store.is_none())).cloned().map(StoreSource::Url);
-        let all: Vec<StoreSource> = std::iter::once(primary.clone()).chain(others).collect();
+        let all = self.all_stores();
         if all.len() == 1 && !matches!(&primary, StoreSource::Url(url) if url.folder().is_none()) {
             return Vec::new();
         }
@@ -163,9 +179,8 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
         let (databases, age) = (databases.clone(), options.dump_max_age);
         checks.push(Arc::new(StoreCheck::new(place, store, primary, name.clone(), databases, age, clock.clone(), deadline)));
     }
-    if let Some(store) = store.clone().filter(|_| options.encryption.encrypts()) {
-        let encryption = options.encryption.clone();
-        checks.push(Arc::new(RecoveryKeyCheck::new(1, store, name.clone(), encryption, clock.clone(), deadline)));
+    for (place, store, encryption) in options.encrypted_stores() {
+        checks.push(Arc::new(RecoveryKeyCheck::new(place, store, name.clone(), encryption, clock.clone(), deadline)));
     }
     let max_age = options.drill_max_age;
     checks.push(Arc::new(LastDrillCheck::new(cluster.clone(), store, name.clone(), databases, max_age, clock.clone(), deadline)));

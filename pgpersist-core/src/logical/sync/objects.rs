@@ -1,25 +1,33 @@
-//! One object from one store into another: streamed, hashed on its way, published only when it is right.
+//! One object from one store into another: streamed, hashed on its way, encrypted where it is to be, published only when it is
+//! right.
 //!
-//! At most three ranges of 4 MiB are in memory for each store that is brought up to date: one being written, one being
-//! hashed, one being fetched.
+//! At most four ranges of 4 MiB are in memory for each store that is brought up to date: one being written, one being hashed and
+//! encrypted, what comes of that, one being fetched.
 
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::encryption::recipient::Recipient;
 use crate::error::{Error, ErrorKind, Result};
+use crate::logical::object_reader::ObjectReader;
+use crate::logical::sealed;
+use crate::logical::shelf::Shelf;
 use crate::logical::side_file::{self, SideFile};
 use crate::logical::store_output::hexadecimal;
+use crate::logical::sync::passing::{Hashing, Passing};
 use crate::progress::{Event, ProgressSink};
-use crate::store::{BackupStore, ObjectKey};
+use crate::store::{BackupStore, ObjectKey, Upload};
 use crate::workers;
 
 /// How much is read at a time: 4 MiB.
 const RANGE: u64 = 4 << 20;
 
 /// Two stores, and how long each call to one of them may take.
+#[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
     pub(super) from: &'a dyn BackupStore,
     pub(super) to: &'a dyn BackupStore,
@@ -35,48 +43,96 @@ impl Way<'_> {
     /// `Damaged` when it is not what it should be; `NotFound` when it is gone; what the stores say. Nothing new stands under
     /// the name then, except after `finish` whose answer was lost.
     pub(super) async fn copy(&self, key: &ObjectKey, size_bytes: u64, sha256: Option<&str>) -> Result<()> {
-        self.progress.event(Event::Step(format!("copying {key} to {}", self.to)));
-        let mut upload = match self.within("begin", key, self.to.upload(key)).await {
-            Err(error) if error.kind() == ErrorKind::Conflict => return self.stands_there(key, size_bytes, sha256, error).await,
-            upload => upload?,
-        };
-        let mut hash = Sha256::new();
-        let mut place = 0;
-        let mut bytes = self.range(self.from, key, place, size_bytes).await?;
-        while !bytes.is_empty() {
-            place += bytes.len() as u64;
-            let written = self.within("write", key, upload.write(bytes.clone()));
-            let hashing = workers::run(move || Ok(hash.chain_update(&bytes)));
-            let ((), hashed, next) = tokio::try_join!(written, hashing, self.range(self.from, key, place, size_bytes))?;
-            (hash, bytes) = (hashed, next);
-            self.progress.event(Event::Bytes { done: place, total: Some(size_bytes) });
-        }
-        let found = hexadecimal(&hash.finalize());
-        if let Some(wrong) = wrong(place, size_bytes, &found, sha256) {
-            return Err(damaged(key, self.from, wrong));
-        }
-        match self.within("publish", key, upload.finish()).await {
-            Err(error) if error.kind() == ErrorKind::Conflict => self.stands_there(key, size_bytes, Some(&found), error).await,
-            finished => {
-                finished?;
-                let there = self.within("look at", key, self.to.head(key)).await?.size_bytes;
-                if there == size_bytes {
-                    return Ok(());
-                }
-                Err(Error::damaged(
-                    format!("{key} has {there} bytes in {}, and {size_bytes} were written", self.to),
-                    format!("delete {key} there and look at that store"),
-                ))
-            }
+        let original = Original { key, size_bytes, sha256 };
+        match self.bring(&original, key, &[]).await {
+            Err(error) if error.kind() == ErrorKind::Conflict => match self.compare(key, size_bytes, sha256).await? {
+                None if sha256.is_some() => Ok(()),
+                _ => Err(error),
+            },
+            brought => brought.map(drop),
         }
     }
 
-    /// Whether what stands there already is the same, read byte by byte: `conflict` is what else is to be said.
-    async fn stands_there(&self, key: &ObjectKey, size_bytes: u64, sha256: Option<&str>, conflict: Error) -> Result<()> {
-        match self.compare(key, size_bytes, sha256).await? {
-            None if sha256.is_some() => Ok(()),
-            _ => Err(conflict),
+    /// The same, encrypted to these: what stands there then. What is there already is `Conflict`.
+    ///
+    /// # Errors
+    /// As [`copy`](Self::copy).
+    pub(super) async fn seal(&self, original: &Original<'_>, name: &ObjectKey, recipients: &[Recipient]) -> Result<Standing> {
+        self.bring(original, name, recipients).await
+    }
+
+    async fn bring(&self, original: &Original<'_>, name: &ObjectKey, recipients: &[Recipient]) -> Result<Standing> {
+        self.progress.event(Event::Step(format!("copying {} to {}", original.key, self.to)));
+        let mut upload = self.within("begin", name, self.to.upload(name)).await?;
+        let standing = self.pass(original, name, upload.as_mut(), recipients).await?;
+        self.within("publish", name, upload.finish()).await?;
+        let there = self.within("look at", name, self.to.head(name)).await?.size_bytes;
+        if there == standing.size_bytes {
+            return Ok(standing);
         }
+        Err(Error::damaged(
+            format!("{name} has {there} bytes in {}, and {} were written", self.to, standing.size_bytes),
+            format!("delete {name} there and look at that store"),
+        ))
+    }
+
+    /// Writes what an object becomes, and sees to it that it was what it should be.
+    async fn pass(&self, original: &Original<'_>, name: &ObjectKey, upload: &mut dyn Upload, recipients: &[Recipient]) -> Result<Standing> {
+        let Original { key, size_bytes, sha256 } = *original;
+        let (mut passing, mut out) = Passing::begin(recipients)?;
+        let (mut place, mut written) = (0, 0);
+        let mut bytes = self.range(self.from, key, place, size_bytes).await?;
+        while !bytes.is_empty() {
+            place += bytes.len() as u64;
+            written += out.len() as u64;
+            let writing = self.write(name, upload, std::mem::take(&mut out));
+            let hashing = workers::run(move || passing.take(bytes));
+            let ((), (passed, ready), next) = tokio::try_join!(writing, hashing, self.range(self.from, key, place, size_bytes))?;
+            (passing, out, bytes) = (passed, ready, next);
+            self.progress.event(Event::Bytes { done: place, total: Some(size_bytes) });
+        }
+        let (end, found, sha256_there) = workers::run(move || passing.finish()).await?;
+        if let Some(wrong) = wrong(place, size_bytes, &found, sha256) {
+            return Err(damaged(key, self.from, wrong));
+        }
+        written += (out.len() + end.len()) as u64;
+        self.write(name, upload, out).await?;
+        self.write(name, upload, end).await?;
+        Ok(Standing { size_bytes: written, sha256: sha256_there })
+    }
+
+    async fn write(&self, name: &ObjectKey, upload: &mut dyn Upload, bytes: Bytes) -> Result<()> {
+        if bytes.is_empty() { Ok(()) } else { self.within("write", name, upload.write(bytes)).await }
+    }
+
+    /// What stands there encrypted, if it holds what it should; nothing where no key at hand opens it.
+    ///
+    /// # Errors
+    /// `Conflict` when it is something else; `Damaged`; what the store says.
+    pub(super) async fn compare_sealed(&self, there: &Shelf, name: &ObjectKey, original: &Original<'_>) -> Result<Option<Standing>> {
+        self.progress.event(Event::Step(format!("reading {name} in {}", self.to)));
+        let opening = there.opening(name, None).await?;
+        if opening.lacks_a_key() {
+            return Ok(None);
+        }
+        let size_bytes = self.within("look at", name, self.to.head(name)).await?.size_bytes;
+        let reader = ObjectReader::open(there.store().clone(), name.clone(), size_bytes);
+        let called = name.to_string();
+        let (found, standing) = workers::run(move || {
+            let mut content = Hashing::new(sealed::open(&called, Hashing::new(reader), &opening)?);
+            io::copy(&mut content, &mut io::sink()).map_err(|error| sealed::explain(&called, error))?;
+            let (content, found) = content.finish();
+            let (_, sha256) = content.into_inner().into_inner().finish();
+            Ok((found, Standing { size_bytes, sha256 }))
+        })
+        .await?;
+        if original.sha256.is_some_and(|sha256| sha256 != found) {
+            return Err(Error::conflict(
+                format!("{name} holds something else in {} than {} in {}", self.to, original.key, self.from),
+                "find out which of the two is right, and delete the other one",
+            ));
+        }
+        Ok(Some(standing))
     }
 
     /// Reads an object there and tells what is wrong with it, if anything.
@@ -137,6 +193,21 @@ impl Way<'_> {
     async fn within<T>(&self, verb: &str, key: &ObjectKey, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         within(self.stall, call, || format!("{verb} {key}, on its way from {} to {}", self.from, self.to)).await
     }
+}
+
+/// An object as it should be in the primary store: its size, and its SHA-256 where that is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Original<'a> {
+    pub(super) key: &'a ObjectKey,
+    pub(super) size_bytes: u64,
+    pub(super) sha256: Option<&'a str>,
+}
+
+/// An object as it stands in the copy.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    pub(super) size_bytes: u64,
+    pub(super) sha256: String,
 }
 
 /// A call to a store that must answer in time.

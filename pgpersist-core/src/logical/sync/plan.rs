@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::error::Result;
+use crate::logical::name::{plain, sealed};
 use crate::logical::prune_plan::{PrunePlan, loaded_with};
-use crate::logical::shelf::{Contents, DumpEntry, DumpState, Globals};
-use crate::retention::Retention;
+use crate::logical::shelf::{Contents, CopyShelf, DumpEntry, DumpState, Globals};
 use crate::store::{ObjectKey, ObjectMeta};
 
 /// What would be done with one copy. As JSON it is what `sync --dry-run` tells of it.
@@ -29,10 +30,13 @@ pub struct SyncPlan {
 /// One dump, or dump of roles, that is copied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedCopy {
-    /// Its path in both stores.
+    /// Its path there.
     pub name: ObjectKey,
-    /// How much goes over the wire, its side file included.
+    /// How much is read of the primary store, its side file included; what is encrypted on the way becomes little more.
     pub bytes: u64,
+    /// Its path in the primary store: another one where the copy is encrypted and that is not.
+    #[serde(skip)]
+    pub(super) from: ObjectKey,
     #[serde(skip)]
     pub(super) step: Step,
 }
@@ -68,88 +72,131 @@ impl SyncPlan {
         self.copies.iter().filter(|copy| copy.is_of_a_database()).count() as u64
     }
 
-    /// What the copy is to get, by name.
+    /// What the copy is to get, by its names in the primary store.
     pub(in crate::logical) fn wanted(&self) -> BTreeSet<&ObjectKey> {
-        self.copies.iter().filter(|copy| copy.is_of_a_database()).map(|copy| &copy.name).collect()
+        self.copies.iter().filter(|copy| copy.is_of_a_database()).map(|copy| &copy.from).collect()
     }
 
     /// Compares what is here with what is there.
-    pub(in crate::logical) fn new(here: &Contents, there: &Contents, retention: &Retention, now: OffsetDateTime) -> Self {
+    ///
+    /// # Errors
+    /// `Invalid` when a name is too long for a key once it says that the dump is encrypted.
+    pub(in crate::logical) fn new(here: &Contents, there: &Contents, copy: &CopyShelf, now: OffsetDateTime) -> Result<Self> {
         let mut plan = Self { behind_s: behind(&here.ours, &there.ours), ..Self::default() };
-        let standing: BTreeMap<&ObjectKey, &DumpEntry> = there.ours.iter().map(|entry| (&entry.name, entry)).collect();
-        let foreign: BTreeSet<&ObjectKey> = there.foreign.iter().map(|entry| &entry.name).collect();
+        let seals = copy.shelf.encrypts();
+        let mut standing: BTreeMap<&str, &DumpEntry> = BTreeMap::new();
+        for entry in &there.ours {
+            // Of both forms of one dump the one that is made now counts.
+            let other = standing.entry(plain(&entry.name)).or_insert(entry);
+            if entry.encrypted == seals {
+                *other = entry;
+            }
+        }
+        let foreign: BTreeSet<&str> = there.foreign.iter().map(|entry| plain(&entry.name)).collect();
         let (mut missing, mut unfinished) = (Vec::new(), Vec::new());
         for entry in &here.ours {
-            match standing.get(&entry.name) {
-                _ if foreign.contains(&entry.name) => plan.conflicts.push(left(&entry.name, "it is another cluster's there")),
+            match standing.get(plain(&entry.name)) {
+                _ if foreign.contains(plain(&entry.name)) => plan.conflicts.push(left(&entry.name, "it is another cluster's there")),
                 Some(other) => match compare(entry, other) {
                     Comparison::Same => {}
-                    Comparison::SideFileMissing(side_file) => unfinished.push((entry, side_file)),
+                    Comparison::SideFileMissing(side_file) => unfinished.push((Arriving::new(entry, &other.name), side_file)),
                     Comparison::Other(reason) => plan.conflicts.push(left(&entry.name, reason)),
                     Comparison::DamagedHere(reason) => plan.damaged.push(left(&entry.name, reason)),
                 },
                 None => match &entry.state {
                     DumpState::Damaged { reason } => plan.damaged.push(left(&entry.name, reason.clone())),
-                    DumpState::Complete | DumpState::Unknown => missing.push(entry),
+                    DumpState::Complete | DumpState::Unknown => missing.push(Arriving::new(entry, &name_there(&entry.name, seals)?)),
                 },
             }
         }
-        let known: BTreeMap<&ObjectKey, &Globals> = there.globals.iter().map(|globals| (&globals.object.key, globals)).collect();
+        let known: BTreeMap<&str, &Globals> = there.globals.iter().map(|globals| (plain(&globals.object.key), globals)).collect();
         let mut roles = Vec::new();
         for globals in &here.globals {
-            match known.get(&globals.object.key) {
-                None => roles.push(globals),
+            match known.get(plain(&globals.object.key)) {
+                None => {
+                    let mut arriving = globals.clone();
+                    arriving.object.key = name_there(&globals.object.key, seals)?;
+                    roles.push((globals, arriving));
+                }
+                Some(other) if other.named != globals.named => {}
                 Some(other) if other.object.size_bytes != globals.object.size_bytes => {
                     plan.conflicts.push(left(&globals.object.key, sizes(other.object.size_bytes, globals.object.size_bytes)));
                 }
                 Some(_) => {}
             }
         }
-        let dropped = dropped_there(there, &missing, &roles, retention, now);
-        missing.retain(|entry| match dropped.get(&entry.name) {
+        let dropped = dropped_there(there, &missing, &roles, copy, now);
+        missing.retain(|arriving| match dropped.get(&arriving.there.name) {
             None => true,
             Some(reason) => {
-                plan.left_out.push(left(&entry.name, reason.clone()));
+                plan.left_out.push(left(&arriving.here.name, reason.clone()));
                 false
             }
         });
-        roles.retain(|globals| !dropped.contains_key(&globals.object.key));
+        roles.retain(|(_, arriving)| !dropped.contains_key(&arriving.object.key));
         plan.order(&missing, &unfinished, &roles);
-        plan
+        Ok(plan)
     }
 
     /// Newest first, as the dumps come, each behind the roles that it needs.
-    fn order(&mut self, missing: &[&DumpEntry], unfinished: &[(&DumpEntry, &ObjectMeta)], roles: &[&Globals]) {
-        let candidates: Vec<Globals> = roles.iter().map(|globals| (*globals).clone()).collect();
+    fn order(&mut self, missing: &[Arriving<'_>], unfinished: &[(Arriving<'_>, &ObjectMeta)], roles: &[(&Globals, Globals)]) {
+        let candidates: Vec<Globals> = roles.iter().map(|(globals, _)| (*globals).clone()).collect();
         let mut told = BTreeSet::new();
-        let mut add_roles = |plan: &mut Self, globals: &Globals| {
+        let mut add_roles = |plan: &mut Self, (globals, arriving): &(&Globals, Globals)| {
             if told.insert(globals.object.key.clone()) {
                 let size_bytes = globals.object.size_bytes;
-                let copy = PlannedCopy { name: globals.object.key.clone(), bytes: size_bytes, step: Step::Roles { size_bytes } };
-                plan.copies.push(copy);
+                let (name, from) = (arriving.object.key.clone(), globals.object.key.clone());
+                plan.copies.push(PlannedCopy { name, bytes: size_bytes, from, step: Step::Roles { size_bytes } });
             }
         };
-        for (entry, side_file) in unfinished {
-            let step = Step::SideFile { size_bytes: entry.size_bytes, side_file: (*side_file).clone() };
-            self.copies.push(PlannedCopy { name: entry.name.clone(), bytes: side_file.size_bytes, step });
+        for (arriving, side_file) in unfinished {
+            let step = Step::SideFile { size_bytes: arriving.here.size_bytes, side_file: (*side_file).clone() };
+            self.copies.push(arriving.planned(side_file.size_bytes, step));
         }
-        for entry in missing {
-            if let Some(globals) = loaded_with(entry, &candidates).and_then(|key| roles.iter().find(|one| one.object.key == *key)) {
-                add_roles(self, globals);
+        for arriving in missing {
+            let entry = arriving.here;
+            if let Some(roles) = loaded_with(entry, &candidates).and_then(|key| roles.iter().find(|(one, _)| one.object.key == *key)) {
+                add_roles(self, roles);
             }
             let side_file = entry.side_object.clone();
             let bytes = entry.size_bytes + side_file.as_ref().map_or(0, |side_file| side_file.size_bytes);
-            self.copies.push(PlannedCopy { name: entry.name.clone(), bytes, step: Step::Dump { size_bytes: entry.size_bytes, side_file } });
+            self.copies.push(arriving.planned(bytes, Step::Dump { size_bytes: entry.size_bytes, side_file }));
         }
-        for globals in roles.iter().rev() {
-            add_roles(self, globals);
+        for roles in roles.iter().rev() {
+            add_roles(self, roles);
         }
     }
+}
+
+/// A dump, and what it is to be there.
+struct Arriving<'a> {
+    here: &'a DumpEntry,
+    there: DumpEntry,
+}
+
+impl<'a> Arriving<'a> {
+    fn new(here: &'a DumpEntry, name: &ObjectKey) -> Self {
+        Self { here, there: DumpEntry { name: name.clone(), ..here.clone() } }
+    }
+
+    fn planned(&self, bytes: u64, step: Step) -> PlannedCopy {
+        PlannedCopy { name: self.there.name.clone(), bytes, from: self.here.name.clone(), step }
+    }
+}
+
+/// What a name becomes in a store that is encrypted, or is not. What is encrypted already stays as it is.
+fn name_there(name: &ObjectKey, seals: bool) -> Result<ObjectKey> {
+    if seals { sealed(name) } else { Ok(name.clone()) }
 }
 
 impl PlannedCopy {
     fn is_of_a_database(&self) -> bool {
         matches!(self.step, Step::Dump { .. })
+    }
+
+    /// Whether it is encrypted on its way.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.name != self.from
     }
 }
 
@@ -168,12 +215,14 @@ fn compare<'a>(here: &'a DumpEntry, there: &DumpEntry) -> Comparison<'a> {
         (_, DumpState::Damaged { reason }) => return Comparison::Other(format!("it is damaged there: {reason}")),
         _ => {}
     }
-    if here.size_bytes != there.size_bytes {
+    let alike = here.encrypted == there.encrypted;
+    if alike && here.size_bytes != there.size_bytes {
         return Comparison::Other(sizes(there.size_bytes, here.size_bytes));
     }
     match (&here.side_file, &there.side_file) {
-        (Some(ours), Some(theirs)) if ours.sha256 != theirs.sha256 => {
-            Comparison::Other("it has another SHA-256 there, by its side file".to_owned())
+        (Some(ours), Some(theirs)) if !ours.tells_of_the_same(theirs) => {
+            let what = if alike { "it has another SHA-256 there" } else { "it is another dump there, encrypted or not" };
+            Comparison::Other(format!("{what}, by its side file"))
         }
         (Some(_), None) => here.side_object.as_ref().map_or(Comparison::Same, Comparison::SideFileMissing),
         _ => Comparison::Same,
@@ -191,19 +240,19 @@ fn left(name: &ObjectKey, reason: impl Into<String>) -> Left {
 /// What retention would drop there if all of this were brought, with its reason.
 fn dropped_there(
     there: &Contents,
-    missing: &[&DumpEntry],
-    roles: &[&Globals],
-    retention: &Retention,
+    missing: &[Arriving<'_>],
+    roles: &[(&Globals, Globals)],
+    copy: &CopyShelf,
     now: OffsetDateTime,
 ) -> BTreeMap<ObjectKey, String> {
-    if retention.is_empty() {
+    if copy.retention.is_empty() {
         return BTreeMap::new();
     }
     let mut all = Contents { orphans: Vec::new(), ..there.clone() };
-    all.ours.extend(missing.iter().map(|entry| (*entry).clone()));
+    all.ours.extend(missing.iter().map(|arriving| arriving.there.clone()));
     Contents::sort(&mut all.ours, now);
-    all.globals.extend(roles.iter().map(|globals| (*globals).clone()));
-    let plan = PrunePlan::new(&all, retention, now, &BTreeMap::new());
+    all.globals.extend(roles.iter().map(|(_, arriving)| arriving.clone()));
+    let plan = PrunePlan::new(&all, &copy.retention, now, &BTreeMap::new());
     plan.dropped.into_iter().map(|dropped| (dropped.name, dropped.reason)).collect()
 }
 

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind};
-use crate::logical::sync::plan::Left;
+use crate::logical::sync::plan::{Left, SyncPlan};
 use crate::logical::verify::told;
 
 /// What became of all copies. As JSON it is what `sync` reports.
@@ -34,6 +34,21 @@ pub struct StoreSync {
     /// What is damaged in the primary store, and was not copied.
     pub damaged: Vec<Left>,
     /// What kept the rest from being copied.
+    #[serde(flatten)]
+    pub error: StoreError,
+}
+
+/// What would be done with one copy. As JSON it is what `sync --dry-run` tells of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StorePlan {
+    /// Its place among the stores; the primary has 1.
+    pub place: usize,
+    /// What it is called.
+    pub store: String,
+    /// What would be copied and what left; nothing where that cannot be known.
+    #[serde(flatten)]
+    pub plan: Option<SyncPlan>,
+    /// Why it cannot be known.
     #[serde(flatten)]
     pub error: StoreError,
 }

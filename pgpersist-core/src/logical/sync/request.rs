@@ -11,11 +11,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::logical::cluster_card::{ClusterCard, FOLDER};
 use crate::logical::known_store::KnownStores;
 use crate::logical::maintenance;
-use crate::logical::name::{SIDE_FILE_SUFFIX, folder_of};
+use crate::logical::name::folder_of;
 use crate::logical::shelf::{Contents, CopyShelf, Shelf};
+use crate::logical::sync::bringing::Bringing;
 use crate::logical::sync::objects::{Way, within};
 use crate::logical::sync::plan::{Left, PlannedCopy, Step, SyncPlan};
-use crate::logical::sync::report::{StoreError, StoreSync, SyncReport};
+use crate::logical::sync::report::{StoreError, StorePlan, StoreSync, SyncReport};
 use crate::progress::{Event, ProgressSink};
 use crate::server::cluster::Cluster;
 use crate::store::lease::{Lease, LeaseOptions};
@@ -58,11 +59,20 @@ impl SyncRequest {
     /// What would be done with each copy, in their order. Looks only.
     ///
     /// # Errors
-    /// What the primary store says, and `Invalid` where there is no copy. What a copy says is its own result.
-    pub async fn plan(&self) -> Result<Vec<Result<SyncPlan>>> {
+    /// What the primary store says, and `Invalid` where there is no copy. What a copy says is part of its own plan.
+    pub async fn plan(&self) -> Result<Vec<StorePlan>> {
         let here = self.here().await?;
         let now = self.shelf.clock().now();
-        Ok(join_all(self.shelf.copies().iter().map(|copy| async { Ok(self.look_at(copy, &here, now).await?.0) })).await)
+        let plans = join_all(self.shelf.copies().iter().map(|copy| self.look_at(copy, &here, now))).await;
+        let each = self.shelf.copies().iter().zip(plans).enumerate();
+        let told = each.map(|(place, (copy, plan))| {
+            let (plan, error) = match plan {
+                Ok((plan, _)) => (Some(plan), StoreError::default()),
+                Err(error) => (None, StoreError::from(&error)),
+            };
+            StorePlan { place: place + 2, store: copy.shelf.store().to_string(), plan, error }
+        });
+        Ok(told.collect())
     }
 
     /// Brings all copies up to date. What is dropped half-way leaves what was copied so far, and nothing half.
@@ -121,7 +131,7 @@ impl SyncRequest {
 
     async fn look_at(&self, copy: &CopyShelf, here: &Contents, now: OffsetDateTime) -> Result<(SyncPlan, Contents)> {
         let there = within(self.look, copy.shelf.contents(), || format!("list {}", copy.shelf.store())).await?;
-        Ok((SyncPlan::new(here, &there, &copy.retention, now), there))
+        Ok((SyncPlan::new(here, &there, copy, now)?, there))
     }
 
     async fn bring(
@@ -164,13 +174,19 @@ impl SyncRequest {
         progress: &dyn ProgressSink,
     ) -> Result<()> {
         let way = Way { from: self.shelf.store().as_ref(), to: copy.shelf.store().as_ref(), stall: self.stall, progress };
+        let there = match &self.cluster {
+            Some(cluster) => copy.shelf.clone().remembering_keys(cluster.directory().own_folder().clone()),
+            None => copy.shelf.clone(),
+        };
+        let bringing = Bringing::new(way, there);
         for planned in &plan.copies {
             within(self.stall, lease.check(), || format!("look at {}", way.to)).await?;
-            match step(&way, planned).await {
-                Ok(()) => {
+            match bringing.step(planned).await {
+                Ok(true) => {
                     report.copied += 1;
                     report.bytes += planned.bytes;
                 }
+                Ok(false) => {}
                 // Dropped by retention since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.kind() == ErrorKind::Damaged => report.damaged.push(left(planned, &error)),
@@ -243,30 +259,6 @@ impl StoreSync {
         self.damaged.clone_from(&plan.damaged);
         (self.behind, self.behind_s) = (Some(plan.dumps()), plan.behind_s);
     }
-}
-
-/// Brings one name. A dump comes before its side file, which is read first: it tells what the dump must be.
-async fn step(way: &Way<'_>, planned: &PlannedCopy) -> Result<()> {
-    match &planned.step {
-        Step::Roles { size_bytes } => way.copy(&planned.name, *size_bytes, None).await,
-        Step::Dump { size_bytes, side_file: None } => way.copy(&planned.name, *size_bytes, None).await,
-        Step::Dump { size_bytes, side_file: Some(object) } => {
-            let (bytes, side_file) = way.side_file(&object.key).await?;
-            way.copy(&planned.name, *size_bytes, Some(&side_file.sha256)).await?;
-            way.put(&side_key(planned)?, bytes).await
-        }
-        Step::SideFile { size_bytes, side_file: object } => {
-            let (bytes, side_file) = way.side_file(&object.key).await?;
-            match way.compare(&planned.name, *size_bytes, Some(&side_file.sha256)).await? {
-                None => way.put(&side_key(planned)?, bytes).await,
-                Some(reason) => Err(Error::conflict(format!("it stands there without its side file, and is something else: {reason}"), "")),
-            }
-        }
-    }
-}
-
-fn side_key(planned: &PlannedCopy) -> Result<crate::store::ObjectKey> {
-    format!("{}{SIDE_FILE_SUFFIX}", planned.name).parse()
 }
 
 fn left(planned: &PlannedCopy, error: &Error) -> Left {

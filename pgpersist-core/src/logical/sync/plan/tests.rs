@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::logical::name::SIDE_FILE_SUFFIX;
 use crate::logical::shelf::Shelf;
+use crate::retention::Retention;
 use crate::store::BackupStore;
 use crate::store::memory::MemoryBackupStore;
 
@@ -43,7 +44,8 @@ async fn put(store: &MemoryBackupStore, key: &str, text: &str) {
 }
 
 async fn plan(here: &Shelf, there: &Shelf, retention: Retention) -> SyncPlan {
-    SyncPlan::new(&here.contents().await.unwrap(), &there.contents().await.unwrap(), &retention, NOW)
+    let copy = CopyShelf { shelf: there.clone(), retention };
+    SyncPlan::new(&here.contents().await.unwrap(), &there.contents().await.unwrap(), &copy, NOW).unwrap()
 }
 
 fn names(plan: &SyncPlan) -> Vec<&str> {

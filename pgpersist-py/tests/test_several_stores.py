@@ -1,0 +1,107 @@
+"""Copies in a second store, encrypted on their way, and what a store can do."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+
+import pgpersist
+from pgpersist import Cluster, Config, Fitness
+
+Call = Callable[..., Any]
+
+
+def _recovery_key(file: Path) -> str:
+    command = [sys.executable, "-m", "pgpersist", "store", "key", "new", str(file)]
+    made = subprocess.run(command, check=True, capture_output=True, text=True)
+    return next(word for word in made.stdout.split() if word.startswith("age1"))
+
+
+class Stores:
+    """A cluster whose second store is encrypted."""
+
+    def __init__(self, cluster: Cluster, place: Path) -> None:
+        self.first, self.second, self.key = place / "backups", place / "copy", place / "key.txt"
+        self.public = _recovery_key(self.key)
+        self.cluster_values = {
+            "data_directory": str(cluster.data_directory),
+            "databases": ["shop"],
+            "port": cluster.config["cluster.port"],
+            "settings": {"unix_socket_directories": str(place), "shared_buffers": "16MB"},
+        }
+        copy = {"url": str(self.second), "encryption": {"recipients": [self.public]}}
+        config = self.config([{"url": str(self.first)}, copy])
+        self.cluster = Cluster(config=config)
+        self.with_key = Cluster(config=config, identity_file=self.key)
+
+    def config(self, stores: list[dict[str, Any]]) -> Config:
+        return Config.from_dict({"cluster": self.cluster_values, "store": stores})
+
+
+@pytest.fixture
+def stores(cluster: Cluster, place: Path) -> Iterator[Stores]:
+    stores = Stores(cluster, place)
+    stores.cluster.init(allow_ephemeral=True)
+    stores.cluster.start()
+    yield stores
+
+
+def test_a_copy_is_encrypted_on_its_way_and_loads_with_its_key(stores: Stores, call: Call) -> None:
+    (dump,) = call(stores.cluster, "dump").dumps
+    assert (stores.second / f"{dump.name}.age").exists() and not (stores.second / dump.name).exists()
+    report = call(stores.cluster, "sync")
+    (copy,) = report.stores
+    assert report.is_up_to_date and (copy.place, copy.copied, copy.behind, copy.error) == (2, 0, 0, None)
+    # The first store is lost.
+    (stores.first / dump.name).unlink()
+    with pytest.raises(pgpersist.DeniedError, match="encrypted"):
+        call(stores.cluster, "load", database="without_a_key")
+    loaded = call(stores.with_key, "load", database="with_its_key")
+    assert loaded.verified and any("comes from" in warning for warning in loaded.warnings)
+    assert call(stores.with_key, "verify").is_good
+    assert [entry.encrypted for entry in call(stores.cluster, "dumps")] == [True]
+
+
+def test_what_a_copy_lacks_is_planned_and_brought(stores: Stores, call: Call) -> None:
+    (dump,) = call(stores.cluster, "dump").dumps
+    for file in stores.second.glob("*.age*"):
+        file.unlink()
+    (planned,) = call(stores.cluster, "plan_sync").stores
+    assert planned.copies is not None and f"{dump.name}.age" in [copy.name for copy in planned.copies]
+    assert not list(stores.second.glob("*.age"))
+    steps: list[pgpersist.ProgressEvent] = []
+    report = call(stores.cluster, "sync", progress=steps.append)
+    assert report.stores[0].copied == 2 and steps
+    # Something else under the name of a dump is told, and stays.
+    (stores.second / f"{dump.name}.age").write_bytes(b"something else")
+    (copy,) = call(stores.cluster, "sync").stores
+    assert not copy.is_up_to_date and [left.name for left in copy.conflicts] == [dump.name]
+
+
+def test_without_a_second_store_there_is_nothing_to_sync(cluster: Cluster, call: Call) -> None:
+    with pytest.raises(pgpersist.InvalidError, match="second store"):
+        call(cluster, "sync")
+
+
+def test_a_dump_that_should_be_encrypted_and_is_not_is_read_only_when_that_is_said(stores: Stores) -> None:
+    asyncio.run(stores.cluster.dump_async())
+    both = {"recipients": [stores.public], "identity_file": str(stores.key)}
+    # From here on the first store is encrypted, too.
+    config = stores.config([{"url": str(stores.first), "encryption": both}])
+    with pytest.raises(pgpersist.UnsafeError, match="not encrypted"):
+        Cluster(config=config).load(database="refused")
+    assert Cluster(config=config, unencrypted=True).load(database="insisted").verified
+
+
+def test_a_store_tells_what_it_can_do(place: Path, call: Call) -> None:
+    store = pgpersist.open_store(place / "store")
+    report = call(store, "check", throughput_bytes=1 << 20)
+    assert report.fitness is Fitness.GOOD, report
+    assert {finding.status for finding in report.findings} <= {"pass", "unknown"}
+    assert report.to_dict()["throughput"]["bytes"] == 1 << 20
+    assert not list((place / "store").glob(".pgpersist/check/*"))
