@@ -420,9 +420,9 @@ class Cluster:
         return SyncPlan._of(await awaited(_native.plan_sync(self._native)))
 
     def sync(self, *, begin_anew: bool = False, progress: Optional[ProgressListener] = None) -> SyncReport:
-        """Brings the other stores up to date: copies what the first one has and they lack. Nothing there is overwritten or removed.
+        """Brings the other stores up to date: copies what the first one has and they lack.
 
-        A store that fails is told in the report, and delays no other.
+        Nothing there is overwritten or removed. A store that fails is told in the report, and delays no other.
 
         Args:
             begin_anew: fill a store that has lost its dumps, as one whose volume is not mounted seems to have.
