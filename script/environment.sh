@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it, which set `repository` first: where programs are found, and how we speak.
+# Sourced by the scripts beside it, which set `repository` first: where programs are found, how we speak, and what is free.
 # shellcheck shell=sh
 # shellcheck disable=SC2154
 
@@ -43,4 +43,13 @@ now_hundredths() {
 seconds_since() {
     passed=$(($(now_hundredths) - $1))
     printf '%d.%d\n' $((passed / 100)) $((passed % 100 / 10))
+}
+
+# A port that nobody listens on, by the kernel's own tables.
+free_port() {
+    port=$((20000 + $$ % 10000))
+    while cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q ":$(printf '%04X' $port) [0-9A-F]*:0000 "; do
+        port=$((port + 1))
+    done
+    echo $port
 }
