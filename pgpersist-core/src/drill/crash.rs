@@ -15,7 +15,7 @@ use crate::drill::kill::{self, KillChoice, PlannedKill};
 use crate::drill::ledger::{self, Ledger, Records};
 use crate::drill::planted;
 use crate::drill::report::{self, CrashReport, RecoveryTimes, Round};
-use crate::drill::writers::{Load, Writers};
+use crate::drill::writers::{Board, Load, Writers};
 use crate::drill::{CheckStatus, KillKind, Plant, Verdict};
 use crate::error::{Error, Result};
 use crate::pg::boolean;
@@ -33,6 +33,9 @@ const LOAD: Duration = Duration::from_secs(300);
 const END: Duration = Duration::from_secs(60);
 /// How often a round that found nothing in flight is tried again.
 const TRIES: u32 = 10;
+/// How many of them meet the writers wherever they are. Where the disk is slow, they are nearly always between two transactions, at their
+/// ledger: then they are held before a COMMIT.
+const UNHELD: u32 = 3;
 
 /// The largest number of writers, which is far below the connections that any server allows.
 pub const MOST_WRITERS: u32 = 64;
@@ -328,7 +331,7 @@ impl<'a> Drill<'a> {
         let (struck, before) = loop {
             tries += 1;
             let before = self.records().await?;
-            let struck = self.strike(number, planned, &before).await?;
+            let struck = self.strike(number, planned, &before, tries > UNHELD).await?;
             let now = self.records().await?;
             let of_round = now.iter().filter(|(name, record)| !before.contains_key(name) && record.acknowledged.is_some());
             let struck = Struck { acknowledged: of_round.count() as u64, ..struck };
@@ -367,8 +370,8 @@ impl<'a> Drill<'a> {
         Ok(round)
     }
 
-    /// Lets the writers work until the moment has come, and kills.
-    async fn strike(&self, number: u32, planned: &PlannedKill, records: &Records) -> Result<Struck> {
+    /// Lets the writers work until the moment has come, and kills; `held` before a COMMIT, or wherever they are.
+    async fn strike(&self, number: u32, planned: &PlannedKill, records: &Records, held: bool) -> Result<Struck> {
         let began = Instant::now();
         let deadline = tokio::time::Instant::now() + LOAD;
         let mut writers = Writers::start(&self.load(number, records).await?);
@@ -376,9 +379,10 @@ impl<'a> Drill<'a> {
         writers.until("before the kill", deadline, |board| board.all_ready() && board.acknowledged() >= at_least).await?;
         let moment = tokio::time::Instant::now() + self.undisturbed.mul_f64(planned.moment);
         writers.until("before the kill", deadline, |_| tokio::time::Instant::now() >= moment).await?;
-        let busy = |board: &crate::drill::writers::Board| match planned.kind {
-            KillKind::Backend => board.busy_backend(planned.writer).is_some(),
-            KillKind::Postmaster | KillKind::Group => board.in_transaction() > 0,
+        writers.board.hold(held);
+        let busy = |board: &Board| match planned.kind {
+            KillKind::Backend => board.busy_backend(planned.writer).is_some() && (!held || board.is_held(planned.writer)),
+            KillKind::Postmaster | KillKind::Group => board.in_transaction() > 0 && (!held || board.holds_any()),
         };
         writers.until("before the kill", deadline, busy).await?;
         let backend = writers.board.busy_backend(planned.writer);
@@ -386,6 +390,7 @@ impl<'a> Drill<'a> {
         let killed = workers::run(move || kill::strike(&path, kind, backend)).await?;
         let processes = killed.len();
         kill::wait_until_gone(killed, END).await?;
+        writers.board.hold(false);
         let board = Arc::clone(&writers.board);
         writers.ended(END).await?;
         Ok(Struck { processes, after, acknowledged: 0, in_flight: board.cut_off() })

@@ -1,5 +1,6 @@
 //! The load: writers that each commit one transaction after the other and believe nothing but the server's answer.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub(crate) struct Board {
     acknowledged: AtomicU64,
     cut_off: AtomicU64,
     stop: AtomicBool,
+    hold: AtomicBool,
     writers: Vec<Slot>,
 }
 
@@ -48,6 +50,7 @@ struct Slot {
     backend: AtomicI32,
     ready: AtomicBool,
     in_transaction: AtomicBool,
+    held: AtomicBool,
 }
 
 /// The writers of one round at work. Dropping them ends them.
@@ -84,11 +87,36 @@ impl Board {
         slot.in_transaction.load(Ordering::SeqCst).then(|| slot.backend.load(Ordering::SeqCst)).filter(|pid| *pid > 0)
     }
 
+    /// Lets writers wait before they commit, or go on.
+    pub(crate) fn hold(&self, hold: bool) {
+        self.hold.store(hold, Ordering::SeqCst);
+    }
+
+    /// Whether a writer waits with all but the COMMIT of a transaction done.
+    pub(crate) fn is_held(&self, writer: usize) -> bool {
+        self.writers.get(writer).is_some_and(|slot| slot.held.load(Ordering::SeqCst))
+    }
+
+    /// Whether any writer waits so.
+    pub(crate) fn holds_any(&self) -> bool {
+        (0..self.writers.len()).any(|writer| self.is_held(writer))
+    }
+
+    /// What a writer does before it commits.
+    async fn pass(&self, writer: usize) {
+        while self.hold.load(Ordering::SeqCst) {
+            self.writers[writer].held.store(true, Ordering::SeqCst);
+            tokio::time::sleep(LOOK).await;
+        }
+        self.writers[writer].held.store(false, Ordering::SeqCst);
+    }
+
     fn new(writers: usize) -> Self {
         Self {
             acknowledged: AtomicU64::new(0),
             cut_off: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            hold: AtomicBool::new(false),
             writers: (0..writers).map(|_| Slot::default()).collect(),
         }
     }
@@ -205,7 +233,7 @@ async fn write(load: Load, index: usize, board: Arc<Board>) -> Result<()> {
         if stop {
             return Ok(());
         }
-        let answer = statements.run(&session, name, transfer, || board.changes(index)).await;
+        let answer = statements.run(&session, name, transfer, || board.changes(index), board.pass(index)).await;
         board.over(index, answer.is_ok());
         match answer {
             Ok(xid) => committed = Some((name, Record { round: load.round, transfer, acknowledged: Some(xid) })),
@@ -245,13 +273,14 @@ impl Statements {
     }
 
     /// One transaction of seven statements; returns its id once the server has answered COMMIT. Tells when the first change
-    /// was answered.
+    /// was answered, and waits for something before COMMIT.
     async fn run(
         &self,
         session: &Session,
         name: TransactionName,
         transfer: Transfer,
         changes: impl Fn(),
+        before_commit: impl Future<Output = ()>,
     ) -> std::result::Result<u64, tokio_postgres::Error> {
         let client = session.client();
         let (writer, sequence) = (name.writer as i32, name.sequence as i64);
@@ -266,6 +295,7 @@ impl Statements {
             xid = client.query_one(&self.entry, &[&writer, &sequence, &leg, &account, &amount]).await?.get(0);
         }
         client.execute(&self.writer, &[&writer, &transfer.amount]).await?;
+        before_commit.await;
         client.batch_execute("COMMIT").await?;
         Ok(xid.unsigned_abs())
     }
@@ -274,6 +304,24 @@ impl Statements {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_writer_waits_before_it_commits_as_long_as_it_is_held() {
+        let board = Arc::new(Board::new(2));
+        board.pass(1).await;
+        board.hold(true);
+        let passing = tokio::spawn({
+            let board = Arc::clone(&board);
+            async move { board.pass(1).await }
+        });
+        while !board.holds_any() {
+            tokio::time::sleep(LOOK).await;
+        }
+        assert!(board.is_held(1) && !board.is_held(0) && !passing.is_finished());
+        board.hold(false);
+        passing.await.unwrap();
+        assert!(!board.holds_any());
+    }
 
     #[test]
     fn only_a_transaction_that_had_changed_something_was_cut_off() {
