@@ -5,9 +5,7 @@
 //! Each round runs every variant once, in turn, over the same database, to the same disk. The targets are capped by what
 //! `pg_dump` alone takes in the same run: no tool that waits for it can be faster.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::arguments::Arguments;
@@ -22,7 +20,6 @@ const GZIP: &str = "pg_dump | gzip -6";
 const PIGZ: &str = "pg_dump | pigz -6 -p 2";
 const PARALLEL: &str = "pg_dump -Fd -j 2";
 const OURS: &str = "pgpersist dump";
-const ENCRYPTED: &str = "pgpersist dump, encrypted";
 
 pub(crate) fn compare(arguments: &Arguments) {
     let program = arguments.program();
@@ -35,13 +32,12 @@ pub(crate) fn compare(arguments: &Arguments) {
     println!("Database: {}, scale {}.\n", server.ask("bench", "SELECT pg_size_pretty(pg_database_size('bench'))"), arguments.scale);
 
     let target = place.join("target");
-    let configuration = encrypted_store(&place, &program, &target);
-    let mut rows = [BARE, GZIP, PIGZ, PARALLEL, ENCRYPTED, OURS].map(Row::new);
+    let mut rows = [BARE, GZIP, PIGZ, PARALLEL, OURS].map(Row::new);
     for round in 0..arguments.rounds(5) {
         for row in &mut rows {
             run(command("rm").arg("-rf").arg(&target));
             run(command("mkdir").arg(&target));
-            let mut variant = variant(row.name, &target, &program, &configuration);
+            let mut variant = variant(row.name, &target, &program);
             server.tell(&mut variant);
             let mut cost = measure(&mut variant, Some(server.pid()));
             cost.written_bytes = bytes_in(&target);
@@ -53,7 +49,7 @@ pub(crate) fn compare(arguments: &Arguments) {
     run(command("sh").args(["-c", "gunzip -t \"$0\"/backup_*.sql.gz"]).arg(target.join("bench")));
 
     print!("{}", markdown(&rows));
-    let [bare, gzip, pigz, parallel, encrypted, ours] = &rows;
+    let [bare, gzip, pigz, parallel, ours] = &rows;
     println!("\n| compared with | target | medians | minima |\n|---|---|---|---|");
     for (peer, wanted) in [(gzip, 3.0), (pigz, 1.4), (parallel, 1.3)] {
         let cap = 0.9 * times_as_fast(bare, peer).0;
@@ -61,25 +57,13 @@ pub(crate) fn compare(arguments: &Arguments) {
         print!("{}", verdict(&what.replace('|', "\\|"), f64::min(wanted, cap), times_as_fast(ours, peer)));
     }
     let written = |row: &Row| row.costs[0].written_bytes as f64;
-    let (median_ratio, of_minima) = times_as_fast(encrypted, ours);
-    println!("\nEncrypted: {median_ratio:.2} of the throughput of an unencrypted dump, {of_minima:.2} by the minima (target ≥ 0.9).");
     println!("\nCPU: {:.2} of gzip -6's.", median(&ours.cpus()) / median(&gzip.cpus()));
     println!("Size: {:.3} of gzip -6's (target ≤ 1).", written(ours) / written(gzip));
     let peak = ours.costs.iter().map(|cost| cost.tree_bytes).max().unwrap_or(0) / 1024 / 1024;
     println!("Memory: {peak} MiB with its pg_dump (target ≤ 64).");
 }
 
-/// A configuration whose dumps are encrypted, to a key that nobody needs.
-fn encrypted_store(place: &Place, program: &Path, target: &Path) -> PathBuf {
-    let told = run(command(program).args(["store", "key", "new"]).arg(place.join("key.txt")));
-    let public = told.lines().find_map(|line| line.strip_prefix("Public key: ")).expect("a new key tells its public half");
-    let file = place.join("encrypted.toml");
-    let text = format!("[[store]]\nurl = \"{}\"\nencryption = {{ recipients = [\"{public}\"] }}\n", target.display());
-    File::create(&file).and_then(|mut file| file.write_all(text.as_bytes())).expect("the folder takes a file");
-    file
-}
-
-fn variant(name: &str, target: &Path, program: &Path, configuration: &Path) -> Command {
+fn variant(name: &str, target: &Path, program: &Path) -> Command {
     let shell = |script: &str| {
         let mut shell = command("sh");
         shell.args(["-c", script]).arg(target);
@@ -92,12 +76,7 @@ fn variant(name: &str, target: &Path, program: &Path, configuration: &Path) -> C
         PARALLEL => shell("exec pg_dump -Fd -j 2 -f \"$0\"/dump bench"),
         _ => {
             let mut dump = command(program);
-            dump.args(["dump", "--yes", "--quiet", "-d", "bench"]).stdout(std::process::Stdio::null());
-            if name == ENCRYPTED {
-                dump.arg("--config").arg(configuration)
-            } else {
-                dump.arg("--store").arg(target)
-            };
+            dump.args(["dump", "--yes", "--quiet", "-d", "bench", "--store"]).arg(target).stdout(std::process::Stdio::null());
             dump
         }
     }

@@ -9,19 +9,30 @@
 
 mod agent;
 mod dump;
+mod encryption;
+mod list;
 mod load;
+mod store;
 mod support;
 mod temporary_cluster;
 
 use crate::support::arguments::Arguments;
 
 fn main() {
+    // What is measured in a process of its own.
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == store::TRANSFER) {
+        return store::transfer(&words[1..]);
+    }
     let arguments = Arguments::read();
     match arguments.bench.as_str() {
         "agent" => agent::compare(&arguments),
         "dump" => dump::compare(&arguments),
+        "encryption" => encryption::compare(&arguments),
+        "list" => list::compare(&arguments),
         "load" => load::compare(&arguments),
+        "store" => store::compare(&arguments),
         "temporary_cluster" => temporary_cluster::compare(&arguments),
-        other => panic!("unknown bench `{other}`: agent, dump, load or temporary_cluster"),
+        other => panic!("unknown bench `{other}`: agent, dump, encryption, list, load, store or temporary_cluster"),
     }
 }

@@ -5,4 +5,5 @@ pub(crate) mod machine;
 pub(crate) mod measure;
 pub(crate) mod place;
 pub(crate) mod server;
+pub(crate) mod store_server;
 pub(crate) mod table;
