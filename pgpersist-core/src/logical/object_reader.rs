@@ -1,50 +1,48 @@
-//! A stored object as a stream for blocking code: an async task reads ahead, range by range.
+//! A stored object as a stream for blocking code, read ahead.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use tokio::sync::mpsc;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::runtime::Handle;
 
 use crate::error::Result;
+use crate::store::read_ahead::read_ahead;
 use crate::store::{BackupStore, ObjectKey};
 
-/// The size of a range. Up to three are in memory: one being read, one waiting, one being fetched.
-const RANGE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Reads an object from its beginning to its end.
-#[derive(Debug)]
+/// Reads an object from its beginning to its end. In memory are what is read ahead, and the range that is being taken.
 pub struct ObjectReader {
-    ranges: mpsc::Receiver<Result<Bytes>>,
+    runtime: Handle,
+    ranges: BoxStream<'static, Result<Bytes>>,
     current: Bytes,
 }
 
 impl ObjectReader {
-    /// Begins to read an object whose size [`BackupStore::head`] told. Must be called within a runtime; the reads must not.
+    /// Reads an object whose size [`BackupStore::head`] told. Must be called within a runtime; the reads must not.
     pub fn open(store: Arc<dyn BackupStore>, key: ObjectKey, size_bytes: u64) -> Self {
-        let (send, ranges) = mpsc::channel(1);
-        // It ends with the object, with an error, or when nobody reads any more.
-        tokio::spawn(async move {
-            let mut from = 0;
-            while from < size_bytes {
-                let range = store.get_range(&key, from..(from + RANGE_BYTES).min(size_bytes)).await;
-                let length = range.as_ref().map_or(0, |bytes| bytes.len() as u64);
-                if send.send(range).await.is_err() || length == 0 {
-                    return;
-                }
-                from += length;
-            }
-        });
-        Self { ranges, current: Bytes::new() }
+        Self { runtime: Handle::current(), ranges: read_ahead(store, key, size_bytes), current: Bytes::new() }
+    }
+}
+
+impl fmt::Debug for ObjectReader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ObjectReader").field("current", &self.current.len()).finish_non_exhaustive()
     }
 }
 
 impl Read for ObjectReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
-            match self.ranges.blocking_recv() {
+            match self.runtime.block_on(self.ranges.next()) {
                 None => return Ok(0),
-                Some(range) => self.current = range.map_err(io::Error::other)?,
+                Some(Ok(range)) => self.current = range,
+                Some(Err(error)) => {
+                    // What comes after a hole is not to be taken for what was in it.
+                    self.ranges = stream::empty().boxed();
+                    return Err(io::Error::other(error));
+                }
             }
         }
         let count = buffer.len().min(self.current.len());
@@ -57,6 +55,7 @@ impl Read for ObjectReader {
 mod tests {
     use super::*;
     use crate::store::memory::MemoryBackupStore;
+    use crate::store::read_ahead::RANGE_BYTES;
     use crate::workers;
 
     #[tokio::test]

@@ -2,13 +2,14 @@
 //!
 //! A full verification compares the SHA-256 with the side file, unpacks every gzip member to its end, which checks their
 //! CRC-32, reads the SQL up to pg_dump's last line, and compares the rows of each table. An encrypted dump is decrypted for that,
-//! and must say that it belongs where it lies; without a key its bytes are compared, and what is in them stays unknown. It keeps at
-//! most four ranges of 4 MiB in memory.
+//! and must say that it belongs where it lies; without a key its bytes are compared, and what is in them stays unknown. In
+//! memory are at most three ranges of 4 MiB and those that are read ahead, as many as the store has on their way at once.
 
 use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
 use flate2::read::MultiGzDecoder;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -261,13 +262,17 @@ async fn whole(store: &dyn BackupStore, subject: &Subject, size: u64, progress: 
     let (name, opening) = (subject.name.to_string(), subject.opening.clone());
     let ranges = Ranges { receive, current: Bytes::new(), hash: Sha256::new() };
     let reading = tokio::spawn(workers::run(move || Ok(read_all(ranges, &name, &opening))));
+    let starts = (0..size).step_by(RANGE as usize);
+    let mut ranges = stream::iter(starts)
+        .map(|from| store.get_range(&subject.name, from..(from + RANGE).min(size)))
+        .buffered(store.reads_at_once().max(1));
     let mut place = 0;
-    while place < size {
-        let range = store.get_range(&subject.name, place..(place + RANGE).min(size)).await?;
-        if range.is_empty() {
+    while let Some(range) = ranges.try_next().await? {
+        let expected = RANGE.min(size - place);
+        if range.len() as u64 != expected {
             return Err(Fault::Damaged("it became shorter while it was read".to_owned()));
         }
-        place += range.len() as u64;
+        place += expected;
         if send.send(range).await.is_err() {
             // The reader reads to the end whatever it finds, so it has panicked, which is told below.
             break;

@@ -55,6 +55,10 @@ impl BackupStore for Below {
         self.inner.get_range(&self.key.join(key.as_str())?, range).await
     }
 
+    fn reads_at_once(&self) -> usize {
+        self.inner.reads_at_once()
+    }
+
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {
         self.own(self.inner.head(&self.key.join(key.as_str())?).await?)
     }

@@ -214,6 +214,10 @@ impl BackupStore for FaultyStore {
         after.bytes(Operation::GetRange, key.as_str(), self.inner.get_range(key, range).await)
     }
 
+    fn reads_at_once(&self) -> usize {
+        self.inner.reads_at_once()
+    }
+
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {
         let after = self.before(Operation::Head, key.as_str()).await?;
         after.answer(Operation::Head, key.as_str(), self.inner.head(key).await)

@@ -74,6 +74,11 @@ impl BackupStore for LazyBackupStore {
         self.store().await?.get_range(key, range).await
     }
 
+    fn reads_at_once(&self) -> usize {
+        // Nobody reads before the first call.
+        self.opened.get().map_or(1, |store| store.reads_at_once())
+    }
+
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {
         self.store().await?.head(key).await
     }

@@ -18,6 +18,7 @@ pub mod local;
 pub mod memory;
 pub mod observation;
 pub mod open;
+pub mod read_ahead;
 pub mod url;
 
 use std::borrow::Borrow;
@@ -73,6 +74,12 @@ pub trait BackupStore: Debug + Display + Send + Sync + 'static {
     /// Reads the bytes `range.start..range.end` of an object. What lies past its end is left out, so the answer may be
     /// shorter than the range, or empty; a range that ends before it starts is `Invalid`.
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes>;
+
+    /// How many ranges of a large object a reader does well to have on their way at once. Beside us one is taken while the next is
+    /// read; a store far away should have more, since each has a long way, and each is in memory.
+    fn reads_at_once(&self) -> usize {
+        2
+    }
 
     /// Size and age of one object.
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta>;

@@ -343,6 +343,10 @@ impl BackupStore for CloudBackupStore {
         ))
     }
 
+    fn reads_at_once(&self) -> usize {
+        self.bucket.tuning.concurrency
+    }
+
     async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {
         let path = self.bucket.path(key)?;
         Ok(self.bucket.head(key, &path).await?.0)
