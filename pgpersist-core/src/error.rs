@@ -4,6 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use crate::pg::version::ServerVersion;
 
 /// A result whose error is pgpersist's own.
@@ -137,6 +140,17 @@ pub enum Error {
         what: String,
         /// The next step.
         remedy: Option<String>,
+    },
+
+    /// The store keeps an object as it is, by a lock, a retention period or a hold: no credentials of ours change that.
+    #[error("{what}: it is locked there{}", until_text(*until))]
+    Locked {
+        /// What was tried, where.
+        what: String,
+        /// Until when, where the store tells.
+        until: Option<OffsetDateTime>,
+        /// What the store said.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 
     /// Stored bytes are not what they should be.
@@ -339,7 +353,7 @@ impl Error {
             Self::Conflict { .. } | Self::VersionMismatch { .. } | Self::WrongMajor { .. } => ErrorKind::Conflict,
             Self::Unsafe { .. } | Self::ConsentNeeded { .. } => ErrorKind::Unsafe,
             Self::Unavailable { .. } | Self::Deadline { .. } => ErrorKind::Unavailable,
-            Self::Denied { .. } => ErrorKind::Denied,
+            Self::Denied { .. } | Self::Locked { .. } => ErrorKind::Denied,
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Program { kind, .. } | Self::ServerStart { kind, .. } | Self::External { kind, .. } => *kind,
             Self::Sql { source, .. } => sql_kind(source),
@@ -384,6 +398,12 @@ impl Error {
             )),
             Self::Sql { source, .. } => sql_remedy(source).map(str::to_owned),
             Self::Bug(_) => Some("please report this with the output of `pgpersist --verbose …`".to_owned()),
+            Self::Locked { until, .. } => Some(match until {
+                Some(_) => "wait until then: `pgpersist prune` drops it the next time that it may".to_owned(),
+                None => {
+                    "look at the locks, holds and retention of the bucket: `pgpersist prune` drops it the next time that it may".to_owned()
+                }
+            }),
             Self::Cancelled { .. } => None,
         }
     }
@@ -403,6 +423,11 @@ impl Error {
         }
         causes
     }
+}
+
+/// " until 2026-11-30T18:00:00Z", or nothing.
+fn until_text(until: Option<OffsetDateTime>) -> String {
+    until.and_then(|until| until.format(&Rfc3339).ok()).map(|until| format!(" until {until}")).unwrap_or_default()
 }
 
 fn quoted(names: &[String]) -> String {

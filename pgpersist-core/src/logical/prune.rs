@@ -82,7 +82,7 @@ impl PruneRequest {
         Ok(PrunePlan::new(&here, &self.retention, now, &held))
     }
 
-    /// Drops what goes at this moment, and tells what stayed. May be repeated.
+    /// Drops what goes at this moment, and tells what stayed: also what the store keeps locked against the rules. May be repeated.
     ///
     /// # Errors
     /// [`Error::ConsentNeeded`] when more than half of the dumps would go and nobody has said so; `Conflict` when somebody else is
@@ -105,10 +105,9 @@ impl PruneRequest {
             let plan = self.plan(now).await?;
             check(&plan, consent)?;
             match &lease {
-                Some(lease) => plan.execute_under(lease, self.shelf.store().as_ref()).await?,
-                None => plan.execute(self.shelf.store().as_ref()).await?,
+                Some(lease) => plan.execute_under(lease, self.shelf.store().as_ref()).await,
+                None => plan.execute(self.shelf.store().as_ref()).await,
             }
-            Ok(plan)
         };
         let done = done.await;
         if let Some(lease) = lease {

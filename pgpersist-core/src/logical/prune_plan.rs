@@ -14,9 +14,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use crate::error::{Error, Result};
+use crate::logical::name::{DumpKind, DumpName};
 use crate::logical::shelf::{Contents, DumpEntry, DumpState, Globals, Shelf};
 use crate::retention::{self, Decision, Item, Retention};
 use crate::store::lease::Lease;
@@ -62,6 +64,8 @@ pub struct Dropped {
     pub size_bytes: u64,
     #[serde(skip)]
     side_file: Option<ObjectKey>,
+    #[serde(skip)]
+    freed_bytes: u64,
 }
 
 impl Shelf {
@@ -124,9 +128,10 @@ impl PrunePlan {
     }
 
     fn drop(&mut self, name: &ObjectKey, reason: impl Into<String>, size_bytes: u64, side_object: Option<&ObjectMeta>) {
-        self.freed_bytes += size_bytes + side_object.map_or(0, |side_object| side_object.size_bytes);
+        let freed_bytes = size_bytes + side_object.map_or(0, |side_object| side_object.size_bytes);
+        self.freed_bytes += freed_bytes;
         let side_file = side_object.map(|side_object| side_object.key.clone());
-        self.dropped.push(Dropped { name: name.clone(), reason: reason.into(), size_bytes, side_file });
+        self.dropped.push(Dropped { name: name.clone(), reason: reason.into(), size_bytes, side_file, freed_bytes });
     }
 
     fn globals(&mut self, globals: &[Globals], staying: &[&DumpEntry]) {
@@ -174,26 +179,52 @@ impl PrunePlan {
     ///
     /// # Errors
     /// As [`execute`](Self::execute); `Conflict` when the lease was lost.
-    pub(super) async fn execute_under(&self, lease: &Lease, store: &dyn BackupStore) -> Result<()> {
-        for batch in self.dropped.chunks(BATCH) {
-            lease.check().await?;
-            for dropped in batch {
-                dropped.carry_out(store).await?;
-            }
-        }
-        Ok(())
+    pub(super) async fn execute_under(&self, lease: &Lease, store: &dyn BackupStore) -> Result<Self> {
+        self.carry_out(Some(lease), store).await
     }
 
     /// Carries the plan out. A dump goes before its side file, so that a kill in between leaves a side file of nothing, which
     /// a later pruning removes, and never a dump about which nothing is known. May be repeated.
     ///
+    /// Returns what came of it: what the store itself keeps locked is among what is kept.
+    ///
     /// # Errors
     /// What the store says; what was dropped so far stays dropped.
-    pub async fn execute(&self, store: &dyn BackupStore) -> Result<()> {
-        for dropped in &self.dropped {
-            dropped.carry_out(store).await?;
+    pub async fn execute(&self, store: &dyn BackupStore) -> Result<Self> {
+        self.carry_out(None, store).await
+    }
+
+    async fn carry_out(&self, lease: Option<&Lease>, store: &dyn BackupStore) -> Result<Self> {
+        let mut done = Self { dropped: Vec::new(), ..self.clone() };
+        let mut has_locked_dumps = false;
+        for batch in self.dropped.chunks(BATCH) {
+            if let Some(lease) = lease {
+                lease.check().await?;
+            }
+            for dropped in batch {
+                // Dumps go first, so by now it is known which of them stay against the rules.
+                if has_locked_dumps && dropped.holds_roles() {
+                    done.stays(dropped, "a dump that is locked in the store may need it".to_owned());
+                    continue;
+                }
+                match dropped.carry_out(store).await {
+                    Ok(()) => done.dropped.push(dropped.clone()),
+                    Err(Error::Locked { until, .. }) => {
+                        has_locked_dumps |= !dropped.holds_roles();
+                        let until = until.and_then(|until| until.format(&Rfc3339).ok()).map(|until| format!(" until {until}"));
+                        done.stays(dropped, format!("locked in the store{}", until.unwrap_or_default()));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        Ok(())
+        Ok(done)
+    }
+
+    /// Something that was to go and could not.
+    fn stays(&mut self, dropped: &Dropped, reason: String) {
+        self.freed_bytes = self.freed_bytes.saturating_sub(dropped.freed_bytes);
+        self.keep(&dropped.name, reason);
     }
 }
 
@@ -201,9 +232,17 @@ impl Dropped {
     async fn carry_out(&self, store: &dyn BackupStore) -> Result<()> {
         store.delete(&self.name).await?;
         match &self.side_file {
-            Some(side_file) => store.delete(side_file).await,
+            // One that is locked outlives its dump, and goes as the side file of nothing.
+            Some(side_file) => match store.delete(side_file).await {
+                Err(Error::Locked { .. }) => Ok(()),
+                deleted => deleted,
+            },
             None => Ok(()),
         }
+    }
+
+    fn holds_roles(&self) -> bool {
+        DumpName::parse(self.name.file_name()).is_some_and(|name| name.kind() == DumpKind::Globals)
     }
 }
 

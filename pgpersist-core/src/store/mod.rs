@@ -56,7 +56,8 @@ pub const LONGEST_KEY_PART: usize = 230;
 ///   `Conflict` when repeated: the caller compares what is there.
 /// - **Cancelling.** Dropping the future of a change leaves the old state or the new one; it may still become the new one.
 /// - **Errors.** `NotFound`: the object does not exist. `Conflict`: the key exists, or a key is used as a folder of others
-///   (a store may refuse both `a` and `a/b`). `Invalid`: the request is wrong, or the place is no store. `Denied`: permissions.
+///   (a store may refuse both `a` and `a/b`). `Invalid`: the request is wrong, or the place is no store. `Denied`: permissions;
+///   [`Error::Locked`] where the store keeps the object by a rule of its own.
 ///   `Unavailable`: a full or read-only disk, a network; alone worth a repetition. `Damaged`: bytes that cannot be read back.
 ///
 /// `Display` names the store for people, without secrets.

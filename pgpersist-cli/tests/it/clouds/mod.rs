@@ -2,6 +2,7 @@
 
 mod credentials;
 mod faulty;
+mod locked;
 mod story;
 
 use crate::support::scratch::{Run, Scratch};

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, ProgressSink};
 use crate::store::below::Below;
-use crate::store::check::report::{CheckReport, Latency};
+use crate::store::check::report::{CheckReport, Fitness, Latency};
 use crate::store::check::speed;
 use crate::store::conformance::{self, Promise, Violation};
 use crate::store::observation::Observation;
@@ -141,6 +141,11 @@ async fn find_out(store: &Arc<dyn BackupStore>, place: &ObjectKey, options: &Che
                 Some(broken) => Observation::fail("deletion", broken.seen, "use another store"),
             }
         }
+        Err(error @ Error::Locked { .. }) => Observation::warn(
+            "deletion",
+            format!("the store keeps what is written: {error}"),
+            "that protects what is there; `prune` drops what it may, and keeps the rest until its time has come",
+        ),
         Err(error) => Observation::warn(
             "deletion",
             format!("these credentials cannot delete: {}", error.causes().into_iter().next().unwrap_or_else(|| error.to_string())),
@@ -153,8 +158,13 @@ async fn find_out(store: &Arc<dyn BackupStore>, place: &ObjectKey, options: &Che
     let speed_of = below("speed")?;
     let latency = speed::latency(speed_of.as_ref()).await?;
     let throughput = match options.throughput_bytes {
-        Some(bytes) => Some(speed::throughput(&speed_of, bytes).await?),
         None => None,
+        Some(bytes) => match speed::throughput(&speed_of, bytes).await {
+            Ok(throughput) => Some(throughput),
+            // That it is not to be used is known, and what is wrong about it.
+            Err(_) if CheckReport::judge(&findings) == Fitness::Unfit => None,
+            Err(error) => return Err(error),
+        },
     };
     Ok((findings, latency, throughput))
 }

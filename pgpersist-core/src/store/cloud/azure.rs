@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hyper::header::AUTHORIZATION;
-use object_store::azure::{AzureAuthorizer, AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
+use object_store::azure::{AzureAuthorizer, AzureConfigKey, AzureCredential, AzureCredentialProvider, MicrosoftAzureBuilder};
 use object_store::client::HttpRequest;
 
 use crate::error::{Error, Result};
 use crate::store::cloud::connection_string::ConnectionString;
 use crate::store::cloud::errors;
+use crate::store::cloud::habits::Signer;
 use crate::store::cloud::opened::{Opened, Publishing, client_options, no_repetitions};
-use crate::store::cloud::transport::{Connector, Signer};
+use crate::store::cloud::requests::Requests;
+use crate::store::cloud::transport::Connector;
 use crate::store::cloud_url::CloudUrl;
 
 /// Opens the container. Credentials: those of a `credentials_file`, else an account key, a SAS token, a service principal, a workload identity, or the machine's
@@ -27,7 +29,6 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
             "add `account=NAME` to the address, or set AZURE_STORAGE_ACCOUNT_NAME",
         ));
     };
-    let habits = Arc::clone(&connector.habits);
     // What the environment says of others would be in the file's way.
     let builder = file.map_or_else(MicrosoftAzureBuilder::from_env, ConnectionString::builder);
     let mut builder = builder
@@ -35,34 +36,48 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
         .with_account(&account)
         .with_client_options(client_options(url))
         .with_retry(no_repetitions())
-        .with_http_connector(connector);
+        .with_http_connector(connector.clone());
     if let Some(endpoint) = url.endpoint() {
         builder = builder.with_endpoint(endpoint.to_owned());
     }
+    let address = address(&builder, url, &account);
+    let requests = address.map(|address| Requests::new(url, &connector, address));
     let client = builder.build().map_err(|error| errors::unusable(url, &error))?;
-    let signer = SharedKey { credentials: Arc::clone(client.credentials()), account };
+    let signer = Authorization { credentials: Arc::clone(client.credentials()), account };
     // A store is opened once with its habits.
-    let _ = habits.signer.set(Box::new(signer));
-    Ok(Opened { client: Arc::new(client), publishing: Publishing::Conditional })
+    let _ = connector.habits.signer.set(Box::new(signer));
+    Ok(Opened { client: Arc::new(client), publishing: Publishing::Conditional, requests })
 }
 
-/// Azure's account keys sign conditions as well; its other credentials sign no headers.
-struct SharedKey {
+/// Where the container is, as the client has it; none for what other services of Azure and its old emulator do their own way.
+fn address(builder: &MicrosoftAzureBuilder, url: &CloudUrl, account: &str) -> Option<String> {
+    let value = |key: AzureConfigKey| builder.get_config_value(&key);
+    let is_set = |key: AzureConfigKey| value(key).is_some_and(|value| value == "true");
+    if is_set(AzureConfigKey::UseEmulator) || is_set(AzureConfigKey::UseFabricEndpoint) || is_set(AzureConfigKey::SkipSignature) {
+        return None;
+    }
+    let server = value(AzureConfigKey::Endpoint).unwrap_or_else(|| format!("https://{account}.blob.core.windows.net"));
+    Some(format!("{}/{}", server.trim_end_matches('/'), url.bucket()))
+}
+
+/// What lets a request in. Account keys sign its headers, conditions as well; tokens sign nothing.
+struct Authorization {
     credentials: AzureCredentialProvider,
     account: String,
 }
 
-impl fmt::Debug for SharedKey {
+impl fmt::Debug for Authorization {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("SharedKey").field("account", &self.account).finish_non_exhaustive()
+        formatter.debug_struct("Authorization").field("account", &self.account).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl Signer for SharedKey {
+impl Signer for Authorization {
     async fn sign(&self, request: &mut HttpRequest) -> object_store::Result<()> {
         let credential = self.credentials.get_credential().await?;
-        if !matches!(*credential, AzureCredential::AccessKey(_)) {
+        let has_signature = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("sig=")));
+        if matches!(*credential, AzureCredential::SASToken(_)) && has_signature {
             return Ok(());
         }
         request.headers_mut().remove(AUTHORIZATION);

@@ -3,25 +3,24 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{
-    Attribute, AttributeValue, Attributes, GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, TagSet,
-};
+use object_store::{Attribute, AttributeValue, Attributes, ObjectStore, PutMode, PutOptions, TagSet};
 use time::OffsetDateTime;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::cloud::errors;
+use crate::store::cloud::habits::Habits;
 use crate::store::cloud::opened::{Opened, Publishing, certificates};
 use crate::store::cloud::pace::Pace;
-use crate::store::cloud::transport::{Connector, Habits};
-use crate::store::cloud::tuning::{PART_BYTES, Tuning};
+use crate::store::cloud::requests::Requests;
+use crate::store::cloud::transport::Connector;
+use crate::store::cloud::tuning::Tuning;
 use crate::store::cloud::upload::CloudUpload;
-use crate::store::cloud::{errors, tuning};
 use crate::store::cloud_url::{Cloud, CloudUrl};
 use crate::store::observation::Observation;
 use crate::store::{BackupStore, LONGEST_KEY, ObjectKey, ObjectMeta, Upload};
@@ -50,9 +49,10 @@ pub(super) struct Bucket {
     pub(super) url: CloudUrl,
     pub(super) client: Arc<dyn ObjectStore>,
     pub(super) publishing: Publishing,
+    pub(super) requests: Option<Requests>,
     pub(super) tuning: Tuning,
     pub(super) habits: Arc<Habits>,
-    pace: Option<Arc<Pace>>,
+    pub(super) pace: Option<Arc<Pace>>,
 }
 
 impl CloudBackupStore {
@@ -67,8 +67,8 @@ impl CloudBackupStore {
         let habits = Arc::new(Habits::new(url.cloud()));
         let pace = url.rate_limit().map(|bytes| Arc::new(Pace::new(bytes)));
         let connector = Connector { tuning, habits: Arc::clone(&habits), pace: pace.clone(), certificates: certificates(url)? };
-        let Opened { client, publishing } = open(url, connector)?;
-        Ok(Self { bucket: Arc::new(Bucket { url: url.clone(), client, publishing, tuning, habits, pace }) })
+        let Opened { client, publishing, requests } = open(url, connector)?;
+        Ok(Self { bucket: Arc::new(Bucket { url: url.clone(), client, publishing, requests, tuning, habits, pace }) })
     }
 
     /// Where it is.
@@ -137,22 +137,6 @@ impl Bucket {
         Ok((meta(key, &found.meta)?, found.attributes))
     }
 
-    /// Asks for an object's head.
-    async fn find(&self, doing: &str, key: &ObjectKey, path: &Path) -> Result<GetResult> {
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        let error = match self.client.get_opts(path, options).await {
-            Ok(found) => return Ok(found),
-            Err(error) => error,
-        };
-        if !errors::is_without_reason(&error) {
-            return Err(self.fault(doing, key, error));
-        }
-        // An answer to HEAD has no body that could say why: the same is asked once more in a way that has.
-        let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
-        let told = self.client.get_opts(path, options).await.err().filter(|told| !errors::is_without_reason(told));
-        Err(self.fault(doing, key, told.unwrap_or(error)))
-    }
-
     /// Whether what has the name was written by whoever has the nonce.
     pub(super) async fn is_mine(&self, key: &ObjectKey, path: &Path, nonce: &str) -> Option<ObjectMeta> {
         let (meta, attributes) = self.head(key, path).await.ok()?;
@@ -189,103 +173,6 @@ impl Bucket {
             }
         }
     }
-
-    /// One range, or all of an object of this size, whole or an error. Whoever reads has only a while for it.
-    async fn range(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, length: u64, etag: Option<&str>) -> Result<Bytes> {
-        if let Some(pace) = &self.pace {
-            pace.pass(length).await;
-        }
-        let options = GetOptions { range: range.map(GetRange::Bounded), if_match: etag.map(str::to_owned), ..GetOptions::default() };
-        let answer = self.client.get_opts(path, options).await.map_err(|error| match error {
-            // It is not that any more of which the size was told.
-            object_store::Error::Precondition { .. } => Error::conflict(format!("{key} changed while it was read"), "try again"),
-            error => self.fault("read", key, error),
-        })?;
-        let bytes = self.body(key, answer).await?;
-        if bytes.len() as u64 != length {
-            return Err(Error::unavailable(format!("{} of {length} bytes came of {key}", bytes.len()), "try again"));
-        }
-        Ok(bytes)
-    }
-
-    async fn body(&self, key: &ObjectKey, answer: GetResult) -> Result<Bytes> {
-        let limit = self.tuning.part_attempt;
-        match tokio::time::timeout(limit, answer.bytes()).await {
-            Ok(read) => read.map_err(|error| self.fault("read", key, error)),
-            Err(_) => Err(late(key, limit)),
-        }
-    }
-
-    /// The same within the deadline, if there is one.
-    async fn range_in_time(
-        &self,
-        key: &ObjectKey,
-        path: &Path,
-        range: Option<Range<u64>>,
-        length: u64,
-        etag: Option<&str>,
-    ) -> Result<Bytes> {
-        let reading = self.range_again(key, path, range, length, etag);
-        let Some(deadline) = self.tuning.deadline else { return reading.await };
-        match tokio::time::timeout(deadline, reading).await {
-            Ok(read) => read,
-            Err(_) => Err(late(key, deadline)),
-        }
-    }
-
-    /// The same, again while that may help: a connection may break in the middle of an answer.
-    async fn range_again(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, length: u64, etag: Option<&str>) -> Result<Bytes> {
-        let start = tokio::time::Instant::now();
-        let mut waits = 0;
-        loop {
-            let read = self.range(key, path, range.clone(), length, etag).await;
-            match read {
-                Err(error) if error.kind() == ErrorKind::Unavailable && waits < 8 && start.elapsed() < self.tuning.repeated_for => {
-                    tokio::time::sleep(tuning::wait(waits)).await;
-                    waits += 1;
-                }
-                read => return read,
-            }
-        }
-    }
-
-    /// A range of an object, in pieces that are all of the same one; `Conflict` when it was replaced meanwhile.
-    async fn read(&self, key: &ObjectKey, path: &Path, range: &Range<u64>) -> Result<Bytes> {
-        // The size first: a server refuses a range that begins behind the end, and an object that changes meanwhile is noticed.
-        let found = self.find("read", key, path).await?.meta;
-        let (start, end) = (range.start.min(found.size), range.end.min(found.size));
-        if start >= end {
-            return Ok(Bytes::new());
-        }
-        let etag = found.e_tag.as_deref();
-        if end - start == found.size && end <= PART_BYTES as u64 {
-            // Some servers answer a range that is all of an object as if none had been asked for.
-            return self.range_in_time(key, path, None, found.size, etag).await;
-        }
-        let starts = (start..end).step_by(PART_BYTES);
-        let mut ranges = stream::iter(starts)
-            .map(|from| {
-                let to = (from + PART_BYTES as u64).min(end);
-                self.range_in_time(key, path, Some(from..to), to - from, etag)
-            })
-            .buffered(self.tuning.concurrency);
-        let first = ranges.try_next().await?.unwrap_or_default();
-        if first.len() as u64 == end - start {
-            return Ok(first);
-        }
-        let length = usize::try_from(end - start).map_err(|_| Error::invalid(format!("{key} does not fit into memory"), ""))?;
-        let mut bytes = BytesMut::with_capacity(length);
-        bytes.extend_from_slice(&first);
-        while let Some(part) = ranges.try_next().await? {
-            bytes.extend_from_slice(&part);
-        }
-        Ok(bytes.freeze())
-    }
-}
-
-fn late(key: &ObjectKey, after: Duration) -> Error {
-    let remedy = "look at the line between, or raise `deadline` in the store's address".to_owned();
-    Error::Deadline { what: format!("{key} was not read"), after, remedy: Some(remedy) }
 }
 
 /// What the cloud tells of an object.
@@ -391,7 +278,7 @@ impl BackupStore for CloudBackupStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let path = self.bucket.path(key)?;
-        match self.bucket.client.delete(&path).await.map_err(|error| self.bucket.fault("delete", key, error)) {
+        match self.bucket.delete(key, &path).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             deleted => deleted,
         }

@@ -19,6 +19,9 @@ pub(super) fn translate(url: &CloudUrl, doing: &str, error: object_store::Error)
     }
     let what = format!("could not {doing} in {place}");
     match Trouble::within(&error).cloned() {
+        Some(Trouble::Refused(refusal)) if refusal.is_about_a_lock() => {
+            Error::Locked { what, until: refusal.locked_until(), source: Box::new(Trouble::Refused(refusal)) }
+        }
         Some(trouble) => {
             let (kind, remedy) = meaning(url, &trouble);
             Error::external(what, kind, remedy, trouble)
@@ -64,6 +67,10 @@ fn meaning(url: &CloudUrl, trouble: &Trouble) -> (ErrorKind, String) {
             format!("look for a typing error in the address, and whether this machine resolves names ({endpoint})"),
         ),
         Trouble::NoCredentials(_) => (ErrorKind::Denied, credentials(url.cloud()).to_owned()),
+        Trouble::WholeForPart => (
+            ErrorKind::Invalid,
+            "this server does not do all that a store needs: use another one; `pgpersist store check` tells what is missing".to_owned(),
+        ),
         Trouble::Network(_) => (ErrorKind::Unavailable, format!("look whether {endpoint} can be reached from here")),
         Trouble::Certificate(_) => {
             (ErrorKind::Denied, "give the certificate of its authority with `ca_file=/path/of/it.pem`, if the server is yours".to_owned())

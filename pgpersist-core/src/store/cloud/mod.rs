@@ -1,7 +1,8 @@
 //! Stores in a cloud: S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
 //!
-//! `backup_store` is the store; `s3`, `gcs` and `azure` find credentials and say what is special about each; `transport` sends
-//! requests and repeats them; `trouble` is why one failed, and `errors` what that means for the caller.
+//! `backup_store` is the store; `s3`, `gcs` and `azure` find credentials, sign, and say what is special about each; `transport` sends
+//! requests and repeats them; `requests` are those that `object_store` has no word for; `outcome` is what an attempt came to,
+//! `trouble` why one failed, and `errors` what that means for the caller.
 
 #[cfg(feature = "s3")]
 mod aws_profile;
@@ -13,9 +14,15 @@ mod connection_string;
 mod errors;
 #[cfg(feature = "gcs")]
 mod gcs;
+mod habits;
+mod locked;
 mod observe;
 mod opened;
+mod outcome;
 mod pace;
+mod protection;
+mod reading;
+mod requests;
 #[cfg(feature = "s3")]
 mod s3;
 mod transport;

@@ -1,4 +1,4 @@
-//! What a server really does, found out by trying: conditions, checksums, its clock.
+//! What a server really does, found out by trying: conditions, checksums, its clock; and what it says of its bucket.
 
 use bytes::Bytes;
 use object_store::{Attributes, CopyMode, CopyOptions, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload};
@@ -18,12 +18,14 @@ const SKEW_WARNS: i64 = 30;
 impl Bucket {
     /// Everything that is to be found out.
     pub(super) async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {
-        Ok(vec![
+        let mut observed = vec![
             self.conditional_put(&scratch.join("conditional_put")?).await?,
             self.conditional_upload(&scratch.join("conditional_upload")?).await?,
             self.checksum(&scratch.join("checksum")?).await?,
             self.clock(),
-        ])
+        ];
+        observed.extend(self.protection().await);
+        Ok(observed)
     }
 
     /// Whether a request alone, without a look before it, keeps a name.

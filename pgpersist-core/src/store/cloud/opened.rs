@@ -5,6 +5,7 @@ use std::sync::Arc;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 use crate::error::{Error, Result};
+use crate::store::cloud::requests::Requests;
 use crate::store::cloud_url::CloudUrl;
 
 /// How an upload in parts gets its name unless somebody else has it.
@@ -21,6 +22,8 @@ pub(super) enum Publishing {
 pub(super) struct Opened {
     pub(super) client: Arc<dyn ObjectStore>,
     pub(super) publishing: Publishing,
+    /// For what the client has no word for; none where the bucket's address is not known.
+    pub(super) requests: Option<Requests>,
 }
 
 /// What the client is told of connections. The rest is the transport's affair.

@@ -1,19 +1,32 @@
 //! S3, and what speaks its protocol.
 
+use std::fmt;
 use std::sync::Arc;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use async_trait::async_trait;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, AwsCredentialProvider};
+use object_store::client::HttpRequest;
 
 use crate::error::Result;
 use crate::store::cloud::aws_profile::Profile;
 use crate::store::cloud::errors;
+use crate::store::cloud::habits::Signer;
 use crate::store::cloud::opened::{Opened, Publishing, client_options, no_repetitions};
+use crate::store::cloud::requests::Requests;
 use crate::store::cloud::transport::Connector;
 use crate::store::cloud_url::CloudUrl;
 
 /// What gives credentials before a profile does.
 const OTHER_CREDENTIALS: &[&str] =
     &["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
+
+/// Where a bucket is of which nobody says where.
+const DEFAULT_REGION: &str = "us-east-1";
+/// What a signature says of the body.
+const BODY: &str = "x-amz-content-sha256";
+/// Where the token of a session travels.
+const TOKEN: &str = "x-amz-security-token";
 
 /// Opens the bucket. Credentials: those of the environment, a web identity or a container, else a profile of the shared files,
 /// else the machine's own role. A `profile` or a `credentials_file` in the address comes before all of them.
@@ -23,7 +36,7 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
         .with_client_options(client_options(url))
         .with_retry(no_repetitions())
         .with_disable_bulk_delete(true)
-        .with_http_connector(connector);
+        .with_http_connector(connector.clone());
     let named = url.option("profile");
     let file = url.option("credentials_file");
     let profile = if named.or(file).is_some() || OTHER_CREDENTIALS.iter().all(|name| std::env::var_os(name).is_none()) {
@@ -57,13 +70,99 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
             builder = config(builder, key, value);
         }
     }
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| DEFAULT_REGION.to_owned());
+    let is_signed = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_none_or(|skips| skips != "true");
+    let address = address(&builder, url, &region, path_style);
+    let requests = address.map(|address| Requests::new(url, &connector, address));
     let client = builder.build().map_err(|error| errors::unusable(url, &error))?;
-    Ok(Opened { client: Arc::new(client), publishing: Publishing::Conditional })
+    if is_signed {
+        let signature = Signature { credentials: Arc::clone(client.credentials()), region };
+        // A store is opened once with its habits.
+        let _ = connector.habits.signer.set(Box::new(signature));
+    }
+    Ok(Opened { client: Arc::new(client), publishing: Publishing::Conditional, requests })
+}
+
+/// Where the bucket is, as the client has it; none for a kind of bucket whose sessions it alone knows.
+fn address(builder: &AmazonS3Builder, url: &CloudUrl, region: &str, path_style: bool) -> Option<String> {
+    let value = |key: AmazonS3ConfigKey| builder.get_config_value(&key);
+    if value(AmazonS3ConfigKey::S3Express).is_some_and(|is_express| is_express == "true") {
+        return None;
+    }
+    let bucket = url.bucket();
+    Some(match value(AmazonS3ConfigKey::S3Endpoint).or_else(|| value(AmazonS3ConfigKey::Endpoint)) {
+        Some(endpoint) if path_style => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+        Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+        None if path_style => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+        None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
+    })
 }
 
 fn config(builder: AmazonS3Builder, key: &str, value: &str) -> AmazonS3Builder {
     match key.parse::<AmazonS3ConfigKey>() {
         Ok(key) => builder.with_config(key, value),
         Err(_) => builder,
+    }
+}
+
+/// The fourth version of Amazon's signatures.
+struct Signature {
+    credentials: AwsCredentialProvider,
+    region: String,
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Signature").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Signer for Signature {
+    async fn sign(&self, request: &mut HttpRequest) -> object_store::Result<()> {
+        let credential = self.credentials.get_credential().await?;
+        // The body stays what it was, and so does what was said of it.
+        let said = request.headers().get(BODY).is_some();
+        let sum = sha256(request.headers());
+        for header in [AUTHORIZATION.as_str(), TOKEN] {
+            request.headers_mut().remove(header);
+        }
+        let signs_body = sum.is_some() || !said;
+        AwsAuthorizer::new(&credential, "s3", &self.region).with_sign_payload(signs_body).try_authorize(request, sum.as_deref())
+    }
+}
+
+/// The sum of the body that a request names, if it names one.
+fn sha256(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let text = headers.get(BODY)?.to_str().ok().filter(|text| text.len() == 64 && text.is_ascii())?;
+    (0..64).step_by(2).map(|place| u8::from_str_radix(text.get(place..place + 2)?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::StaticCredentialProvider;
+    use object_store::aws::AwsCredential;
+    use object_store::client::HttpRequestBody;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_signed_in_place_of_an_older_signature() {
+        let keys = AwsCredential { key_id: "NEW".to_owned(), secret_key: "secret".to_owned(), token: None };
+        let signature = Signature { credentials: Arc::new(StaticCredentialProvider::new(keys)), region: "eu-central-1".to_owned() };
+        let mut request = HttpRequest::new(HttpRequestBody::from(b"body".to_vec()));
+        *request.uri_mut() = "http://127.0.0.1:1/bucket/key?partNumber=1".parse().unwrap();
+        let sum = "ab".repeat(32);
+        for (name, value) in [(BODY, sum.as_str()), (TOKEN, "old"), ("authorization", "AWS4-HMAC-SHA256 Credential=OLD")] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        signature.sign(&mut request).await.unwrap();
+        let told = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let signed = told("authorization").unwrap();
+        assert!(signed.contains("Credential=NEW/") && signed.contains("/eu-central-1/s3/aws4_request"), "{signed}");
+        assert_eq!((told(BODY), told(TOKEN)), (Some(sum), None));
+        request.headers_mut().insert(BODY, "UNSIGNED-PAYLOAD".parse().unwrap());
+        signature.sign(&mut request).await.unwrap();
+        assert_eq!(request.headers()[BODY], "UNSIGNED-PAYLOAD");
     }
 }

@@ -1,8 +1,8 @@
 //! Sends the requests of a store: repeats what may work the second time, ends what takes too long, reads what the server says,
 //! and adds the conditions that `object_store` cannot ask for.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,21 +10,21 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::TryStreamExt;
 use http_body_util::BodyExt;
-use hyper::header::{DATE, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, IF_NONE_MATCH, RANGE};
 use hyper::{Method, StatusCode};
 use md5::{Digest, Md5};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
 use object_store::{ClientConfigKey, ClientOptions};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 use tokio::time::Instant;
 
+use crate::store::cloud::habits::Habits;
+use crate::store::cloud::locked::LockedUntil;
+use crate::store::cloud::outcome::{Outcome, broken, judge};
 use crate::store::cloud::pace::Pace;
-use crate::store::cloud::trouble::{Refusal, Trouble};
+use crate::store::cloud::trouble::Trouble;
 use crate::store::cloud::tuning::{self, Tuning};
-use crate::store::cloud_url::Cloud;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,54 +36,26 @@ const LONGEST_ERROR: usize = 64 << 10;
 const LONGEST_ANSWER: usize = 64 << 20;
 /// A request with more than this moves a part of an object.
 const SMALL_BYTES: usize = 64 << 10;
+/// How often a request is signed again that was refused because its signature had expired.
+const MOST_RENEWALS: u32 = 3;
+/// The wait before the first of them; each other is twice as long as the one before. Together they take more than the second by which
+/// signatures differ.
+const FIRST_RENEWAL: Duration = Duration::from_millis(250);
 /// Who cannot be reached at all is not tried for longer: most often the address is wrong.
 const UNREACHABLE_FOR: Duration = Duration::from_secs(10);
 /// The machine's own sources of credentials answer at once, or are not there.
 const MACHINE: &[&str] = &["169.254.169.254", "169.254.170.2", "169.254.170.23", "metadata.google.internal"];
 const MACHINE_FOR: Duration = Duration::from_secs(3);
 
-/// Signs a request once more, when it has to say something that it did not say when it was signed.
-#[async_trait]
-pub(super) trait Signer: fmt::Debug + Send + Sync + 'static {
-    async fn sign(&self, request: &mut HttpRequest) -> object_store::Result<()>;
-}
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// Marks a request that is to arrive otherwise than it was sent, to see whether that is noticed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tampered;
 
-/// What is special about a cloud's requests, and what its answers tell.
-#[derive(Debug, Default)]
-pub(super) struct Habits {
-    /// The end of an upload in parts takes the condition that nothing has the name yet.
-    pub(super) conditional_complete: bool,
-    /// The bytes of an object travel with their MD5, since nothing else tells the server that they changed on their way.
-    pub(super) content_md5: bool,
-    /// Where a header that is added has to be signed.
-    pub(super) signer: OnceLock<Box<dyn Signer>>,
-    /// The server's time in its last answer, and when that came.
-    told_time: Mutex<Option<(OffsetDateTime, Instant)>>,
-}
-
-impl Habits {
-    pub(super) fn new(cloud: Cloud) -> Self {
-        // The end of Google's uploads takes no condition, and S3 has checksums of its own.
-        Self { conditional_complete: cloud != Cloud::Gcs, content_md5: cloud != Cloud::S3, ..Self::default() }
-    }
-
-    /// What the server's clock shows now, as far as it tells, in whole seconds.
-    pub(super) fn server_time(&self) -> Option<OffsetDateTime> {
-        let told = *self.told_time.lock().expect("no code panics while it holds the time");
-        told.map(|(time, heard)| time + heard.elapsed())
-    }
-
-    fn hear(&self, response: &HttpResponse) {
-        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
-        if let Some(time) = date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok()) {
-            *self.told_time.lock().expect("no code panics while it holds the time") = Some((time, Instant::now()));
-        }
-    }
-}
+/// Marks a request whose answer is a document and no object, so that it is read whole before anybody sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Document;
 
 /// Makes the connections of one store.
 #[derive(Debug, Clone)]
@@ -124,14 +96,6 @@ struct Transport {
     connector: Connector,
 }
 
-/// What an attempt has come to.
-enum Outcome {
-    Answered(HttpResponse),
-    /// It may work later.
-    Later(Trouble, Option<Duration>),
-    Failed(Trouble),
-}
-
 #[async_trait]
 impl HttpService for Transport {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
@@ -145,7 +109,7 @@ impl HttpService for Transport {
         }
         let (repeated_for, attempt) = self.patience(&request);
         let start = Instant::now();
-        let mut waits = 0;
+        let (mut waits, mut renewals) = (0, 0);
         loop {
             if let Some(pace) = &self.connector.pace {
                 pace.pass(request.body().content_length() as u64).await;
@@ -156,6 +120,20 @@ impl HttpService for Transport {
             let (trouble, asked) = match outcome {
                 Outcome::Answered(response) => return Ok(response),
                 Outcome::Failed(trouble) if asks_machine(&request) => return Err(failure(Trouble::NoCredentials(trouble.to_string()))),
+                Outcome::Failed(Trouble::Refused(refusal))
+                    if refusal.is_about_a_missing_md5() && takes_md5(&request) && !request.headers().contains_key(CONTENT_MD5) =>
+                {
+                    // From now on all that is written has it.
+                    self.connector.habits.content_md5.store(true, Ordering::Relaxed);
+                    self.add_headers(&mut request, is_complete).await?;
+                    continue;
+                }
+                Outcome::Failed(Trouble::Refused(refusal)) if refusal.is_about_age() => {
+                    if self.renew(&mut request, &mut renewals, repeated_for.saturating_sub(start.elapsed())).await {
+                        continue;
+                    }
+                    return Err(failure(Trouble::Refused(refusal)));
+                }
                 Outcome::Failed(trouble) => return Err(failure(trouble)),
                 // What was changed on purpose is no better the second time.
                 Outcome::Later(Trouble::Refused(refusal), _) if is_tampered && refusal.is_about_a_checksum() => {
@@ -191,15 +169,38 @@ impl Transport {
             request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
             is_changed = true;
         }
-        if habits.content_md5 && request.method() == Method::PUT && request.body().content_length() > 0 {
+        if habits.content_md5.load(Ordering::Relaxed) && takes_md5(request) {
             let sum = content_md5(request.body().clone()).await?;
-            request.headers_mut().insert(HeaderName::from_static("content-md5"), sum);
+            request.headers_mut().insert(CONTENT_MD5, sum);
             is_changed = true;
         }
-        if is_changed && let Some(signer) = habits.signer.get() {
+        if is_changed
+            && habits.signs_all_headers
+            && let Some(signer) = habits.signer.get()
+        {
             signer.sign(request).await.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         }
         Ok(())
+    }
+
+    /// Signs a request again that was refused since its signature, or what had signed it, has expired. Whoever renews credentials may
+    /// be at it just now, so that is waited for a little. Tells whether there is another signature now, after all renewals so far.
+    async fn renew(&self, request: &mut HttpRequest, renewals: &mut u32, left: Duration) -> bool {
+        let Some(signer) = self.connector.habits.signer.get() else { return false };
+        let Some(before) = request.headers().get(AUTHORIZATION).cloned() else { return false };
+        let end = Instant::now() + left;
+        while *renewals < MOST_RENEWALS {
+            let wait = FIRST_RENEWAL * (1 << *renewals);
+            *renewals += 1;
+            if Instant::now() + wait >= end {
+                return false;
+            }
+            tokio::time::sleep(wait).await;
+            if signer.sign(request).await.is_ok() && request.headers().get(AUTHORIZATION) != Some(&before) {
+                return true;
+            }
+        }
+        false
     }
 
     /// For how long a request is repeated, and how long each attempt may take.
@@ -213,10 +214,12 @@ impl Transport {
     }
 
     async fn attempt(&self, request: HttpRequest, limit: Duration, is_complete: bool) -> Outcome {
-        let reads_object = request.method() == Method::GET && !lists(&request);
+        let reads_object = request.method() == Method::GET && !lists(&request) && request.extensions().get::<Document>().is_none();
+        let wants_part = reads_object && request.headers().contains_key(RANGE);
         let answer = async {
-            let response = self.client.execute(request).await?;
+            let mut response = self.client.execute(request).await?;
             self.connector.habits.hear(&response);
+            LockedUntil::note(&mut response);
             let is_success = response.status().is_success();
             if is_success && reads_object {
                 return Ok((response, None));
@@ -234,6 +237,8 @@ impl Transport {
         match tokio::time::timeout(limit, answer).await {
             Err(_) => Outcome::Later(Trouble::Deadline(limit), None),
             Ok(Err(error)) => broken(&error),
+            // Whole instead of a part: what follows would be taken for the part.
+            Ok(Ok((response, None))) if wants_part && response.status() == StatusCode::OK => Outcome::Failed(Trouble::WholeForPart),
             Ok(Ok((response, None))) => Outcome::Answered(response),
             Ok(Ok((response, Some(text)))) => judge(response, &text),
         }
@@ -253,6 +258,11 @@ fn lists(request: &HttpRequest) -> bool {
     query.split('&').any(|pair| pair == "comp=list" || pair.starts_with("list-type="))
 }
 
+/// Whether a request brings the bytes of an object, or that it has none; a copy brings nothing.
+fn takes_md5(request: &HttpRequest) -> bool {
+    request.method() == Method::PUT && !request.headers().keys().any(|name| name.as_str().ends_with("-copy-source"))
+}
+
 async fn content_md5(mut body: HttpRequestBody) -> Result<HeaderValue, HttpError> {
     let mut md5 = Md5::new();
     while let Some(frame) = body.frame().await {
@@ -263,7 +273,7 @@ async fn content_md5(mut body: HttpRequestBody) -> Result<HeaderValue, HttpError
 }
 
 /// What comes of a body up to a size, and whether it is all.
-async fn beginning(body: HttpResponseBody, most: usize) -> Result<(Vec<u8>, bool), HttpError> {
+pub(super) async fn beginning(body: HttpResponseBody, most: usize) -> Result<(Vec<u8>, bool), HttpError> {
     let mut stream = body.bytes_stream();
     let mut read = Vec::new();
     while let Some(bytes) = stream.try_next().await? {
@@ -275,51 +285,6 @@ async fn beginning(body: HttpResponseBody, most: usize) -> Result<(Vec<u8>, bool
     Ok((read, true))
 }
 
-fn broken(error: &HttpError) -> Outcome {
-    match Trouble::of_network(error) {
-        trouble @ Trouble::Certificate(_) => Outcome::Failed(trouble),
-        // What cannot be sent at all, such as plain HTTP where TLS is asked for.
-        trouble if error.kind() == HttpErrorKind::Unknown => Outcome::Failed(trouble),
-        trouble => Outcome::Later(trouble, None),
-    }
-}
-
-/// What an answer means that is no plain success; `text` is its body.
-fn judge(response: HttpResponse, text: &str) -> Outcome {
-    const BUSY: &[&str] = &["InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "ServerBusy", "OperationTimedOut"];
-    const NO_PLACE: &[&str] = &["NoSuchUpload", "NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountNotFound"];
-    let status = response.status();
-    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let mut refusal = Refusal::read(status, text, header("x-amz-bucket-region"));
-    // Azure tells it also where an answer has no body.
-    refusal.code = refusal.code.or_else(|| header("x-ms-error-code").filter(|code| !code.is_empty()).map(str::to_owned));
-    if status.is_success() {
-        // Only the end of an upload comes here.
-        return match refusal.code {
-            None => Outcome::Answered(response),
-            Some(_) if refusal.is(BUSY) => Outcome::Later(Trouble::Refused(refusal), None),
-            Some(_) => Outcome::Failed(Trouble::Refused(refusal)),
-        };
-    }
-    let again = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED && status != StatusCode::INSUFFICIENT_STORAGE
-        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
-        || refusal.is(BUSY)
-        || refusal.is(&["ConditionalRequestConflict", "OperationAborted"])
-        || refusal.is_about_a_checksum();
-    if again {
-        let asked = header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-        return Outcome::Later(Trouble::Refused(refusal), asked);
-    }
-    match status {
-        StatusCode::NOT_FOUND if refusal.is(NO_PLACE) => Outcome::Failed(Trouble::Refused(refusal)),
-        // These have a meaning of their own for whoever asked.
-        StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT | StatusCode::NOT_MODIFIED => {
-            Outcome::Answered(response)
-        }
-        _ => Outcome::Failed(Trouble::Refused(refusal)),
-    }
-}
-
-fn failure(trouble: Trouble) -> HttpError {
+pub(super) fn failure(trouble: Trouble) -> HttpError {
     HttpError::new(HttpErrorKind::Unknown, trouble)
 }

@@ -5,6 +5,9 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use time::OffsetDateTime;
+
+use crate::store::cloud::locked::named_in;
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +21,9 @@ pub(super) enum Trouble {
     /// The server's name is not known.
     #[error("{0}")]
     NoSuchHost(String),
+    /// A part of an object was asked for, and all of it came.
+    #[error("the server gives all of an object where a part of it is asked for")]
+    WholeForPart,
     /// The server's certificate is not trusted.
     #[error("{0}")]
     Certificate(String),
@@ -38,6 +44,8 @@ pub(super) struct Refusal {
     pub(super) message: Option<String>,
     /// The region where the bucket is, when that is what is wrong.
     pub(super) region: Option<String>,
+    /// Azure's word for a signature of long ago.
+    is_of_long_ago: bool,
 }
 
 impl Refusal {
@@ -49,6 +57,8 @@ impl Refusal {
             code: part("Code").or_else(|| json_text(body, "error")),
             message: part("Message").or_else(|| json_text(body, "error_description")),
             region: region.map(str::to_owned).or_else(|| part("Region")),
+            is_of_long_ago: part("AuthenticationErrorDetail")
+                .is_some_and(|detail| detail.contains("too old") || detail.contains("expired")),
         }
     }
 
@@ -63,6 +73,49 @@ impl Refusal {
             &["BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "Md5Mismatch", "Crc64Mismatch"];
         // The second is what Azure's emulator says.
         self.is(WORDS) || self.is(&["InvalidOperation"]) && self.message.as_deref().is_some_and(|message| message.contains("MD5"))
+    }
+
+    /// Whether what signed the request, or the signature itself, was good once and has expired.
+    pub(super) fn is_about_age(&self) -> bool {
+        const WORDS: &[&str] = &[
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "TokenRefreshRequired",
+            "RequestTimeTooSkewed",
+            "RequestExpired",
+            "AccessDeniedTimeSkew",
+        ];
+        // A bearer's token that has expired is refused like one that never was.
+        self.is(WORDS) || self.is_of_long_ago || self.status == 401
+    }
+
+    /// Whether the object is kept as it is by a lock, a retention period or a hold.
+    pub(super) fn is_about_a_lock(&self) -> bool {
+        const WORDS: &[&str] = &[
+            "BlobImmutableDueToPolicy",
+            "BlobImmutableDueToLegalHold",
+            "RetentionPolicyNotMet",
+            "ObjectUnderActiveHold",
+            "ObjectLocked",
+            "ObjectLockedByBucketPolicy",
+        ];
+        // What S3 and its likes say has a code for everything that is forbidden.
+        const SAID: &[&str] =
+            &["object lock", "worm protected", "retention policy", "object retention", "legal hold", "under active", "event-based hold"];
+        let said = || self.message.as_deref().unwrap_or_default().to_lowercase();
+        let is_said = || !self.is_about_a_missing_md5() && SAID.iter().any(|words| said().contains(words));
+        self.is(WORDS) || matches!(self.status, 400 | 403 | 409) && is_said()
+    }
+
+    /// Whether the server insists on the MD5 of what is written, as some do where objects are locked.
+    pub(super) fn is_about_a_missing_md5(&self) -> bool {
+        let says = |words: &str| self.message.as_deref().is_some_and(|message| message.contains(words));
+        self.status == 400 && says("Content-MD5") && says("required")
+    }
+
+    /// Until when it is locked, where that is told.
+    pub(super) fn locked_until(&self) -> Option<OffsetDateTime> {
+        named_in(self.message.as_deref()?)
     }
 
     fn text(&self) -> String {
@@ -132,6 +185,31 @@ mod tests {
             Trouble::Refused(refusal).to_string(),
             "the server answered 400 AuthorizationHeaderMalformed: the region 'us-east-1' is wrong"
         );
+    }
+
+    #[test]
+    fn locks_and_age_are_known_by_code_or_by_words() {
+        let read = |status, code: &str, message: &str| {
+            let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
+            Refusal::read(StatusCode::from_u16(status).unwrap(), &body, None)
+        };
+        for (status, code, message) in [
+            (409, "BlobImmutableDueToPolicy", "not permitted"),
+            (403, "AccessDenied", "Access Denied because object protected by object lock."),
+            (400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"),
+            (403, "Forbidden", "Object 'o' is under active Temporary hold and cannot be deleted"),
+        ] {
+            assert!(read(status, code, message).is_about_a_lock(), "{code} {message}");
+        }
+        assert!(!read(403, "AccessDenied", "Access Denied").is_about_a_lock());
+        let asks = read(400, "InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required for Put requests with Object Lock");
+        assert!(asks.is_about_a_missing_md5() && !asks.is_about_a_lock());
+        assert!(!read(404, "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist").is_about_a_lock());
+        assert!(read(400, "ExpiredToken", "").is_about_age() && read(401, "", "").is_about_age());
+        assert!(!read(403, "AccessDenied", "").is_about_age());
+        let azure = "<Error><Code>AuthenticationFailed</Code><AuthenticationErrorDetail>Request date header too old: \
+                     'x'</AuthenticationErrorDetail></Error>";
+        assert!(Refusal::read(StatusCode::FORBIDDEN, azure, None).is_about_age());
     }
 
     #[test]

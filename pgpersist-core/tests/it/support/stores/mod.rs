@@ -96,6 +96,19 @@ impl StoreServer {
         format!("{}&credentials_file={}", self.bare_url_at(endpoint, prefix), self.credentials().display())
     }
 
+    /// What the server answers to a request without any client, and with a signature that signs nothing: for servers that look at none.
+    pub(crate) fn plain(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> String {
+        let mut request = format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\n", self.port(), body.len());
+        if self.protocol == Protocol::S3 {
+            let scope = format!("{ACCESS_KEY}/20260101/us-east-1/s3/aws4_request");
+            request.push_str(&format!("Authorization: AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0\r\n"));
+        }
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        plain_request(self.port(), &format!("{request}Connection: close\r\n\r\n{body}"))
+    }
+
     /// The same without credentials.
     pub(crate) fn bare_url_at(&self, endpoint: &str, prefix: &str) -> String {
         match self.protocol {

@@ -7,6 +7,8 @@ use super::http::Request;
 pub(crate) enum Fault {
     /// An error in the cloud's words; the request goes no further.
     Refuse { status: u16, code: &'static str },
+    /// The same with a message of its own.
+    Say { status: u16, code: &'static str, message: &'static str },
     /// 503 with a number of seconds to wait.
     SlowDown { retry_after_s: u32 },
     /// 301 with the region where the bucket is.
@@ -27,6 +29,8 @@ pub(crate) enum Fault {
     CutShort,
     /// The answer lacks its second half, and does not say so.
     Shortened,
+    /// Where a part of an object was asked for, more is given as if it were all of it.
+    WholeForPart,
     /// A bit of the answer's body is another one.
     Flipped,
     /// A bit of the request's body is another one when it arrives.

@@ -153,6 +153,16 @@ impl Answer {
         self.headers.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Makes of a part what a server sends that knows no parts.
+    pub(super) fn make_whole(&mut self) {
+        if self.status() == 206 {
+            "HTTP/1.1 200 OK".clone_into(&mut self.status_line);
+            self.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-range"));
+            self.body.extend_from_within(..);
+            self.set("Content-Length", &self.body.len().to_string());
+        }
+    }
+
     /// Changes headers of this kind.
     pub(super) fn replace(&mut self, is_meant: impl Fn(&str) -> bool, value: &str) {
         for (name, old) in &mut self.headers {

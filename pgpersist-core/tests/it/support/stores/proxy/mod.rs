@@ -172,6 +172,7 @@ impl Shared {
         match fault {
             Some(Fault::LostAnswer) => return reset(socket),
             Some(Fault::Flipped) => flip(&mut answer.body),
+            Some(Fault::WholeForPart) => answer.make_whole(),
             Some(Fault::Shortened) => {
                 answer.body.truncate(half);
                 answer.set("Content-Length", &half.to_string());
@@ -250,6 +251,10 @@ fn made_up(fault: Fault, request: &Request) -> Option<Answer> {
         Fault::Refuse { status, code } => {
             let body =
                 if code.is_empty() { String::new() } else { format!("<Error><Code>{code}</Code><Message>made up</Message></Error>") };
+            Some(Answer::made(status, &[("x-ms-error-code", code)], &body))
+        }
+        Fault::Say { status, code, message } => {
+            let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
             Some(Answer::made(status, &[("x-ms-error-code", code)], &body))
         }
         Fault::SlowDown { retry_after_s } => {

@@ -1,0 +1,154 @@
+//! Reading: an object in ranges, several at once, each within its time, and all of the same object.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, GetResult};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::ObjectKey;
+use crate::store::cloud::backup_store::Bucket;
+use crate::store::cloud::errors;
+use crate::store::cloud::tuning::{self, PART_BYTES};
+
+impl Bucket {
+    /// Asks for an object's head.
+    pub(super) async fn find(&self, doing: &str, key: &ObjectKey, path: &Path) -> Result<GetResult> {
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let error = match self.client.get_opts(path, options).await {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        if !errors::is_without_reason(&error) {
+            return Err(self.fault(doing, key, error));
+        }
+        // An answer to HEAD has no body that could say why: the same is asked once more in a way that has.
+        let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+        match self.client.get_opts(path, options).await {
+            Err(told) if !errors::is_without_reason(&told) => Err(self.fault(doing, key, told)),
+            Err(_) => Err(self.fault(doing, key, error)),
+            // What was refused is allowed now, as when credentials have been renewed.
+            Ok(_) => {
+                let options = GetOptions { head: true, ..GetOptions::default() };
+                self.client.get_opts(path, options).await.map_err(|error| self.fault(doing, key, error))
+            }
+        }
+    }
+
+    /// One range, or all of an object of this size, whole or an error. Whoever reads has only a while for it.
+    async fn range(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, length: u64, etag: Option<&str>) -> Result<Bytes> {
+        if let Some(pace) = &self.pace {
+            pace.pass(length).await;
+        }
+        let options = GetOptions { range: range.map(GetRange::Bounded), if_match: etag.map(str::to_owned), ..GetOptions::default() };
+        let answer = self.client.get_opts(path, options).await.map_err(|error| match error {
+            // It is not that any more of which the size was told.
+            object_store::Error::Precondition { .. } => Error::conflict(format!("{key} changed while it was read"), "try again"),
+            error => self.fault("read", key, error),
+        })?;
+        let limit = self.tuning.part_attempt;
+        match tokio::time::timeout(limit, self.body(key, answer, length)).await {
+            Ok(read) => read,
+            Err(_) => Err(late(key, limit)),
+        }
+    }
+
+    /// So many bytes, and never more: what a server sends on is not gathered.
+    async fn body(&self, key: &ObjectKey, answer: GetResult, length: u64) -> Result<Bytes> {
+        let mut stream = answer.into_stream();
+        let (mut first, mut rest, mut came) = (Bytes::new(), BytesMut::new(), 0);
+        while let Some(bytes) = stream.try_next().await.map_err(|error| self.fault("read", key, error))? {
+            came += bytes.len() as u64;
+            if came > length {
+                return Err(Error::unavailable(format!("more than {length} bytes came of {key}"), "try again"));
+            }
+            if first.is_empty() {
+                first = bytes;
+                continue;
+            }
+            if rest.is_empty() {
+                rest.reserve(usize::try_from(length).unwrap_or_default());
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&bytes);
+        }
+        if came != length {
+            return Err(Error::unavailable(format!("{came} of {length} bytes came of {key}"), "try again"));
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    }
+
+    /// The same within the deadline, if there is one.
+    async fn range_in_time(
+        &self,
+        key: &ObjectKey,
+        path: &Path,
+        range: Option<Range<u64>>,
+        length: u64,
+        etag: Option<&str>,
+    ) -> Result<Bytes> {
+        let reading = self.range_again(key, path, range, length, etag);
+        let Some(deadline) = self.tuning.deadline else { return reading.await };
+        match tokio::time::timeout(deadline, reading).await {
+            Ok(read) => read,
+            Err(_) => Err(late(key, deadline)),
+        }
+    }
+
+    /// The same, again while that may help: a connection may break in the middle of an answer.
+    async fn range_again(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, length: u64, etag: Option<&str>) -> Result<Bytes> {
+        let start = tokio::time::Instant::now();
+        let mut waits = 0;
+        loop {
+            let read = self.range(key, path, range.clone(), length, etag).await;
+            match read {
+                Err(error) if error.kind() == ErrorKind::Unavailable && waits < 8 && start.elapsed() < self.tuning.repeated_for => {
+                    tokio::time::sleep(tuning::wait(waits)).await;
+                    waits += 1;
+                }
+                read => return read,
+            }
+        }
+    }
+
+    /// A range of an object, in pieces that are all of the same one; `Conflict` when it was replaced meanwhile.
+    pub(super) async fn read(&self, key: &ObjectKey, path: &Path, range: &Range<u64>) -> Result<Bytes> {
+        // The size first: a server refuses a range that begins behind the end, and an object that changes meanwhile is noticed.
+        let found = self.find("read", key, path).await?.meta;
+        let (start, end) = (range.start.min(found.size), range.end.min(found.size));
+        if start >= end {
+            return Ok(Bytes::new());
+        }
+        let etag = found.e_tag.as_deref();
+        if end - start == found.size && end <= PART_BYTES as u64 {
+            // Some servers answer a range that is all of an object as if none had been asked for.
+            return self.range_in_time(key, path, None, found.size, etag).await;
+        }
+        let starts = (start..end).step_by(PART_BYTES);
+        let mut ranges = stream::iter(starts)
+            .map(|from| {
+                let to = (from + PART_BYTES as u64).min(end);
+                self.range_in_time(key, path, Some(from..to), to - from, etag)
+            })
+            .buffered(self.tuning.concurrency);
+        let first = ranges.try_next().await?.unwrap_or_default();
+        if first.len() as u64 == end - start {
+            return Ok(first);
+        }
+        let length = usize::try_from(end - start).map_err(|_| Error::invalid(format!("{key} does not fit into memory"), ""))?;
+        let mut bytes = BytesMut::with_capacity(length);
+        bytes.extend_from_slice(&first);
+        while let Some(part) = ranges.try_next().await? {
+            bytes.extend_from_slice(&part);
+        }
+        Ok(bytes.freeze())
+    }
+}
+
+fn late(key: &ObjectKey, after: Duration) -> Error {
+    let remedy = "look at the line between, or raise `deadline` in the store's address".to_owned();
+    Error::Deadline { what: format!("{key} was not read"), after, remedy: Some(remedy) }
+}
