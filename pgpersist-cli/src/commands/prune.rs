@@ -124,5 +124,8 @@ fn text(plan: &PrunePlan, dry_run: bool) -> String {
     let verb = if dry_run { "Would free" } else { "Freed" };
     let (dropped, kept) = (count(plan.dropped.len() as u64, "file"), plan.kept.len());
     text.push_str(&format!("{verb} {}: {dropped} dropped, {kept} kept.\n", size(plan.freed_bytes)));
+    if plan.unfinished_uploads > 0 {
+        text.push_str(&format!("Removed what {} had left that never ended.\n", count(plan.unfinished_uploads, "upload")));
+    }
     text
 }

@@ -37,5 +37,6 @@ mod steward;
 mod store_output;
 pub mod sync;
 mod system_identifier;
+mod unfinished;
 pub mod verify;
 pub mod verify_all;

@@ -1,4 +1,5 @@
-//! Retention, applied to one store: planned, confirmed where much would go, and carried out by one at a time.
+//! Retention, applied to one store: planned, confirmed where much would go, and carried out by one at a time. What uploads have left
+//! that never ended goes as well, unseen as it was.
 //!
 //! # What copies hold back
 //! A dump that a copy lacks and would keep is not dropped from the primary store before the copy has it: else a store that was
@@ -8,23 +9,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::error::{Error, Result};
-use crate::logical::maintenance;
 use crate::logical::prune_plan::PrunePlan;
 use crate::logical::shelf::{Contents, Shelf};
 use crate::logical::sync::plan::SyncPlan;
 use crate::logical::sync::report::StoreError;
+use crate::logical::{maintenance, unfinished};
 use crate::retention::Retention;
 use crate::store::ObjectKey;
 use crate::store::lease::LeaseOptions;
 
 /// How long a copy may take to say what it has.
-const LOOK: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+const LOOK: Duration = Duration::from_secs(5 * 60);
 
 /// Whether somebody has said that more than half of the dumps of a store may go at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct PruneRequest {
     pub place: usize,
     /// How the store is reserved meanwhile.
     pub lease: LeaseOptions,
+    /// For how long an upload must have shown no sign of life to be taken for one that never ends; a day unless set.
+    pub given_up_after: Duration,
 }
 
 /// What became of one store, or would. As JSON it is an entry of `stores[]` of `prune`.
@@ -66,7 +70,7 @@ pub struct StorePrune {
 impl PruneRequest {
     /// The rules of one store that stands alone, or has copies.
     pub fn new(shelf: Shelf, retention: Retention) -> Self {
-        Self { shelf, retention, place: 1, lease: LeaseOptions::new("prune") }
+        Self { shelf, retention, place: 1, lease: LeaseOptions::new("prune"), given_up_after: unfinished::GIVEN_UP_AFTER }
     }
 
     /// Decides what goes at this moment. Reads the store and its copies, and changes nothing.
@@ -82,12 +86,20 @@ impl PruneRequest {
         Ok(PrunePlan::new(&here, &self.retention, now, &held))
     }
 
-    /// Drops what goes at this moment, and tells what stayed: also what the store keeps locked against the rules. May be repeated.
+    /// Drops what goes at this moment, and tells what stayed: also what the store keeps locked against the rules. Then has the store
+    /// forget uploads that never ended. May be repeated.
     ///
     /// # Errors
     /// [`Error::ConsentNeeded`] when more than half of the dumps would go and nobody has said so; `Conflict` when somebody else is
     /// at it; what the store says: what was dropped so far stays dropped.
     pub async fn carry_out(&self, consent: Consent, now: OffsetDateTime) -> Result<PrunePlan> {
+        let mut done = self.apply(consent, now).await?;
+        // Others may do that at the same time, so it needs no lease.
+        done.unfinished_uploads = unfinished::remove(self.shelf.store().as_ref(), self.given_up_after).await;
+        Ok(done)
+    }
+
+    async fn apply(&self, consent: Consent, now: OffsetDateTime) -> Result<PrunePlan> {
         let plan = self.plan(now).await?;
         check(&plan, consent)?;
         if plan.dropped.is_empty() {

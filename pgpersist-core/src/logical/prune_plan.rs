@@ -38,6 +38,8 @@ pub struct PrunePlan {
     pub dropped: Vec<Dropped>,
     /// How much that frees, side files included.
     pub freed_bytes: u64,
+    /// How many uploads were removed of which the store kept parts, and which never ended. A plan tells of none.
+    pub unfinished_uploads: u64,
     #[serde(skip)]
     dumps: usize,
     #[serde(skip)]
@@ -81,7 +83,7 @@ impl Shelf {
 impl PrunePlan {
     /// `held` are dumps that stay whatever the rules say, each with its reason.
     pub(super) fn new(contents: &Contents, retention: &Retention, now: OffsetDateTime, held: &BTreeMap<ObjectKey, String>) -> Self {
-        let mut plan = Self { kept: Vec::new(), dropped: Vec::new(), freed_bytes: 0, dumps: 0, dumps_dropped: 0 };
+        let mut plan = Self { kept: Vec::new(), dropped: Vec::new(), freed_bytes: 0, unfinished_uploads: 0, dumps: 0, dumps_dropped: 0 };
         let mut staying: Vec<&DumpEntry> = contents.foreign.iter().collect();
         let newest = newest_histories(&contents.ours);
         let mut histories: BTreeMap<(&str, Option<u64>), Vec<&DumpEntry>> = BTreeMap::new();

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{BackupStore, ObjectKey, ObjectMeta, Upload};
+use crate::store::{BackupStore, IsOurs, ObjectKey, ObjectMeta, Upload};
 
 /// What is called: the methods of [`BackupStore`] and [`Upload`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -250,6 +250,10 @@ impl BackupStore for FaultyStore {
         let inner = after.answer(Operation::Upload, key.as_str(), self.inner.upload(key).await)?;
         let left = if let Some(Effect::Tear(bytes)) = after.effect { Some(bytes) } else { None };
         Ok(Box::new(FaultyUpload { store: self.clone(), key: key.clone(), inner, left }))
+    }
+
+    async fn remove_unfinished(&self, idle: Duration, is_ours: &IsOurs<'_>) -> Result<u64> {
+        self.inner.remove_unfinished(idle, is_ours).await
     }
 }
 

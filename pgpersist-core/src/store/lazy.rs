@@ -4,6 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,8 +12,9 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
+use crate::store::observation::Observation;
 use crate::store::url::StoreUrl;
-use crate::store::{BackupStore, ObjectKey, ObjectMeta, Upload};
+use crate::store::{BackupStore, IsOurs, ObjectKey, ObjectMeta, Upload};
 use crate::workers;
 
 /// How it is opened; it may block.
@@ -102,6 +104,14 @@ impl BackupStore for LazyBackupStore {
 
     async fn upload(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
         self.store().await?.upload(key).await
+    }
+
+    async fn remove_unfinished(&self, idle: Duration, is_ours: &IsOurs<'_>) -> Result<u64> {
+        self.store().await?.remove_unfinished(idle, is_ours).await
+    }
+
+    async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {
+        self.store().await?.observe(scratch).await
     }
 }
 

@@ -25,6 +25,7 @@ use std::borrow::Borrow;
 use std::fmt::{self, Debug, Display};
 use std::ops::Range;
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -114,6 +115,16 @@ pub trait BackupStore: Debug + Display + Send + Sync + 'static {
     /// left under it when the upload is dropped before. A key that exists is a `Conflict`, here or at the latest in `finish`.
     async fn upload(&self, key: &ObjectKey) -> Result<Box<dyn Upload>>;
 
+    /// Has the store forget what uploads have left that never ended, where it keeps that without showing it: of keys that `is_ours`
+    /// takes, and only what has shown no sign of life for `idle` by the store's own clock, since a living writer may be at the rest.
+    /// Returns how many it was. No object is touched. May be repeated.
+    ///
+    /// A store that clears away by itself, or keeps nothing unseen, has nothing to do.
+    async fn remove_unfinished(&self, idle: Duration, is_ours: &IsOurs<'_>) -> Result<u64> {
+        let _ = (idle, is_ours);
+        Ok(0)
+    }
+
     /// What the store is like beyond this contract, found out by trying with objects below `scratch`, which whoever asks
     /// removes: for `store check`. A store of which the contract says everything has nothing to tell.
     async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {
@@ -121,6 +132,9 @@ pub trait BackupStore: Debug + Display + Send + Sync + 'static {
         Ok(Vec::new())
     }
 }
+
+/// Tells whether an object of this key would be one of ours.
+pub type IsOurs<'a> = dyn Fn(&ObjectKey) -> bool + Send + Sync + 'a;
 
 /// An object in the making.
 #[async_trait]

@@ -146,8 +146,13 @@ class Dropped(Report):
 
 @dataclass(frozen=True)
 class PrunePlan(Report):
-    """What retention keeps and drops."""
+    """What retention keeps and drops.
+
+    Attributes:
+        unfinished_uploads: how many uploads that never ended were removed; a plan tells of none.
+    """
 
     kept: tuple[Kept, ...]
     dropped: tuple[Dropped, ...]
     freed_bytes: int
+    unfinished_uploads: int

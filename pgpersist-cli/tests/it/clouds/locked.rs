@@ -30,6 +30,7 @@ fn a_prune_keeps_what_is_locked_and_ends_well() {
     assert_eq!(pruned["dropped"].as_array().unwrap().len(), 1, "{pruned}");
     let kept = pruned["kept"].as_array().unwrap();
     assert!(kept.iter().any(|kept| kept["reason"] == "locked in the store until 2999-01-02T03:04:05Z"), "{pruned}");
+    assert_eq!(pruned["unfinished_uploads"], 0);
     let told = prune(&[]).stdout;
     assert!(told.contains("keep  backup_20260101_000000.sql.gz  locked in the store until 2999-01-02T03:04:05Z\n"), "{told}");
 }

@@ -91,6 +91,7 @@ pub(super) fn journey() -> Vec<Case> {
         .missing_place("/plan/dropped/3"),
         promise("a confirmed prune drops", &["prune", "--yes", "--json"])
             .fields(&["/kept/0/name", "/kept/0/reason", "/dropped/2/name", "/dropped/0/reason", "/dropped/0/size_bytes", "/freed_bytes"])
+            .fields(&["/unfinished_uploads", "/stores/0/unfinished_uploads"])
             .then(|cluster| assert_eq!(dumps(cluster), 1)),
         promise("a damaged dump is 7, and named", &["verify", "--json"])
             .before(|cluster| {

@@ -31,7 +31,12 @@ impl Job for PruneJob {
             let of = if self.0.len() > 1 { format!("{store}: ") } else { String::new() };
             match request.carry_out(Consent::Missing, SystemClock.now()).await {
                 Ok(plan) => {
-                    told.push(format!("{of}{} dropped, {} kept, {} freed", plan.dropped.len(), plan.kept.len(), size(plan.freed_bytes)))
+                    let unfinished = match plan.unfinished_uploads {
+                        0 => String::new(),
+                        count => format!(", {count} unfinished uploads removed"),
+                    };
+                    let (dropped, kept) = (plan.dropped.len(), plan.kept.len());
+                    told.push(format!("{of}{dropped} dropped, {kept} kept, {} freed{unfinished}", size(plan.freed_bytes)));
                 }
                 Err(error) if error.kind() == ErrorKind::Conflict => told.push(format!("{of}left for the next time: {error}")),
                 Err(error) => drop(first.get_or_insert(error)),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use crate::store::cloud::tuning::Tuning;
 use crate::store::cloud::upload::CloudUpload;
 use crate::store::cloud_url::{Cloud, CloudUrl};
 use crate::store::observation::Observation;
-use crate::store::{BackupStore, LONGEST_KEY, ObjectKey, ObjectMeta, Upload};
+use crate::store::{BackupStore, IsOurs, LONGEST_KEY, ObjectKey, ObjectMeta, Upload};
 
 /// What an object carries so that its writer knows it again when an answer was lost. Azure takes no hyphen in such a name.
 pub(super) const NONCE: &str = "pgpersistnonce";
@@ -288,6 +289,10 @@ impl BackupStore for CloudBackupStore {
         let path = self.bucket.path(key)?;
         self.bucket.must_be_free(key, &path).await?;
         Ok(Box::new(CloudUpload::new(Arc::clone(&self.bucket), key.clone(), path)))
+    }
+
+    async fn remove_unfinished(&self, idle: Duration, is_ours: &IsOurs<'_>) -> Result<u64> {
+        self.bucket.remove_unfinished(idle, is_ours).await
     }
 
     async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {

@@ -28,4 +28,5 @@ mod s3;
 mod transport;
 mod trouble;
 mod tuning;
+mod unfinished;
 mod upload;

@@ -9,7 +9,6 @@ use object_store::{CopyMode, CopyOptions, MultipartUpload, ObjectStoreExt, PutMu
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
-use crate::fs::durable::TEMPORARY_SUFFIX;
 use crate::store::cloud::backup_store::{Bucket, nonce};
 use crate::store::cloud::opened::Publishing;
 use crate::store::cloud::tuning::{MOST_PARTS, Tuning};
@@ -141,10 +140,7 @@ impl Parts {
     async fn begin(bucket: &Arc<Bucket>, key: &ObjectKey, path: &Path, nonce: &str) -> Result<Self> {
         let target = match bucket.publishing {
             Publishing::Conditional => path.clone(),
-            Publishing::Copied => {
-                let hidden = format!("{path}.{nonce}{TEMPORARY_SUFFIX}");
-                Path::parse(&hidden).map_err(|_| Error::invalid(format!("{key} is no name of an object there"), ""))?
-            }
+            Publishing::Copied => bucket.hidden(nonce).ok_or_else(|| Error::invalid(format!("{key} is no name of an object there"), ""))?,
         };
         let options =
             PutMultipartOptions { attributes: bucket.attributes(Some(nonce)), tags: bucket.tags(), ..PutMultipartOptions::default() };
@@ -207,7 +203,7 @@ impl Drop for Parts {
         let mut in_flight = std::mem::take(&mut self.in_flight);
         cleanup::behind(async move {
             in_flight.shutdown().await;
-            // Who is killed before this leaves them, too: the bucket's lifecycle rules and `prune` remove what is old.
+            // Who is killed before this leaves them, too: `prune` and the bucket's lifecycle rules remove what is old.
             let _ = upload.abort().await;
         });
     }

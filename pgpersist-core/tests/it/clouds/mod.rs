@@ -4,6 +4,7 @@ mod bad_input;
 mod conformance;
 mod deadlines;
 mod faults;
+mod left_behind;
 mod locked;
 mod lost_answers;
 mod other_clients;

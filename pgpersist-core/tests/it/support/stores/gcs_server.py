@@ -93,6 +93,9 @@ class Parts:
     content_type: str
     storage_class: str
     parts: dict = field(default_factory=dict)
+    begun: float = field(default_factory=time.time)
+    #: When each part came.
+    sent: dict = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -175,7 +178,7 @@ class Bucket:
 
     def unfinished(self):
         with self.lock:
-            return sorted((upload.key, identity) for identity, upload in self.uploads.items())
+            return sorted((upload.key, identity, upload.begun) for identity, upload in self.uploads.items())
 
 
 CONDITIONS = ("x-goog-if-generation-match", "x-goog-if-generation-not-match", "if-match", "if-none-match")
@@ -254,8 +257,10 @@ class Handler(BaseHTTPRequestHandler):
     def get(self, key, query, body):
         if not key:
             if "uploads" in query:
-                return self.list_uploads()
+                return self.list_uploads(query)
             return self.list(query)
+        if "uploadId" in query:
+            return self.list_parts(key, query)
         stored = self.server.bucket.find(key)
         headers = stored.headers()
         expected, unexpected = self.headers.get("If-Match"), self.headers.get("If-None-Match")
@@ -288,6 +293,7 @@ class Handler(BaseHTTPRequestHandler):
             if not 1 <= number <= 10000:
                 raise Refused(400, "InvalidArgument", "A part has a number from 1 to 10000.")
             upload.parts[number] = body
+            upload.sent[number] = time.time()
             return self.answer(200, headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
         source = self.headers.get("x-goog-copy-source") or self.headers.get("x-amz-copy-source")
         if source:
@@ -308,8 +314,7 @@ class Handler(BaseHTTPRequestHandler):
             metadata, content_type, storage_class = self.attributes()
         made = Stored(found.data, 0, metadata, content_type, storage_class, is_composite=found.is_composite)
         made = self.server.bucket.put(key, made, self.conditions())
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(made.modified))
-        text = f"<CopyObjectResult><LastModified>{moment}</LastModified><ETag>{escape(made.etag)}</ETag></CopyObjectResult>"
+        text = f"<CopyObjectResult><LastModified>{moment(made.modified)}</LastModified><ETag>{escape(made.etag)}</ETag></CopyObjectResult>"
         self.answer(200, document(text), {"x-goog-generation": str(made.generation)})
 
     def post(self, key, query, body):
@@ -393,17 +398,38 @@ class Handler(BaseHTTPRequestHandler):
         elif is_truncated:
             text.append(f"<NextMarker>{shown(last)}</NextMarker>")
         for key, stored in entries:
-            moment = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(stored.modified))
             text.append(
-                f"<Contents><Key>{shown(key)}</Key><Generation>{stored.generation}</Generation><LastModified>{moment}</LastModified>"
+                f"<Contents><Key>{shown(key)}</Key><Generation>{stored.generation}</Generation>"
+                f"<LastModified>{moment(stored.modified)}</LastModified>"
                 f"<ETag>{escape(stored.etag)}</ETag><Size>{len(stored.data)}</Size><StorageClass>{stored.storage_class}</StorageClass></Contents>"
             )
         text.extend(f"<CommonPrefixes><Prefix>{shown(folder)}</Prefix></CommonPrefixes>" for folder in folders)
         self.answer(200, document(f"<ListBucketResult>{''.join(text)}</ListBucketResult>"))
 
-    def list_uploads(self):
-        text = "".join(f"<Upload><Key>{escape(key)}</Key><UploadId>{identity}</UploadId></Upload>" for key, identity in self.server.bucket.unfinished())
-        self.answer(200, document(f"<ListMultipartUploadsResult>{text}</ListMultipartUploadsResult>"))
+    def list_uploads(self, query):
+        prefix, after = query.get("prefix", ""), (query.get("key-marker", ""), query.get("upload-id-marker", ""))
+        found = [one for one in self.server.bucket.unfinished() if one[0].startswith(prefix) and one[:2] > after]
+        shown = quote if query.get("encoding-type") == "url" else escape
+        page = found[: self.server.page_size]
+        text = [f"<IsTruncated>{str(len(found) > len(page)).lower()}</IsTruncated>"]
+        if query.get("encoding-type"):
+            text.append(f"<EncodingType>{escape(query['encoding-type'])}</EncodingType>")
+        if len(found) > len(page):
+            text.append(f"<NextKeyMarker>{shown(page[-1][0])}</NextKeyMarker><NextUploadIdMarker>{page[-1][1]}</NextUploadIdMarker>")
+        for key, identity, begun in page:
+            text.append(f"<Upload><Key>{shown(key)}</Key><UploadId>{identity}</UploadId><Initiated>{moment(begun)}</Initiated></Upload>")
+        self.answer(200, document(f"<ListMultipartUploadsResult>{''.join(text)}</ListMultipartUploadsResult>"))
+
+    def list_parts(self, key, query):
+        upload = self.server.bucket.upload(query["uploadId"], key)
+        after = int(query.get("part-number-marker") or 0)
+        found = sorted((number, sent) for number, sent in upload.sent.items() if number > after)
+        page = found[: self.server.page_size]
+        text = [f"<IsTruncated>{str(len(found) > len(page)).lower()}</IsTruncated>"]
+        if page:
+            text.append(f"<NextPartNumberMarker>{page[-1][0]}</NextPartNumberMarker>")
+        text.extend(f"<Part><PartNumber>{number}</PartNumber><LastModified>{moment(sent)}</LastModified></Part>" for number, sent in page)
+        self.answer(200, document(f"<ListPartsResult>{''.join(text)}</ListPartsResult>"))
 
     # --- answers ----------------------------------------------------------------------------------------------------
 
@@ -419,6 +445,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD" and status not in (204, 304):
             self.wfile.write(body)
+
+
+def moment(seconds):
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))
 
 
 def document(text):
