@@ -7,6 +7,7 @@ mod faults;
 mod left_behind;
 mod locked;
 mod lost_answers;
+mod options;
 mod other_clients;
 mod ranges;
 mod renewal;
