@@ -10,7 +10,7 @@ use crate::support::stores::{BUCKET, gcs};
 fn a_prune_keeps_what_is_locked_and_ends_well() {
     let Some(server) = gcs::start() else { return };
     for day in 1..=3 {
-        let target = format!("/{BUCKET}/prefix/backup_2026010{day}_000000.sql.gz");
+        let target = format!("/{BUCKET}/prefix/shop/backup_2026010{day}_000000.sql.gz");
         let answer = server.plain("PUT", &target, &[], "a dump of long ago");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
@@ -32,5 +32,5 @@ fn a_prune_keeps_what_is_locked_and_ends_well() {
     assert!(kept.iter().any(|kept| kept["reason"] == "locked in the store until 2999-01-02T03:04:05Z"), "{pruned}");
     assert_eq!(pruned["unfinished_uploads"], 0);
     let told = prune(&[]).stdout;
-    assert!(told.contains("keep  backup_20260101_000000.sql.gz  locked in the store until 2999-01-02T03:04:05Z\n"), "{told}");
+    assert!(told.contains("keep  shop/backup_20260101_000000.sql.gz  locked in the store until 2999-01-02T03:04:05Z\n"), "{told}");
 }
