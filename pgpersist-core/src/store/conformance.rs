@@ -350,9 +350,16 @@ async fn long_keys_are_kept_as_they_are(store: Store) -> Kept {
 
 /// Writes, lists, reads and deletes an object under each of these names.
 async fn kept(store: &Store, names: &[&str]) -> Kept {
-    let mut odd = names.to_vec();
-    for name in &odd {
-        store.put_if_absent(&key(name)?, Bytes::from((*name).to_owned())).await?;
+    let mut odd = Vec::new();
+    for name in names {
+        match store.put_if_absent(&key(name)?, Bytes::from((*name).to_owned())).await {
+            // A cloud may take it for a slash: then such a name is refused, and is not another one's in silence.
+            Err(error) if error.kind() == ErrorKind::Invalid && name.contains('\\') => {}
+            put => {
+                put?;
+                odd.push(*name);
+            }
+        }
     }
     odd.sort_unstable();
     same("list", &keys(store, "").await?, &odd.iter().map(|&name| name.to_owned()).collect())?;

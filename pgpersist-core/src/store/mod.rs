@@ -150,7 +150,7 @@ pub trait Upload: Send {
 ///
 /// No part is empty, `.` or `..`, longer than [`LONGEST_KEY_PART`] bytes, or ends like an unpublished file; there are no
 /// control characters; the whole has at most [`LONGEST_KEY`] bytes. So every key is a valid key of every store, and none
-/// leads out of a folder.
+/// leads out of a folder; a service that takes a backslash for a slash refuses a key with one as `Invalid`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(String);
 

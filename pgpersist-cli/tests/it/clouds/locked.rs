@@ -11,7 +11,7 @@ fn a_prune_keeps_what_is_locked_and_ends_well() {
     let Some(server) = gcs::start() else { return };
     for day in 1..=3 {
         let target = format!("/{BUCKET}/prefix/shop/backup_2026010{day}_000000.sql.gz");
-        let answer = server.plain("PUT", &target, &[], "a dump of long ago");
+        let answer = server.plain("PUT", &target, &[], "a dump of long ago, too large for an empty one");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
     let proxy = Proxy::before(server.port(), 0);
