@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::stream::TryStreamExt;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -66,6 +67,7 @@ pub struct Lease {
     folder: ObjectKey,
     own: Arc<Own>,
     beating: JoinHandle<()>,
+    done: Arc<Notify>,
     lost_after: Duration,
 }
 
@@ -162,8 +164,9 @@ impl Lease {
     }
 
     async fn hold(store: Arc<dyn BackupStore>, folder: ObjectKey, own: Arc<Own>, options: &LeaseOptions) -> Self {
-        let beating = tokio::spawn(beat(store.clone(), own.clone(), options.beat));
-        let lease = Self { store, folder, own, beating, lost_after: options.lost_after };
+        let done = Arc::new(Notify::new());
+        let beating = tokio::spawn(beat(store.clone(), own.clone(), options.beat, done.clone()));
+        let lease = Self { store, folder, own, beating, done, lost_after: options.lost_after };
         lease.forget_older().await;
         lease
     }
@@ -197,12 +200,11 @@ impl Lease {
     }
 
     /// Gives it back at once, to whoever waits. Where the store does not take that, others notice by the missing beats.
-    pub async fn release(self) {
-        self.beating.abort();
-        // No beat may come after the mark: it would take it away.
-        while !self.beating.is_finished() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    pub async fn release(mut self) {
+        // No beat may come after the mark: it would take it away. So one that is on its way is waited for; what has left for a
+        // disk or a network arrives also when nobody waits for it any more.
+        self.done.notify_one();
+        let _ = (&mut self.beating).await;
         let _ = self.own.put(self.store.as_ref(), true).await;
     }
 
@@ -283,10 +285,9 @@ async fn is_gone(record: Option<&Record>) -> Result<bool> {
     workers::run(move || Ok(process.is_gone())).await
 }
 
-/// Shows again and again that the holder lives. A beat that fails is tried again with the next one.
-async fn beat(store: Arc<dyn BackupStore>, own: Arc<Own>, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
+/// Shows again and again that the holder lives, until it is done. A beat that fails is tried again with the next one.
+async fn beat(store: Arc<dyn BackupStore>, own: Arc<Own>, every: Duration, done: Arc<Notify>) {
+    while tokio::time::timeout(every, done.notified()).await.is_err() {
         let began = Instant::now();
         own.beats.fetch_add(1, Ordering::Relaxed);
         if own.put(store.as_ref(), false).await.is_ok() {

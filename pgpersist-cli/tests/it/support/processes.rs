@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::support::shared_memory;
@@ -31,6 +32,12 @@ impl Process {
             shared_memory::remember(self.id);
         }
         let _ = pidfd_send_signal(&self.handle, signal);
+    }
+
+    fn wait_for_its_end(&self) {
+        let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
+        let ended = poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], Some(&minute)).unwrap();
+        assert_eq!(ended, 1, "{} was killed and lives", self.title());
     }
 
     /// What it is called, for messages.
@@ -120,6 +127,10 @@ pub(crate) fn kill_family(root: i32) {
     }
     for member in &family {
         member.signal(Signal::KILL);
+    }
+    // One that waits for the disk dies when the disk has answered, and holds its files and locks until then.
+    for member in &family {
+        member.wait_for_its_end();
     }
 }
 

@@ -132,6 +132,22 @@ async fn a_holder_that_slept_sees_that_its_place_is_taken() {
 }
 
 #[tokio::test]
+async fn a_beat_on_its_way_arrives_before_the_mark_of_one_who_is_done() {
+    let memory: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let arrived = FaultyStore::new(memory.clone(), FaultPlan::default());
+    let slow = FaultPlan::one(Operation::Put, Calls::Nth(1), Effect::Delay(Duration::from_millis(300)));
+    let slow = FaultyStore::new(Arc::new(arrived.clone()), slow);
+    let lease = take(&(Arc::new(slow.clone()) as Arc<dyn BackupStore>), &options("prune", 600_000, 0)).await.unwrap();
+    let object = lease.own.key.clone();
+    while slow.calls(Operation::Put) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    lease.release().await;
+    assert_eq!(arrived.calls(Operation::Put), 2, "the beat was left to arrive whenever it does");
+    assert!(parse(&read(memory.as_ref(), &object).await.unwrap().unwrap()).unwrap().released);
+}
+
+#[tokio::test]
 async fn without_the_right_to_delete_it_works_and_leaves_an_object_for_each_holder() {
     let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
     let plan = FaultPlan::one(Operation::Delete, Calls::From(1), Effect::Fail(ErrorKind::Denied));
