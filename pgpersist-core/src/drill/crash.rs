@@ -179,6 +179,11 @@ pub async fn run(target: &Target, options: &CrashOptions, clock: &dyn Clock, pro
     let last = kills.iter().rev().find_map(|round| round.judgement.as_ref());
     let acknowledged = drill.records().await?.values().filter(|record| record.acknowledged.is_some()).count() as u64;
     let unread = kills.last().is_some_and(|round| round.judgement.is_none());
+    let held = kills.iter().filter(|round| round.writers_held).map(|round| {
+        let number = round.round;
+        format!("round {number}: {UNHELD} kills met no transaction, so the writers were held before a COMMIT for the one that counts")
+    });
+    let notes = drill.notes.iter().cloned().chain(held).collect();
     let mut report = CrashReport {
         kind: "crash",
         verdict: if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail },
@@ -201,7 +206,7 @@ pub async fn run(target: &Target, options: &CrashOptions, clock: &dyn Clock, pro
         proves: report::PROVES,
         proves_not: report::PROVES_NOT,
         undisturbed_per_s: drill.per_second,
-        notes: drill.notes.clone(),
+        notes,
         table: last.map(|judgement| judgement.table.clone()).unwrap_or_default(),
         kills,
         ledger: None,
@@ -351,6 +356,7 @@ impl<'a> Drill<'a> {
             killed_after_s: struck.after.as_secs_f64(),
             acknowledged: struck.acknowledged,
             in_flight: struck.in_flight,
+            writers_held: tries > UNHELD,
             recovery_s: None,
             duration_s: 0.0,
             judgement: None,

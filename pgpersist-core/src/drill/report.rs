@@ -49,6 +49,8 @@ pub struct Round {
     pub acknowledged: u64,
     /// Transactions between the answer to their first change and the answer to COMMIT when their connection broke.
     pub in_flight: u64,
+    /// Whether the writers were held before a COMMIT for it, since kills before it had met no transaction.
+    pub writers_held: bool,
     /// How long the server took until it answered again; `None` when it did not.
     pub recovery_s: Option<f64>,
     /// How long the whole round took.

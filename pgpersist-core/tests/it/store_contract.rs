@@ -48,6 +48,20 @@ async fn a_folder_keeps_the_contract() {
     assert_eq!(violations(make).await, []);
 }
 
+/// A service may refuse it; a folder and memory have no reason to.
+#[tokio::test]
+async fn a_folder_and_memory_keep_a_backslash() {
+    let scratch = tempfile::tempdir().unwrap();
+    let stores = [Arc::new(LocalBackupStore::open(scratch.path()).unwrap()) as Store, Arc::new(MemoryBackupStore::new())];
+    for store in stores {
+        store.put(&key("back\\slash"), "kept".into()).await.unwrap();
+        assert_eq!(
+            (keys(store.as_ref()).await, store.get(&key("back\\slash")).await.unwrap()),
+            (vec!["back\\slash".to_owned()], "kept".into())
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_faulty_store_without_faults_keeps_the_contract() {
     let make = || async { Arc::new(FaultyStore::new(Arc::new(MemoryBackupStore::new()), FaultPlan::default())) as Store };
@@ -71,6 +85,7 @@ enum Flaw {
     LosesEmptyObjects,
     FoldsCase,
     DecodesPercent,
+    TakesABackslashForASlash,
     MissingIsEmpty,
     LosesTheLastBytesOfAnUpload,
 }
@@ -96,6 +111,7 @@ impl Flawed {
         match self.flaw {
             Flaw::FoldsCase => key.as_str().to_lowercase().parse().unwrap(),
             Flaw::DecodesPercent => key.as_str().replace("%25", "%").parse().unwrap(),
+            Flaw::TakesABackslashForASlash => key.as_str().replace('\\', "/").parse().unwrap(),
             _ => key.clone(),
         }
     }
@@ -240,6 +256,7 @@ async fn the_suite_notices_every_flaw() {
         (Flaw::LosesEmptyObjects, "empty_objects_are_objects"),
         (Flaw::FoldsCase, "a_list_is_in_key_order_and_recursive"),
         (Flaw::DecodesPercent, "odd_keys_are_kept_as_they_are"),
+        (Flaw::TakesABackslashForASlash, "a_backslash_is_kept_or_refused"),
         (Flaw::MissingIsEmpty, "what_does_not_exist_is_not_found"),
         (Flaw::LosesTheLastBytesOfAnUpload, "a_large_upload_is_whole"),
     ] {

@@ -1,14 +1,16 @@
 //! One object from one store into another: streamed, hashed on its way, encrypted where it is to be, published only when it is
 //! right.
 //!
-//! At most four ranges of 4 MiB are in memory for each store that is brought up to date: one being written, one being hashed and
-//! encrypted, what comes of that, one being fetched.
+//! In memory are, for each store that is brought up to date, the ranges that are being fetched (of a folder two, of a bucket as many
+//! as its `concurrency`), and one being written, one being hashed and encrypted, and what comes of that.
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{BoxStream, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use crate::encryption::recipient::Recipient;
@@ -20,17 +22,15 @@ use crate::logical::side_file::{self, SideFile};
 use crate::logical::store_output::hexadecimal;
 use crate::logical::sync::passing::{Hashing, Passing};
 use crate::progress::{Event, ProgressSink};
+use crate::store::read_ahead::read_ahead;
 use crate::store::{BackupStore, ObjectKey, Upload};
 use crate::workers;
-
-/// How much is read at a time: 4 MiB.
-const RANGE: u64 = 4 << 20;
 
 /// Two stores, and how long each call to one of them may take.
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
-    pub(super) from: &'a dyn BackupStore,
-    pub(super) to: &'a dyn BackupStore,
+    pub(super) from: &'a Arc<dyn BackupStore>,
+    pub(super) to: &'a Arc<dyn BackupStore>,
     pub(super) stall: Duration,
     pub(super) progress: &'a dyn ProgressSink,
 }
@@ -81,19 +81,20 @@ impl Way<'_> {
         let Original { key, size_bytes, sha256 } = *original;
         let (mut passing, mut out) = Passing::begin(recipients)?;
         let (mut place, mut written) = (0, 0);
-        let mut bytes = self.range(self.from, key, place, size_bytes).await?;
+        let mut ranges = read_ahead(Arc::clone(self.from), key.clone(), size_bytes);
+        let mut bytes = self.next(key, &mut ranges).await?;
         while !bytes.is_empty() {
             place += bytes.len() as u64;
             written += out.len() as u64;
             let writing = self.write(name, upload, std::mem::take(&mut out));
             let hashing = workers::run(move || passing.take(bytes));
-            let ((), (passed, ready), next) = tokio::try_join!(writing, hashing, self.range(self.from, key, place, size_bytes))?;
+            let ((), (passed, ready), next) = tokio::try_join!(writing, hashing, self.next(key, &mut ranges))?;
             (passing, out, bytes) = (passed, ready, next);
             self.progress.event(Event::Bytes { done: place, total: Some(size_bytes) });
         }
         let (end, found, sha256_there) = workers::run(move || passing.finish()).await?;
         if let Some(wrong) = wrong(place, size_bytes, &found, sha256) {
-            return Err(damaged(key, self.from, wrong));
+            return Err(damaged(key, self.from.as_ref(), wrong));
         }
         written += (out.len() + end.len()) as u64;
         self.write(name, upload, out).await?;
@@ -147,8 +148,9 @@ impl Way<'_> {
         }
         let Some(sha256) = sha256 else { return Ok(None) };
         let (mut hash, mut place) = (Sha256::new(), 0);
+        let mut ranges = read_ahead(Arc::clone(self.to), key.clone(), size_bytes);
         loop {
-            let bytes = self.range(self.to, key, place, size_bytes).await?;
+            let bytes = self.next(key, &mut ranges).await?;
             if bytes.is_empty() {
                 break;
             }
@@ -183,11 +185,8 @@ impl Way<'_> {
     }
 
     /// The next range, or nothing at the end, which the store may find early.
-    async fn range(&self, store: &dyn BackupStore, key: &ObjectKey, place: u64, size_bytes: u64) -> Result<Bytes> {
-        if place >= size_bytes {
-            return Ok(Bytes::new());
-        }
-        self.within("read", key, store.get_range(key, place..(place + RANGE).min(size_bytes))).await
+    async fn next(&self, key: &ObjectKey, ranges: &mut BoxStream<'static, Result<Bytes>>) -> Result<Bytes> {
+        Ok(self.within("read", key, ranges.try_next()).await?.unwrap_or_default())
     }
 
     async fn within<T>(&self, verb: &str, key: &ObjectKey, call: impl Future<Output = Result<T>> + Send) -> Result<T> {

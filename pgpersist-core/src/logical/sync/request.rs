@@ -173,7 +173,7 @@ impl SyncRequest {
         report: &mut StoreSync,
         progress: &dyn ProgressSink,
     ) -> Result<()> {
-        let way = Way { from: self.shelf.store().as_ref(), to: copy.shelf.store().as_ref(), stall: self.stall, progress };
+        let way = Way { from: self.shelf.store(), to: copy.shelf.store(), stall: self.stall, progress };
         let there = match &self.cluster {
             Some(cluster) => copy.shelf.clone().remembering_keys(cluster.directory().own_folder().clone()),
             None => copy.shelf.clone(),

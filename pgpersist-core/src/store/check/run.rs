@@ -54,6 +54,7 @@ const GROUPS: &[Group] = &[
             "what_does_not_exist_is_not_found",
             "empty_objects_are_objects",
             "odd_keys_are_kept_as_they_are",
+            "a_backslash_is_kept_or_refused",
         ],
         may_be_weak: false,
     },
@@ -95,7 +96,7 @@ const GROUPS: &[Group] = &[
 ];
 
 /// The promises that cannot be asked for by who may not delete.
-const DELETING: &[&str] = &["delete_may_be_repeated", "odd_keys_are_kept_as_they_are"];
+const DELETING: &[&str] = &["delete_may_be_repeated", "odd_keys_are_kept_as_they_are", "a_backslash_is_kept_or_refused"];
 
 /// Finds out what `store` really does, and whether that is good for us. Everything is written below `.pgpersist/check/` and a
 /// random name there, and removed at the end; nothing else is touched. Needs tokio's runtime of several threads.

@@ -9,7 +9,7 @@ use object_store::azure::{AzureAuthorizer, AzureConfigKey, AzureCredential, Azur
 use object_store::client::HttpRequest;
 
 use crate::error::{Error, Result};
-use crate::store::cloud::connection_string::ConnectionString;
+use crate::store::cloud::connection_string::CredentialsFile;
 use crate::store::cloud::errors;
 use crate::store::cloud::habits::Signer;
 use crate::store::cloud::opened::{Opened, Publishing, client_options, no_repetitions};
@@ -20,8 +20,9 @@ use crate::store::cloud_url::CloudUrl;
 /// Opens the container. Credentials: those of a `credentials_file`, else an account key, a SAS token, a service principal, a workload identity, or the machine's
 /// managed identity.
 pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
-    let file = url.option("credentials_file").map(ConnectionString::read).transpose()?;
-    let account = url.option("account").map(str::to_owned).or_else(|| file.as_ref()?.account.clone());
+    let file = url.option("credentials_file").map(CredentialsFile::open).transpose()?;
+    let (file, named) = file.map_or((None, None), |(file, named)| (Some(file), named));
+    let account = url.option("account").map(str::to_owned).or(named);
     let account = account.or_else(|| std::env::var("AZURE_STORAGE_ACCOUNT_NAME").ok());
     let Some(account) = account else {
         return Err(Error::invalid(
@@ -30,7 +31,7 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
         ));
     };
     // What the environment says of others would be in the file's way.
-    let builder = file.map_or_else(MicrosoftAzureBuilder::from_env, ConnectionString::builder);
+    let builder = file.map_or_else(MicrosoftAzureBuilder::from_env, |file| MicrosoftAzureBuilder::new().with_credentials(Arc::new(file)));
     let mut builder = builder
         .with_container_name(url.bucket())
         .with_account(&account)

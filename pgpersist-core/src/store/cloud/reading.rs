@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult};
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::ObjectKey;
@@ -38,17 +38,18 @@ impl Bucket {
         }
     }
 
-    /// One range, or all of an object of this size, whole or an error. Whoever reads has only a while for it.
-    async fn range(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, length: u64, etag: Option<&str>) -> Result<Bytes> {
-        if let Some(pace) = &self.pace {
-            pace.pass(length).await;
-        }
+    /// Asks for a range, or for all, of an object: of the one with this tag, if one is given.
+    async fn ask(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, etag: Option<&str>) -> Result<GetResult> {
         let options = GetOptions { range: range.map(GetRange::Bounded), if_match: etag.map(str::to_owned), ..GetOptions::default() };
-        let answer = self.client.get_opts(path, options).await.map_err(|error| match error {
+        self.client.get_opts(path, options).await.map_err(|error| match error {
             // It is not that any more of which the size was told.
             object_store::Error::Precondition { .. } => Error::conflict(format!("{key} changed while it was read"), "try again"),
             error => self.fault("read", key, error),
-        })?;
+        })
+    }
+
+    /// So many bytes of an answer, whole or an error. Whoever reads has only a while for it.
+    async fn take(&self, key: &ObjectKey, answer: GetResult, length: u64) -> Result<Bytes> {
         let limit = self.tuning.part_attempt;
         match tokio::time::timeout(limit, self.body(key, answer, length)).await {
             Ok(read) => read,
@@ -81,16 +82,21 @@ impl Bucket {
         Ok(if rest.is_empty() { first } else { rest.freeze() })
     }
 
-    /// The same within the deadline, if there is one.
-    async fn range_in_time(
-        &self,
-        key: &ObjectKey,
-        path: &Path,
-        range: Option<Range<u64>>,
-        length: u64,
-        etag: Option<&str>,
-    ) -> Result<Bytes> {
-        let reading = self.range_again(key, path, range, length, etag);
+    /// The same again while that may help, within the deadline if there is one: a connection may break in the middle of an answer.
+    async fn again<T, F: Future<Output = Result<T>>>(&self, key: &ObjectKey, read: impl Fn() -> F) -> Result<T> {
+        let reading = async {
+            let start = tokio::time::Instant::now();
+            let mut waits = 0;
+            loop {
+                match read().await {
+                    Err(error) if error.kind() == ErrorKind::Unavailable && waits < 8 && start.elapsed() < self.tuning.repeated_for => {
+                        tokio::time::sleep(tuning::wait(waits)).await;
+                        waits += 1;
+                    }
+                    read => return read,
+                }
+            }
+        };
         let Some(deadline) = self.tuning.deadline else { return reading.await };
         match tokio::time::timeout(deadline, reading).await {
             Ok(read) => read,
@@ -98,50 +104,64 @@ impl Bucket {
         }
     }
 
-    /// The same, again while that may help: a connection may break in the middle of an answer.
-    async fn range_again(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, length: u64, etag: Option<&str>) -> Result<Bytes> {
-        let start = tokio::time::Instant::now();
-        let mut waits = 0;
-        loop {
-            let read = self.range(key, path, range.clone(), length, etag).await;
-            match read {
-                Err(error) if error.kind() == ErrorKind::Unavailable && waits < 8 && start.elapsed() < self.tuning.repeated_for => {
-                    tokio::time::sleep(tuning::wait(waits)).await;
-                    waits += 1;
-                }
+    /// One range, or all of an object of this size.
+    async fn part(&self, key: &ObjectKey, path: &Path, range: Option<Range<u64>>, length: u64, etag: Option<&str>) -> Result<Bytes> {
+        let once = || async {
+            if let Some(pace) = &self.pace {
+                pace.pass(length).await;
+            }
+            let answer = self.ask(key, path, range.clone(), etag).await?;
+            self.take(key, answer, length).await
+        };
+        self.again(key, once).await
+    }
+
+    /// The beginning of a range, and the object that it is of. Where nothing can be read before the size is known, none of it.
+    async fn beginning(&self, key: &ObjectKey, path: &Path, range: &Range<u64>) -> Result<(Bytes, ObjectMeta)> {
+        let first = range.start..range.end.min(range.start.saturating_add(PART_BYTES as u64));
+        let once = || async {
+            let answer = self.ask(key, path, Some(first.clone()), None).await?;
+            let (meta, length) = (answer.meta.clone(), answer.range.end - answer.range.start);
+            if let Some(pace) = &self.pace {
+                pace.pass(length).await;
+            }
+            Ok((self.take(key, answer, length).await?, meta))
+        };
+        if !first.is_empty() {
+            match self.again(key, once).await {
+                // It begins behind the end, or is all of the object: then some servers answer as if no range had been asked for.
+                Err(error) if error.kind() == ErrorKind::Invalid => {}
                 read => return read,
             }
         }
+        Ok((Bytes::new(), self.find("read", key, path).await?.meta))
     }
 
-    /// A range of an object, in pieces that are all of the same one; `Conflict` when it was replaced meanwhile.
+    /// A range of an object, in pieces that are all of the same one; `Conflict` when it was replaced meanwhile. What fits into one
+    /// piece is one request: its answer tells how large the object is.
     pub(super) async fn read(&self, key: &ObjectKey, path: &Path, range: &Range<u64>) -> Result<Bytes> {
-        // The size first: a server refuses a range that begins behind the end, and an object that changes meanwhile is noticed.
-        let found = self.find("read", key, path).await?.meta;
-        let (start, end) = (range.start.min(found.size), range.end.min(found.size));
+        let (first, found) = self.beginning(key, path, range).await?;
+        let (start, end) = (range.start.saturating_add(first.len() as u64), range.end.min(found.size));
         if start >= end {
-            return Ok(Bytes::new());
-        }
-        let etag = found.e_tag.as_deref();
-        if end - start == found.size && end <= PART_BYTES as u64 {
-            // Some servers answer a range that is all of an object as if none had been asked for.
-            return self.range_in_time(key, path, None, found.size, etag).await;
-        }
-        let starts = (start..end).step_by(PART_BYTES);
-        let mut ranges = stream::iter(starts)
-            .map(|from| {
-                let to = (from + PART_BYTES as u64).min(end);
-                self.range_in_time(key, path, Some(from..to), to - from, etag)
-            })
-            .buffered(self.tuning.concurrency);
-        let first = ranges.try_next().await?.unwrap_or_default();
-        if first.len() as u64 == end - start {
             return Ok(first);
         }
-        let length = usize::try_from(end - start).map_err(|_| Error::invalid(format!("{key} does not fit into memory"), ""))?;
+        let etag = found.e_tag.as_deref();
+        let mut parts = stream::iter((start..end).step_by(PART_BYTES))
+            .map(|from| {
+                let to = (from + PART_BYTES as u64).min(end);
+                let is_all = to - from == found.size;
+                self.part(key, path, (!is_all).then_some(from..to), to - from, etag)
+            })
+            .buffered(self.tuning.concurrency);
+        let next = parts.try_next().await?.unwrap_or_default();
+        if first.is_empty() && next.len() as u64 == end - start {
+            return Ok(next);
+        }
+        let length = usize::try_from(end - range.start).map_err(|_| Error::invalid(format!("{key} does not fit into memory"), ""))?;
         let mut bytes = BytesMut::with_capacity(length);
         bytes.extend_from_slice(&first);
-        while let Some(part) = ranges.try_next().await? {
+        bytes.extend_from_slice(&next);
+        while let Some(part) = parts.try_next().await? {
             bytes.extend_from_slice(&part);
         }
         Ok(bytes.freeze())

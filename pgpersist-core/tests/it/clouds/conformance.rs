@@ -1,6 +1,7 @@
 //! Every promise of `BackupStore`, kept on every server that keeps its own.
 
 use futures_util::TryStreamExt;
+use pgpersist_core::error::ErrorKind;
 use pgpersist_core::store::conformance::{Violation, violations};
 
 use crate::clouds::opened;
@@ -14,6 +15,7 @@ const BEYOND_S3S: &[&str] = &[
     "a_reader_sees_the_old_or_the_new_object_whole",
     "what_does_not_exist_is_not_found",
     "odd_keys_are_kept_as_they_are",
+    "a_backslash_is_kept_or_refused",
     "long_keys_are_kept_as_they_are",
     "delete_may_be_repeated",
 ];
@@ -48,6 +50,18 @@ async fn azurite_keeps_the_contract() {
 async fn google_keeps_the_contract() {
     let Some(server) = gcs::start() else { return };
     assert_eq!(broken(&server, "").await, []);
+}
+
+/// Azure alone has a reason to refuse it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backslash_is_refused_by_azure_alone() {
+    let key = "back\\slash".parse().unwrap();
+    for server in [moto::start(), gcs::start()].into_iter().flatten() {
+        opened(&server.url("names")).put(&key, "kept".into()).await.unwrap();
+        assert_eq!(opened(&server.url("names")).get(&key).await.unwrap(), "kept");
+    }
+    let Some(server) = azurite::start() else { return };
+    assert_eq!(opened(&server.url("names")).put(&key, "kept".into()).await.unwrap_err().kind(), ErrorKind::Invalid);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -5,12 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use pgpersist_core::error::ErrorKind;
 
-use crate::clouds::{everything, keeps_secrets, key, one_of_each, opened, pattern, through, upload};
+use crate::clouds::{everything, keeps_secrets, key, keys, one_of_each, opened, pattern, through, upload};
 use crate::support::stores::proxy::Request;
 use crate::support::stores::proxy::faults::{Choice, Fault, Rule};
-use crate::support::stores::{Protocol, SECRET_KEY, moto};
+use crate::support::stores::{ACCOUNT, ACCOUNT_KEY, Protocol, SECRET_KEY, azurite, moto};
 
 const EXPIRED: Fault = Fault::Refuse { status: 400, code: "ExpiredToken" };
 
@@ -79,7 +82,7 @@ async fn every_request_goes_on_with_the_new_ones() {
         let done = match ask {
             "head" => store.head(&key("object")).await.map(|_| ()),
             "get" => store.get(&key("object")).await.map(|_| ()),
-            "list" => crate::clouds::keys(&store).await.map(|_| ()),
+            "list" => keys(&store).await.map(|_| ()),
             _ => store.put(&key("other"), "bytes".into()).await,
         };
         done.unwrap_or_else(|error| panic!("{ask}: {}", everything(&error)));
@@ -102,6 +105,40 @@ async fn a_request_that_is_too_old_is_signed_again() {
         assert_eq!(proxy.hits(), 2, "{:?}", server.protocol);
         assert!(store.get(&key("dump")).await.unwrap() == bytes);
     }
+}
+
+/// A signature of the account's key that opens its blobs for a while.
+/// Format: <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>.
+fn shared_access_signature(until: &str) -> String {
+    let (version, may) = ("2019-12-12", "rwdlac");
+    let signed = format!("{ACCOUNT}\n{may}\nb\nsco\n\n{until}\n\nhttp,https\n{version}\n");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(ACCOUNT_KEY).unwrap());
+    let signature = BASE64_STANDARD.encode(hmac::sign(&key, signed.as_bytes()));
+    let escape = |text: &str| text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace(':', "%3A").replace(',', "%2C");
+    format!("sv={version}&ss=b&srt=sco&sp={may}&se={}&spr=http%2Chttps&sig={}", escape(until), escape(&signature))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn azures_file_is_read_again_and_holds_a_key_or_a_signature() {
+    let Some(server) = azurite::start() else { return };
+    let store = opened(&server.url("prefix"));
+    store.put(&key("object"), "by its key".into()).await.unwrap();
+    let signed = |until| format!("AccountName={ACCOUNT};SharedAccessSignature={}", shared_access_signature(until));
+    server.write("credentials", &signed("2020-01-01T00:00:00Z"));
+    let error = store.put(&key("object"), "too late".into()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{}", everything(&error));
+    keeps_secrets(&error);
+    assert!(!everything(&error).contains("sig="), "{}", everything(&error));
+    server.write("credentials", &signed("2099-01-01T00:00:00Z"));
+    let bytes = pattern(20 << 20);
+    upload(&store, "dump", &bytes).await.unwrap_or_else(|error| panic!("{}", everything(&error)));
+    assert!(store.get(&key("dump")).await.unwrap() == bytes);
+    assert_eq!(store.get(&key("object")).await.unwrap(), "by its key");
+    assert_eq!(keys(&store).await.unwrap(), ["dump", "object"]);
+    store.delete(&key("dump")).await.unwrap();
+    server.write("credentials", "nothing of the kind");
+    let error = store.get(&key("object")).await.unwrap_err();
+    assert!(everything(&error).contains("no connection string"), "{}", everything(&error));
 }
 
 /// Where nobody brings new ones, that is told, and soon.
