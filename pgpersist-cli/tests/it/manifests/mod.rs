@@ -1,7 +1,8 @@
 //! `examples/kubernetes`, `examples/container` and `examples/systemd`: their files agree with each other and with the program, and what
-//! they describe runs, as a process under the security context that they name.
+//! they describe runs, as a process under the security context that they name. `docs/iam`: roles that may what they should.
 
 mod agreement;
+mod iam;
 mod image;
 mod life;
 mod node;
