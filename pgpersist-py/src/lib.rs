@@ -15,6 +15,7 @@ mod exceptions;
 mod health;
 mod home;
 mod invariant;
+mod keys;
 mod migrate;
 mod operation;
 mod overview;
@@ -56,6 +57,8 @@ mod _native {
     use crate::home::enter_background;
     #[pymodule_export]
     use crate::invariant::Query;
+    #[pymodule_export]
+    use crate::keys::{add_keys, list_keys, new_key, remove_key, rotate_key, test_key};
     #[pymodule_export]
     use crate::migrate::{migrate, plan_migrate};
     #[pymodule_export]

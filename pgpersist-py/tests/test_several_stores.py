@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -16,18 +14,12 @@ from pgpersist import Cluster, Config, Fitness
 Call = Callable[..., Any]
 
 
-def _recovery_key(file: Path) -> str:
-    command = [sys.executable, "-m", "pgpersist", "store", "key", "new", str(file)]
-    made = subprocess.run(command, check=True, capture_output=True, text=True)
-    return next(word for word in made.stdout.split() if word.startswith("age1"))
-
-
 class Stores:
     """A cluster whose second store is encrypted."""
 
     def __init__(self, cluster: Cluster, place: Path) -> None:
         self.first, self.second, self.key = place / "backups", place / "copy", place / "key.txt"
-        self.public = _recovery_key(self.key)
+        self.public = pgpersist.new_key(self.key).public_key
         self.cluster_values = {
             "data_directory": str(cluster.data_directory),
             "databases": ["shop"],

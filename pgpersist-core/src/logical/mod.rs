@@ -11,6 +11,7 @@ pub mod dump_request;
 pub mod dump_source;
 pub mod globals;
 pub mod gzip;
+pub mod key_admin;
 pub mod known_store;
 pub mod load;
 pub mod load_found;

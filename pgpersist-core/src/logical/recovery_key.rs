@@ -80,12 +80,7 @@ impl Shelf {
     /// `Invalid` where nothing is encrypted, `Denied` when the key does not open everything, `Damaged`; what the store says. Nothing is
     /// recorded then.
     pub async fn test_key(&self, identity: Identity) -> Result<KeyTest> {
-        let Some(settings) = self.encryption().filter(|settings| settings.encrypts()) else {
-            return Err(Error::invalid(
-                format!("nothing in {} is encrypted, so there is no key to test", self.store()),
-                "name `recipients` in the store's `encryption`",
-            ));
-        };
+        let settings = self.must_encrypt()?;
         if let Identity::Key(key) = &identity
             && !settings.recipients.contains(&key.recipient())
         {

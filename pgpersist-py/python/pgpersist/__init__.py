@@ -50,6 +50,19 @@ if TYPE_CHECKING:
         UnsafeError,
     )
     from pgpersist._health import Finding, HealthCheck, HealthReport, HealthStatus
+    from pgpersist._keys import (
+        AddedKeys,
+        DataKey,
+        KeyProof,
+        KeyReport,
+        KeyTest,
+        NewKey,
+        RemovedKey,
+        RotatedKey,
+        StoreKeys,
+        new_key,
+        new_key_async,
+    )
     from pgpersist._native import VERSION as __version__
     from pgpersist._overview import Gap, Overview
     from pgpersist._progress import BytesDone, ProgressEvent, ProgressEvents, ProgressListener, Step, Warned
@@ -71,6 +84,7 @@ if TYPE_CHECKING:
     from pgpersist._upload import UploadSource
 
 __all__ = [
+    "AddedKeys",
     "Agent",
     "AgentPhase",
     "AgentStatus",
@@ -86,6 +100,7 @@ __all__ = [
     "ConsentNeededError",
     "CrashReport",
     "DamagedError",
+    "DataKey",
     "DatabaseReport",
     "DeadlineError",
     "DeniedError",
@@ -105,11 +120,15 @@ __all__ = [
     "InvalidError",
     "Invariant",
     "Kept",
+    "KeyProof",
+    "KeyReport",
+    "KeyTest",
     "LoadReport",
     "LocalBackupStore",
     "MemoryBackupStore",
     "MigrateReport",
     "MigrationPlan",
+    "NewKey",
     "NotCopied",
     "NotFoundError",
     "ObjectMeta",
@@ -123,7 +142,9 @@ __all__ = [
     "PrunePlan",
     "Query",
     "RecoveryTimes",
+    "RemovedKey",
     "RestoreReport",
+    "RotatedKey",
     "ServerState",
     "ServerStatus",
     "StartReport",
@@ -131,6 +152,7 @@ __all__ = [
     "StopReport",
     "StoreCheck",
     "StoreFinding",
+    "StoreKeys",
     "StoreSync",
     "StoreSyncPlan",
     "SyncPlan",
@@ -144,6 +166,8 @@ __all__ = [
     "Warned",
     "crash_drill",
     "crash_drill_async",
+    "new_key",
+    "new_key_async",
     "open_store",
     "past_drills",
     "past_drills_async",
@@ -220,6 +244,19 @@ _HOMES = {
         "HealthCheck",
         "HealthReport",
         "HealthStatus",
+    ),
+    "_keys": (
+        "AddedKeys",
+        "DataKey",
+        "KeyProof",
+        "KeyReport",
+        "KeyTest",
+        "NewKey",
+        "RemovedKey",
+        "RotatedKey",
+        "StoreKeys",
+        "new_key",
+        "new_key_async",
     ),
     "_overview": (
         "Gap",

@@ -13,6 +13,7 @@ from pgpersist._config import Config
 from pgpersist._dump_reports import DumpEntry, DumpReport, LoadReport, PrunePlan, VerifyReport
 from pgpersist._faces import awaited, blocking
 from pgpersist._health import HealthCheck, HealthReport, natives_of, tables_of
+from pgpersist._keys import StoreKeys
 from pgpersist._overview import Overview
 from pgpersist._progress import ProgressListener, told
 from pgpersist._seconds import Seconds, seconds
@@ -102,6 +103,11 @@ class Cluster:
     def databases(self) -> tuple[str, ...]:
         """The databases that are created when missing, dumped and watched."""
         return tuple(self._native.databases)
+
+    @property
+    def keys(self) -> StoreKeys:
+        """The keys that open what is encrypted in its first store."""
+        return StoreKeys(self._native)
 
     # -- its life
 

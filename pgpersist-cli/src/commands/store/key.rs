@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -16,17 +16,13 @@ use crate::privileges::AsRoot;
 use crate::runtime;
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::configured;
-use pgpersist_core::encryption::identity::Identity;
 use pgpersist_core::encryption::key_file;
-use pgpersist_core::encryption::passphrase::Passphrase;
 use pgpersist_core::encryption::recipient::Recipient;
 use pgpersist_core::encryption::settings::EncryptionSettings;
 use pgpersist_core::error::{Error, Result};
-use pgpersist_core::key_ring::ring::DataKey;
 use pgpersist_core::key_ring::slot::Holder;
-use pgpersist_core::logical::recovery_key::RecoveryKey;
+use pgpersist_core::logical::key_admin::{KeyFile, ListedKey};
 use pgpersist_core::logical::shelf::Shelf;
-use pgpersist_core::workers;
 
 /// The keys that open what is encrypted in the store: list, add, remove, rotate, test
 #[derive(Debug, clap::Args)]
@@ -109,13 +105,8 @@ impl Args {
 /// The shelf of the configured store, which must be encrypted.
 fn encrypted_shelf(context: &Context) -> Result<(Shelf, EncryptionSettings)> {
     let shelf = configured::stores::shelf(context.config()?)?;
-    match shelf.encryption().filter(|settings| settings.encrypts()).cloned() {
-        Some(settings) => Ok((shelf, settings)),
-        None => Err(Error::invalid(
-            format!("nothing in {} is encrypted", shelf.store()),
-            "name `recipients` in its `encryption`: `pgpersist store key new FILE` makes a key",
-        )),
-    }
+    let settings = shelf.must_encrypt()?.clone();
+    Ok((shelf, settings))
 }
 
 /// Tells what would be done, where only that was asked for.
@@ -146,20 +137,18 @@ fn new(file: &Path, context: &Context) -> Result<Exit> {
 
 fn list(context: &Context) -> Result<Exit> {
     let (shelf, settings) = encrypted_shelf(context)?;
-    let (data_keys, known) =
-        runtime::block_on("`store key list`", async { Ok((shelf.key_ring()?.data_keys().await?, shelf.recovery_key().await?)) })?;
-    let proof = if let RecoveryKey::Tested(proof) = &known { Some(proof) } else { None };
-    if let Some((what, remedy)) = known.advice(SystemClock.now()) {
-        context.progress.warn(&format!("{what}; {remedy}"));
+    let report = runtime::block_on("`store key list`", async { shelf.key_report(&SystemClock).await })?;
+    for advice in &report.advice {
+        context.progress.warn(advice);
     }
     context.output.write(
-        || json!({ "data_keys": data_keys.iter().map(|key| listed(key, &settings)).collect::<Vec<_>>(), "proof": proof }),
+        || document(&report),
         || {
-            let mut text: String = data_keys.iter().map(|key| line(key, &settings)).collect();
-            if data_keys.is_empty() {
+            let mut text: String = report.data_keys.iter().map(|key| line(key, &settings)).collect();
+            if report.data_keys.is_empty() {
                 text.push_str("No data key yet: the first encrypted dump makes one.\n");
             }
-            if let Some(proof) = proof {
+            if let Some(proof) = &report.proof {
                 text.push_str(&format!("Tested {}: {}\n", moment(proof.proven_at), printable(&proof.holder)));
             }
             text
@@ -172,54 +161,31 @@ fn moment(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
-/// The configured recipients that a data key is not wrapped for.
-fn missing(key: &DataKey, settings: &EncryptionSettings) -> Vec<Recipient> {
-    let have = key.recipients();
-    settings.recipients.iter().filter(|recipient| !have.contains(recipient)).copied().collect()
-}
-
-fn listed(key: &DataKey, settings: &EncryptionSettings) -> Value {
-    let holders: Vec<_> = key.slots.iter().map(|slot| slot.holder.to_string()).collect();
-    json!({
-        "name": key.name.to_string(),
-        "made_at": moment(key.name.made_at()),
-        "public_key": key.name.public(),
-        "holders": holders,
-        "missing": missing(key, settings),
-    })
-}
-
-fn line(key: &DataKey, settings: &EncryptionSettings) -> String {
-    let mut text = format!("{}  {}\n", moment(key.name.made_at()), key.name.public());
-    for slot in &key.slots {
-        let is_configured = match &slot.holder {
+fn line(key: &ListedKey, settings: &EncryptionSettings) -> String {
+    let mut text = format!("{}  {}\n", moment(key.made_at), key.public_key);
+    for holder in &key.holders {
+        let is_configured = match holder {
             Holder::Recipient(recipient) => settings.recipients.contains(recipient),
             Holder::Passphrase(_) => settings.passphrase_file.is_some(),
         };
-        text.push_str(&format!("  opened by {}{}\n", slot.holder, if is_configured { "" } else { "  (not configured)" }));
+        text.push_str(&format!("  opened by {holder}{}\n", if is_configured { "" } else { "  (not configured)" }));
     }
-    for recipient in missing(key, settings) {
+    for recipient in &key.missing {
         text.push_str(&format!("  NOT opened by {recipient}, which is configured\n"));
     }
     text
 }
 
 fn add(given: &[String], context: &Context) -> Result<Exit> {
-    let (shelf, settings) = encrypted_shelf(context)?;
+    let (shelf, _) = encrypted_shelf(context)?;
     let given: Vec<Recipient> = given.iter().map(|text| text.parse()).collect::<Result<_>>()?;
-    let all = given.is_empty();
-    let recipients = if all { settings.recipients.clone() } else { given };
     let step = |recipient: &Recipient| format!("wrap every data key in {} for {recipient}", shelf.store());
-    if planned(context, &recipients.iter().map(step).collect::<Vec<_>>())? {
+    if planned(context, &shelf.holders_to_add(&given)?.iter().map(step).collect::<Vec<_>>())? {
         return Ok(Exit::DONE);
     }
-    let added = runtime::block_on("`store key add`", async {
-        let passphrase = if all { passphrase(&settings).await? } else { None };
-        let identities = shelf.identities().await?;
-        shelf.key_ring()?.add(&recipients, passphrase.as_ref(), &identities).await
-    })?;
-    for stranger in recipients.iter().filter(|recipient| !settings.recipients.contains(recipient)) {
-        context.progress.warn(&format!("{stranger} is not among the configured `recipients`, so later data keys are not for it"));
+    let (added, warnings) = runtime::block_on("`store key add`", async { shelf.add_holders(&given).await })?;
+    for warning in &warnings {
+        context.progress.warn(warning);
     }
     context.output.write(
         || json!({ "added": added }),
@@ -234,24 +200,18 @@ fn add(given: &[String], context: &Context) -> Result<Exit> {
     Ok(Exit::DONE)
 }
 
-async fn passphrase(settings: &EncryptionSettings) -> Result<Option<Passphrase>> {
-    let settings = settings.clone();
-    workers::run(move || settings.passphrase()).await
-}
-
 fn remove(holder: &str, context: &Context) -> Result<Exit> {
-    let (shelf, settings) = encrypted_shelf(context)?;
+    let (shelf, _) = encrypted_shelf(context)?;
     let holder: Holder = holder.parse()?;
-    let ring = shelf.key_ring()?;
-    let slots = runtime::block_on("`store key remove`", async { ring.slots_of(&holder).await })?;
+    let slots = runtime::block_on("`store key remove`", async { shelf.slots_of_holder(&holder).await })?;
     let plan: Vec<String> = slots.iter().map(|slot| format!("delete {slot} from {}", shelf.store())).collect();
     if planned(context, &plan)? {
         return Ok(Exit::DONE);
     }
     context.consent("`store key remove`", plan)?;
-    runtime::block_on("`store key remove`", async { ring.remove(&slots).await })?;
-    if matches!(&holder, Holder::Recipient(recipient) if settings.recipients.contains(recipient)) {
-        context.progress.warn(&format!("{holder} is still configured, so the next data key is for it: take it out of `recipients`"));
+    let warnings = runtime::block_on("`store key remove`", async { shelf.remove_holder(&holder, &slots).await })?;
+    for warning in &warnings {
+        context.progress.warn(warning);
     }
     context.output.write(
         || json!({ "removed": slots }),
@@ -274,9 +234,7 @@ fn rotate(context: &Context) -> Result<Exit> {
             shelf
         }
     };
-    let name = runtime::block_on("`store key rotate`", async {
-        shelf.key_ring()?.rotate(&settings, shelf.key_memory(), SystemClock.now()).await
-    })?;
+    let name = runtime::block_on("`store key rotate`", async { shelf.rotate_key(&SystemClock).await })?;
     context.output.write(
         || json!({ "name": name.to_string(), "public_key": name.public(), "recipients": settings.recipients }),
         || format!("Later dumps are encrypted to the new data key {}.\n", name.public()),
@@ -285,21 +243,17 @@ fn rotate(context: &Context) -> Result<Exit> {
 }
 
 fn test(identity: Option<&Path>, passphrase_file: Option<&Path>, context: &Context) -> Result<Exit> {
-    let (shelf, settings) = encrypted_shelf(context)?;
+    let (shelf, _) = encrypted_shelf(context)?;
     if planned(context, &[format!("open every data key and the newest dump in {} with this key, and record that", shelf.store())])? {
         return Ok(Exit::DONE);
     }
     let base = &context.sources()?.working_directory;
-    let identities: Vec<Identity> = match (identity, passphrase_file) {
-        (Some(file), _) => key_file::identities(&base.join(file))?.into_iter().map(Identity::Key).collect(),
-        (None, Some(file)) => vec![Identity::Passphrase(key_file::passphrase(&base.join(file))?)],
-        (None, None) => Vec::new(),
+    let file = match (identity, passphrase_file) {
+        (Some(file), _) => KeyFile::Identity(base.join(file)),
+        (None, Some(file)) => KeyFile::Passphrase(base.join(file)),
+        (None, None) => return Err(Error::Bug("a test without a key passed".to_owned())),
     };
-    // Of a file with several keys one may be that of the store.
-    let is_configured = |identity: &&Identity| matches!(identity, Identity::Key(key) if settings.recipients.contains(&key.recipient()));
-    let chosen = identities.iter().find(is_configured).or(identities.first()).cloned();
-    let chosen = chosen.ok_or_else(|| Error::Bug("a key without a file passed".to_owned()))?;
-    let report = runtime::block_on("`store key test`", async { shelf.test_key(chosen).await })?;
+    let report = runtime::block_on("`store key test`", async { shelf.test_key_file(file).await })?;
     context.output.write(
         || document(&report),
         || {
