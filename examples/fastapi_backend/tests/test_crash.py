@@ -20,7 +20,7 @@ from customer_invoice import migrate as migrate_module
 from customer_invoice.migrate import migrate
 
 if TYPE_CHECKING:
-    from pgpersist._pytest_durability import PgDurable
+    from pgpersist.pytest_plugin import PgDurable
 
 HOME = Path(__file__).parent.parent
 

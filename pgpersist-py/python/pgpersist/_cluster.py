@@ -9,6 +9,7 @@ from typing import Any, Optional, Sequence, Union
 from urllib.parse import quote
 
 from pgpersist import _native
+from pgpersist._arguments import mapping, names, of_type
 from pgpersist._config import Config
 from pgpersist._dump_reports import DumpEntry, DumpReport, LoadReport, PrunePlan, VerifyReport
 from pgpersist._faces import awaited, blocking
@@ -67,21 +68,19 @@ class Cluster:
         identity_file: Optional[_Path] = None,
         unencrypted: bool = False,
     ) -> None:
-        if isinstance(databases, str):
-            raise TypeError(f"databases is a list of names, not the str {databases!r}")
         given: dict[str, Any] = {
             "cluster": {
                 "data_directory": data_directory,
-                "databases": None if databases is None else list(databases),
+                "databases": names(databases, "databases"),
                 "port": port,
-                "settings": None if settings is None else dict(settings),
+                "settings": None if settings is None else dict(mapping(settings, "settings")),
                 "name": name,
             }
         }
         address, own_store = configured_or_own(store)
         if address is not None:
             given["store"] = [{"url": address}]
-        self._config = Config.from_dict(given) if config is None else config._with(given)
+        self._config = Config.from_dict(given) if config is None else of_type(config, Config, "config")._with(given)
         self._native = _native.NativeCluster(self._config._native, own_store, identity_file, unencrypted)
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Sequence, Union
 
 from pgpersist import _native
+from pgpersist._arguments import count, of_type
 from pgpersist._cluster import Cluster
 from pgpersist._faces import awaited, blocking
 from pgpersist._progress import ProgressListener, told
@@ -178,7 +179,7 @@ def crash_drill(
     """
     with told(progress) as listener:
         operation = _native.crash_drill(
-            _native_cluster(cluster), target, rounds, writers, seed, kill, plant, keep, consent, *listener
+            _native_cluster(cluster), target, *_counts(rounds, writers, seed), kill, plant, keep, consent, *listener
         )
         return CrashReport._of(blocking(operation))
 
@@ -199,7 +200,7 @@ async def crash_drill_async(
     """As :func:`crash_drill`."""
     with told(progress) as listener:
         operation = _native.crash_drill(
-            _native_cluster(cluster), target, rounds, writers, seed, kill, plant, keep, consent, *listener
+            _native_cluster(cluster), target, *_counts(rounds, writers, seed), kill, plant, keep, consent, *listener
         )
         return CrashReport._of(await awaited(operation))
 
@@ -229,7 +230,7 @@ def restore_drill(
     """
     with told(progress) as listener:
         operation = _native.restore_drill(
-            cluster._native, list(databases), dump, _asked(invariants), trust, keep, *listener
+            _checked(cluster)._native, list(databases), dump, _asked(invariants), trust, keep, *listener
         )
         return RestoreReport._of(blocking(operation))
 
@@ -246,7 +247,7 @@ async def restore_drill_async(
     """As :func:`restore_drill`."""
     with told(progress) as listener:
         operation = _native.restore_drill(
-            cluster._native, list(databases), dump, _asked(invariants), trust, keep, *listener
+            _checked(cluster)._native, list(databases), dump, _asked(invariants), trust, keep, *listener
         )
         return RestoreReport._of(await awaited(operation))
 
@@ -254,20 +255,30 @@ async def restore_drill_async(
 def past_drills(cluster: Cluster) -> list[dict[str, Any]]:
     """The reports of past drills, on the volume and in the store, the newest first, as documents."""
     with told(None) as listener:
-        drills: list[dict[str, Any]] = blocking(_native.past_drills(cluster._native, *listener))
+        drills: list[dict[str, Any]] = blocking(_native.past_drills(_checked(cluster)._native, *listener))
         return drills
 
 
 async def past_drills_async(cluster: Cluster) -> list[dict[str, Any]]:
     """As :func:`past_drills`."""
     with told(None) as listener:
-        drills: list[dict[str, Any]] = await awaited(_native.past_drills(cluster._native, *listener))
+        drills: list[dict[str, Any]] = await awaited(_native.past_drills(_checked(cluster)._native, *listener))
         return drills
 
 
+def _checked(cluster: Cluster) -> Cluster:
+    return of_type(cluster, Cluster, "cluster")
+
+
 def _native_cluster(cluster: Optional[Cluster]) -> _native.NativeCluster:
-    return (Cluster() if cluster is None else cluster)._native
+    return (Cluster() if cluster is None else _checked(cluster))._native
+
+
+def _counts(rounds: int, writers: int, seed: Optional[int]) -> tuple[int, int, Optional[int]]:
+    drawn = None if seed is None else count(seed, "seed", most=2**64 - 1)
+    return count(rounds, "rounds"), count(writers, "writers"), drawn
 
 
 def _asked(invariants: Sequence[Invariant]) -> list[tuple[str, str, Callable[[Query], Union[bool, str]]]]:
-    return [(one.name, one.database, one.ask) for one in invariants]
+    checked = [of_type(one, Invariant, "each of invariants") for one in invariants]
+    return [(one.name, one.database, one.ask) for one in checked]

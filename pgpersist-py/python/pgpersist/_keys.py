@@ -172,7 +172,9 @@ class StoreKeys:
         return KeyReport._of(await awaited(_native.list_keys(self._cluster)))
 
     def add(self, *recipients: str) -> AddedKeys:
-        """Lets somebody open what was written before: wraps every data key for them. Takes a key that opens these: see ``identity_file``.
+        """Lets somebody open what was written before: wraps every data key for them.
+
+        Takes a key that opens these: see ``identity_file`` of :class:`Cluster`.
 
         Args:
             recipients: public keys; none means all configured ones, and the configured passphrase.

@@ -110,6 +110,8 @@ class ProgressEvents:
 @contextlib.contextmanager
 def told(progress: Optional[ProgressListener]) -> Iterator[tuple[_Raw, bool]]:
     """What the native module is given: whom to call, and whether bytes are wanted, too."""
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress is a callable or a ProgressEvents, not a {type(progress).__name__}")
     try:
         yield (_log, False) if progress is None else (_telling(progress), True)
     finally:

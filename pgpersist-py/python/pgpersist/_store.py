@@ -21,6 +21,7 @@ from typing import (
 )
 
 from pgpersist import _native
+from pgpersist._arguments import count
 from pgpersist._faces import awaited, blocking
 from pgpersist._progress import ProgressListener, told
 from pgpersist._report import moment
@@ -251,14 +252,14 @@ class OpenStore:
             progress: told of each step.
         """
         with told(progress) as listener:
-            return StoreCheck._of(blocking(self._native.check(throughput_bytes, *listener)))
+            return StoreCheck._of(blocking(self._native.check(_throughput(throughput_bytes), *listener)))
 
     async def check_async(
         self, *, throughput_bytes: Optional[int] = None, progress: Optional[ProgressListener] = None
     ) -> StoreCheck:
         """As :meth:`check`."""
         with told(progress) as listener:
-            return StoreCheck._of(await awaited(self._native.check(throughput_bytes, *listener)))
+            return StoreCheck._of(await awaited(self._native.check(_throughput(throughput_bytes), *listener)))
 
     def __str__(self) -> str:
         return str(self._native)
@@ -274,6 +275,10 @@ class OpenStore:
     async def list_async(self, prefix: str = "") -> tuple[ObjectMeta, ...]:
         """As :meth:`list`."""
         return tuple(ObjectMeta._of(entry) for entry in await awaited(self._native.list(prefix)))
+
+
+def _throughput(given: Optional[int]) -> Optional[int]:
+    return None if given is None else count(given, "throughput_bytes", most=2**63 - 1)
 
 
 class LocalBackupStore(OpenStore):

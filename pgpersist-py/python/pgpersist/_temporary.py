@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Optional, Sequence, Union
 
 from pgpersist import _native
+from pgpersist._arguments import count, mapping, names
 from pgpersist._faces import awaited, blocking
 from pgpersist._seconds import Seconds, seconds
 
@@ -54,10 +56,20 @@ class TemporaryCluster:
         bin_directory: Optional[_Path] = None,
         timeout: Seconds = 60,
     ) -> None:
-        if isinstance(databases, str):
-            raise TypeError(f"databases is a list of names, not the str {databases!r}")
-        written = {name: _setting(value) for name, value in (settings or {}).items()}
-        wishes = (major, durable, tcp, written, list(databases), keep, parent, cache, bin_directory)
+        asked = mapping({} if settings is None else settings, "settings")
+        written = {name: _setting(value) for name, value in asked.items()}
+        version = None if major is None else count(major, "major")
+        wishes = (
+            version,
+            durable,
+            tcp,
+            written,
+            names(databases, "databases") or [],
+            keep,
+            parent,
+            cache,
+            bin_directory,
+        )
         self._wishes = (*wishes, seconds(timeout, "timeout"))
         self._native: Optional[NativeTemporaryCluster] = None
 

@@ -6,6 +6,7 @@ when a test first asks for PostgreSQL.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Optional, Union
@@ -24,7 +25,23 @@ if TYPE_CHECKING:
     from pgpersist._pytest_session import PgSession
     from pgpersist._pytest_template import PgTemplate
 
-__all__ = ["factories"]
+__all__ = ["PgCluster", "PgDatabase", "PgDurable", "PgTemplate", "factories"]
+
+#: Which module defines which type of a fixture.
+_TYPES = {
+    "PgCluster": "_pytest_cluster",
+    "PgDatabase": "_pytest_database",
+    "PgDurable": "_pytest_durability",
+    "PgTemplate": "_pytest_template",
+}
+
+
+def __getattr__(name: str) -> object:
+    # For annotations in tests; a run that needs no PostgreSQL imports none of them.
+    if name in _TYPES:
+        return getattr(importlib.import_module(f"pgpersist.{_TYPES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 #: How many databases are made ahead.
 _POOL_SIZE = 4
