@@ -10,7 +10,7 @@ use crate::progress::Told;
 use pgpersist_core::agent::supervising;
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::configured;
-use pgpersist_core::error::{Error, Result};
+use pgpersist_core::error::Result;
 use pgpersist_core::logical::all_stores::AllStores;
 use pgpersist_core::logical::dump::RolePasswords;
 use pgpersist_core::logical::dump_request::DumpRequest;
@@ -18,6 +18,7 @@ use pgpersist_core::logical::dump_source;
 use pgpersist_core::logical::load_found::load_found;
 use pgpersist_core::logical::load_options::{Existing, LoadOptions, LoadedOwners, OtherSessions, Trust};
 use pgpersist_core::logical::prune::{Consent, PruneRequest};
+use pgpersist_core::logical::prune_all;
 use pgpersist_core::logical::verify::Depth;
 use pgpersist_core::logical::verify_all::verify_all;
 use pgpersist_core::progress::{ProgressSink, Silent};
@@ -178,24 +179,12 @@ pub(crate) fn prune(cluster: &NativeCluster, rules: Rules, consent: bool, only_p
         };
         requests.iter_mut().for_each(|request| request.retention = rules.over(request.retention));
         let (now, consent) = (SystemClock.now(), if consent { Consent::Given } else { Consent::Missing });
-        if consent == Consent::Missing && !only_plan {
-            // What needs a confirmation is asked for before anything is dropped anywhere.
-            for request in &requests {
-                request.plan(now).await?.refuse_unconfirmed()?;
-            }
+        let report = if only_plan { prune_all::plan(&requests, now).await? } else { prune_all::carry_out(&requests, consent, now).await? };
+        if !only_plan && ground.config.cluster.data_directory.is_some() {
+            // Whoever prunes regularly also keeps the server's log bounded.
+            let log = ground.cluster()?.log_file();
+            workers::run(move || log.rotate_under_server()).await?;
         }
-        let (mut plans, mut first) = (Vec::new(), None);
-        for request in &requests {
-            let plan = if only_plan { request.plan(now).await } else { request.carry_out(consent, now).await };
-            match plan {
-                Ok(plan) => plans.push(plan),
-                Err(error) => drop(first.get_or_insert(error)),
-            }
-        }
-        match (first, plans.into_iter().next()) {
-            (None, Some(plan)) => Ok(value_answer(document(&plan)?)),
-            (Some(error), _) => Err(error),
-            (None, None) => Err(Error::Bug("retention was applied to no store".to_owned())),
-        }
+        Ok(value_answer(document(&report)?))
     })
 }

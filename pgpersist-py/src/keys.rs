@@ -82,8 +82,7 @@ pub(crate) fn rotate_key(cluster: &NativeCluster) -> Operation {
         let (shelf, warnings) = remembering(&ground).await?;
         let recipients = shelf.must_encrypt()?.recipients.clone();
         let name = shelf.rotate_key(&SystemClock).await?;
-        let document =
-            json!({ "name": name.to_string(), "public_key": name.public(), "recipients": recipients, "warnings": warnings });
+        let document = json!({ "name": name.to_string(), "public_key": name.public(), "recipients": recipients, "warnings": warnings });
         Ok(value_answer(document))
     })
 }

@@ -75,6 +75,20 @@ def test_what_a_copy_lacks_is_planned_and_brought(stores: Stores, call: Call) ->
     assert not copy.is_up_to_date and [left.name for left in copy.conflicts] == [dump.name]
 
 
+def test_retention_tells_of_each_store(stores: Stores, call: Call) -> None:
+    for _ in range(3):
+        stores.cluster.dump()
+    plan = call(stores.cluster, "plan_prune", keep_last=2)
+    assert [store.place for store in plan.stores] == [1, 2] and plan.is_complete
+    assert plan.stores[0].kept == plan.kept and len(plan.dropped) >= 1 and len(plan.stores[1].dropped) >= 1
+    # A store that cannot be read keeps no other from its turn.
+    stores.second.rename(stores.second.with_name("away"))
+    stores.second.write_text("no folder")
+    done = call(stores.cluster, "prune", keep_last=2)
+    assert not done.is_complete and done.stores[1].error is not None and done.stores[1].kept == ()
+    assert done.stores[0].error is None and done.to_dict()["stores"][1]["error"] == done.stores[1].error
+
+
 def test_without_a_second_store_there_is_nothing_to_sync(cluster: Cluster, call: Call) -> None:
     with pytest.raises(pgpersist.InvalidError, match="second store"):
         call(cluster, "sync")

@@ -1,6 +1,6 @@
 //! `prune`: retention, applied to the dumps.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::commands::status::document;
 use crate::context::Context;
@@ -13,6 +13,7 @@ use pgpersist_core::config::sources::Flag;
 use pgpersist_core::configured;
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::prune::{Consent, StorePrune};
+use pgpersist_core::logical::prune_all;
 use pgpersist_core::logical::prune_plan::PrunePlan;
 use pgpersist_core::wording::size;
 use pgpersist_core::workers;
@@ -61,45 +62,20 @@ pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
     let requests = configured::stores::prune_requests(context.config()?)?;
     let consent = if context.common.yes { Consent::Given } else { Consent::Missing };
     let (now, dry_run) = (SystemClock.now(), context.common.dry_run);
-    let pruned = runtime::block_on("`prune`", async {
-        // What needs a confirmation is asked for before anything is dropped anywhere.
-        if !dry_run && consent == Consent::Missing && requests.len() > 1 {
-            for request in &requests {
-                if let Ok(plan) = request.plan(now).await {
-                    plan.refuse_unconfirmed()?;
-                }
-            }
-        }
-        let mut pruned = Vec::new();
-        for request in &requests {
-            let result = if dry_run { request.plan(now).await } else { request.carry_out(consent, now).await };
-            match result {
-                // One store alone has an error like every other command.
-                Err(error) if requests.len() == 1 => return Err(error),
-                result => pruned.push(request.told(result)),
-            }
-        }
-        Ok(pruned)
+    let report = runtime::block_on("`prune`", async {
+        if dry_run { prune_all::plan(&requests, now).await } else { prune_all::carry_out(&requests, consent, now).await }
     })?;
     if !dry_run && context.config()?.cluster.data_directory.is_some() {
         // Whoever prunes regularly also keeps the server's log bounded.
         let log = cluster::open(context)?.log_file();
         runtime::block_on("`prune`", async { workers::run(move || log.rotate_under_server()).await })?;
     }
+    let stores = &report.stores;
     context.output.write(
-        || if dry_run { json!({ "plan": json(&pruned) }) } else { json(&pruned) },
-        || pruned.iter().map(|store| of_store(store, pruned.len() > 1, dry_run)).collect(),
+        || if dry_run { json!({ "plan": document(&report) }) } else { document(&report) },
+        || stores.iter().map(|store| of_store(store, stores.len() > 1, dry_run)).collect(),
     )?;
-    Ok(pruned.iter().find_map(|store| store.error.kind).map_or(Exit::DONE, |kind| Exit(code(kind))))
-}
-
-/// The first store's fields at the top, and each of them.
-fn json(pruned: &[StorePrune]) -> Value {
-    let mut top = pruned.first().and_then(|store| store.plan.as_ref()).map_or_else(|| json!({}), document);
-    if let Value::Object(fields) = &mut top {
-        fields.insert("stores".to_owned(), document(&pruned));
-    }
-    top
+    Ok(stores.iter().find_map(|store| store.error.kind).map_or(Exit::DONE, |kind| Exit(code(kind))))
 }
 
 fn of_store(store: &StorePrune, several: bool, dry_run: bool) -> String {

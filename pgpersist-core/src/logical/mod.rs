@@ -25,6 +25,7 @@ pub mod opening;
 mod ownership;
 pub mod place;
 pub mod prune;
+pub mod prune_all;
 pub mod prune_plan;
 pub mod psql_script;
 pub mod recovery_key;

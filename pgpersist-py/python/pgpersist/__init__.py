@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Kept,
         LoadReport,
         PrunePlan,
+        StorePrune,
         VerifyReport,
     )
     from pgpersist._exceptions import (
@@ -153,6 +154,7 @@ __all__ = [
     "StoreCheck",
     "StoreFinding",
     "StoreKeys",
+    "StorePrune",
     "StoreSync",
     "StoreSyncPlan",
     "SyncPlan",
@@ -194,6 +196,7 @@ _HOMES = {
         "Kept",
         "Dropped",
         "PrunePlan",
+        "StorePrune",
     ),
     "_server_reports": (
         "ServerState",

@@ -400,7 +400,7 @@ class Cluster:
         return PrunePlan._of(await awaited(_native.prune(self._native, _rules(rules), False, True)))
 
     def prune(self, *, consent: bool = False, **rules: Optional[int]) -> PrunePlan:
-        """Drops the dumps that no rule keeps, in each configured store by its own rules; told is what became of the first.
+        """Drops the dumps that no rule keeps, in each configured store by its own rules.
 
         Args:
             consent: drop also more than half of them at once.

@@ -145,14 +145,49 @@ class Dropped(Report):
 
 
 @dataclass(frozen=True)
-class PrunePlan(Report):
-    """What retention keeps and drops.
+class StorePrune(Report):
+    """What retention keeps and drops in one store.
 
     Attributes:
-        unfinished_uploads: how many uploads that never ended were removed; a plan tells of none.
+        place: its place among the stores; the first one has 1.
+        store: what it is called.
+        kept: the dumps that stay.
+        dropped: the dumps that go.
+        freed_bytes: what that frees.
+        unfinished_uploads: how many uploads that never ended were removed.
+        error: what kept retention from being applied; ``None`` where nothing did. Then nothing else is told.
+        remedy: what to do about that.
     """
 
-    kept: tuple[Kept, ...]
-    dropped: tuple[Dropped, ...]
-    freed_bytes: int
-    unfinished_uploads: int
+    place: int
+    store: str
+    kept: tuple[Kept, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    freed_bytes: int = 0
+    unfinished_uploads: int = 0
+    error: Optional[str] = None
+    remedy: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class PrunePlan(Report):
+    """What retention keeps and drops: in the first store, and in each.
+
+    Attributes:
+        kept: the dumps that stay in the first store; none where that failed.
+        dropped: the dumps that go there.
+        freed_bytes: what that frees.
+        unfinished_uploads: how many uploads that never ended were removed; a plan tells of none.
+        stores: each store. One of several that fails is told here, and keeps no other from its turn.
+    """
+
+    kept: tuple[Kept, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    freed_bytes: int = 0
+    unfinished_uploads: int = 0
+    stores: tuple[StorePrune, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no store failed."""
+        return all(store.error is None for store in self.stores)
