@@ -2,6 +2,7 @@
 
 mod credentials;
 mod faulty;
+mod large;
 mod locked;
 mod story;
 
