@@ -43,9 +43,12 @@ fn lies_in<'a>(path: &Value, mut folders: impl Iterator<Item = &'a String>) -> b
 fn the_configurations_are_accepted_and_name_places_on_the_volumes() {
     let image = Image::read();
     let compose = documents("container/compose.yaml").remove(0);
-    for (configuration, container) in [
-        (word(&configuration()["pgpersist.toml"]).to_owned(), Container::of_pod(&templates()[0], &image)),
-        (text("container/etc/pgpersist.toml"), Container::of_service(&compose["services"]["postgres"], &image)),
+    let service = &compose["services"]["postgres"];
+    let secret = document("kubernetes/base/secret.yaml")["stringData"].clone();
+    let in_secret: Vec<String> = secret.as_hash().unwrap().keys().map(|key| word(key).to_owned()).collect();
+    for (configuration, container, secrets) in [
+        (word(&configuration()["pgpersist.toml"]).to_owned(), Container::of_pod(&templates()[0], &image), in_secret),
+        (text("container/etc/pgpersist.toml"), Container::of_service(service, &image), words(&service["secrets"])),
     ] {
         let shown = shown(&configuration);
         let volumes: Vec<String> =
@@ -60,15 +63,35 @@ fn the_configurations_are_accepted_and_name_places_on_the_volumes() {
             |wanted: Files| container.mounts.iter().find(|(_, mounted)| *mounted == Mounted::Files(wanted.clone())).unwrap().0.clone();
         assert_eq!(path_of(Files::Configuration), "/etc/pgpersist", "where the program looks by itself");
         assert_eq!(shown["cluster.settings.hba_file"], "/etc/pgpersist/pg_hba.conf");
-        let secret = document("kubernetes/base/secret.yaml")["stringData"].clone();
-        if let Some(token) = shown.get("health.token_file").filter(|token| token.is_string()) {
-            let key = token.as_str().unwrap().strip_prefix(&format!("{}/", path_of(Files::Secret))).unwrap();
-            assert!(!secret[key].is_badvalue(), "the secret has no {key}");
-        }
+        let token = shown["health.token_file"].as_str().unwrap();
         let password = &container.environment.iter().find(|(name, _)| name == "APP_PASSWORD_FILE").unwrap().1;
-        let key = password.strip_prefix(&format!("{}/", path_of(Files::Secret))).unwrap();
-        assert!(!secret[key].is_badvalue(), "the secret has no {key}");
+        for file in [token, password.as_str()] {
+            let key = file.strip_prefix(&format!("{}/", path_of(Files::Secret))).unwrap();
+            assert!(secrets.iter().any(|name| name == key), "there is no secret {key}");
+        }
     }
+    // Compose brings nothing but files of the machine into a container whose root is read-only.
+    for name in words(&service["secrets"]) {
+        let file = compose["secrets"][name.as_str()]["file"].as_str();
+        assert!(file.is_some_and(|file| file.starts_with('/')), "{name}: {file:?}");
+    }
+}
+
+#[test]
+fn whatever_run_can_do_at_its_times_is_turned_on_in_each_configuration() {
+    let container = text("container/etc/pgpersist.toml");
+    for configuration in [word(&configuration()["pgpersist.toml"]).to_owned(), text("systemd/pgpersist.toml"), container.clone()] {
+        let shown = shown(&configuration);
+        for key in ["cluster.ballast", "dump.schedule", "retention.keep_days", "drill.restore", "health.listen"] {
+            assert!(shown.get(key).is_some_and(|value| !value.is_null()), "{key}: {shown:?}");
+        }
+    }
+    // Compose publishes where it listens, to its machine alone.
+    let compose = documents("container/compose.yaml").remove(0);
+    let listen = shown(&container)["health.listen"].clone();
+    let (_, port) = listen.as_str().unwrap().rsplit_once(':').unwrap();
+    let published = words(&compose["services"]["postgres"]["ports"]);
+    assert!(published.contains(&format!("127.0.0.1:{port}:{port}")), "{published:?}");
 }
 
 #[test]

@@ -21,6 +21,9 @@ fn files(manifest: &Yaml, key: &str) -> Vec<(String, String)> {
     manifest[key].as_hash().unwrap().iter().map(|(name, text)| (word(name).to_owned(), word(text).to_owned())).collect()
 }
 
+/// Enough for the ballast that is configured, which wants four times as much to be free. What is not written takes no room here.
+const ROOMY_MIB: u64 = 2000;
+
 fn volume(cluster: &TestCluster, name: &str, size_mib: u64, gid: u32) -> Option<Volume> {
     let volume = Volume::create(cluster.scratch.path(), name, FileSystem::Ext4, size_mib)?;
     Node::give_to_group(volume.path(), gid);
@@ -38,7 +41,7 @@ fn the_pod_runs_as_the_manifest_says_and_the_next_one_adopts_what_it_left() {
     let container = Container::of_pod(template, &image);
     let (configuration, secret) = (document("kubernetes/base/configmap.yaml"), document("kubernetes/base/secret.yaml"));
     let node = Node::new(&cluster, &files(&configuration, "data"), &files(&secret, "stringData"), container.gid);
-    let Some(_data) = volume(&cluster, "data", 400, container.gid) else { return };
+    let Some(_data) = volume(&cluster, "data", ROOMY_MIB, container.gid) else { return };
     let Some(_backups) = volume(&cluster, "backups", 64, container.gid) else { return };
 
     let mut pod = node.run(&image, &container);
@@ -55,6 +58,7 @@ fn the_pod_runs_as_the_manifest_says_and_the_next_one_adopts_what_it_left() {
     assert!(container.root_is_read_only);
 
     pod.exec(&["pgpersist", "status"]).done();
+    pod.agent.wait_for("256 MB of ballast are taken in", 1);
     let health = pod.exec(&["pgpersist", "health", "--json"]).done().json();
     let placement = health["findings"].as_array().unwrap().iter().find(|finding| finding["name"] == "placement").unwrap();
     assert_eq!(placement["status"], "pass", "two volumes, so the dumps outlive the data: {placement}");
@@ -133,9 +137,9 @@ fn the_composed_container_runs_the_same_way() {
     let container = Container::of_service(service, &image);
     let configuration =
         ["pgpersist.toml", "pg_hba.conf", "app-role.sql"].map(|name| (name.to_owned(), text(&format!("container/etc/{name}"))));
-    let secret = [(word(&service["secrets"][0]).to_owned(), "a password".to_owned())];
+    let secret: Vec<(String, String)> = words(&service["secrets"]).into_iter().map(|name| (name, "a password".to_owned())).collect();
     let node = Node::new(&cluster, &configuration, &secret, container.gid);
-    let Some(data) = Volume::create(cluster.scratch.path(), "data", FileSystem::Ext4, 400) else { return };
+    let Some(data) = Volume::create(cluster.scratch.path(), "data", FileSystem::Ext4, ROOMY_MIB) else { return };
     let Some(backups) = Volume::create(cluster.scratch.path(), "backups", FileSystem::Ext4, 64) else { return };
     for volume in [&data, &backups] {
         // A named volume that is new takes over the owner of the image's folder.
@@ -146,6 +150,7 @@ fn the_composed_container_runs_the_same_way() {
     pod.wait_until_ready(1);
     pod.exec(&["psql", "-X", "-d", "customerInvoice", "-f", "/etc/pgpersist/app-role.sql"]).done();
     pod.exec(&["sh", "-c", AS_APPLICATION, "sh", "CREATE TABLE orders ()"]).done();
+    pod.agent.wait_for("256 MB of ballast are taken in", 1);
     // The first word says that the others are a command and not a line of the shell.
     let check = words(&service["healthcheck"]["test"]);
     assert_eq!(check[0], "CMD");

@@ -103,9 +103,8 @@ fn it_waits_restarts_and_writes_as_the_program_needs() {
     // The exit codes of `run` that a restart cannot help with: docs/contract.md.
     assert_eq!(option("RestartPreventExitStatus"), ["1", "2", "4", "5", "7"]);
     let scratch = Scratch::new();
-    // It is the example for cron whose configuration it reads.
-    let configuration = include_str!("../../../../examples/cron/pgpersist.toml");
-    let show = scratch.write("pgpersist.toml", configuration);
+    let configuration = text("systemd/pgpersist.toml");
+    let show = scratch.write("pgpersist.toml", &configuration);
     let shown = scratch.run(&["config", "show", "--json", "--config", show.to_str().unwrap()], &[]).done().stdout;
     for place in option("RequiresMountsFor") {
         assert!(
@@ -116,5 +115,7 @@ fn it_waits_restarts_and_writes_as_the_program_needs() {
     scratch.write("pgpersist.toml", &configuration.replace("/app/", "{dir}/app/"));
     let arguments: Vec<&str> = start[1..].iter().map(String::as_str).collect();
     let plan = scratch.run(&[&arguments[..], &["--dry-run", "--allow-ephemeral"]].concat(), &[]).done();
-    assert!(plan.stdout.contains("create a cluster"), "{plan:?}");
+    for step in ["create a cluster", "15 2 * * *", "0 4 * * 0", "answer HTTP on 127.0.0.1:9432"] {
+        assert!(plan.stdout.contains(step), "{step}: {plan:?}");
+    }
 }

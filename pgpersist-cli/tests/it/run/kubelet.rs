@@ -1,7 +1,7 @@
 //! Somebody like the kubelet starts the agent again when it has ended, and does nothing else; meanwhile the agent, its postmaster, a
 //! backend or all of them are killed under load. What was acknowledged must be there, and the service must come back each time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -68,36 +68,45 @@ fn server(cluster: &TestCluster) -> Vec<i32> {
     children_of(postmaster).into_iter().chain([postmaster]).collect()
 }
 
-fn kill_if_there(pid: i32) {
-    // It may have ended a moment ago by itself.
-    let _ = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
+/// Whether it was there: it may have ended a moment ago by itself.
+fn kill_if_there(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
 }
 
 /// Kills one of the four, and says which.
-fn strike(round: usize, cluster: &TestCluster, agent: &Agent, moments: &mut Moments) -> &'static str {
+fn strike(cluster: &TestCluster, agent: &Agent, moments: &mut Moments) -> &'static str {
     let mut family = server(cluster);
-    match round % 4 {
+    match moments.below(4) {
         0 => {
             agent.signal(Signal::KILL);
             "agent"
         }
         1 => {
-            family.last().copied().into_iter().for_each(kill_if_there);
+            if let Some(postmaster) = family.pop() {
+                kill_if_there(postmaster);
+            }
             "postmaster"
         }
         2 => {
             family.pop();
-            if !family.is_empty() {
-                kill_if_there(family[moments.below(family.len())]);
-            }
+            while !family.is_empty() && !kill_if_there(family.swap_remove(moments.below(family.len()))) {}
             "backend"
         }
         _ => {
             agent.signal(Signal::KILL);
-            family.into_iter().rev().for_each(kill_if_there);
+            for process in family.into_iter().rev() {
+                kill_if_there(process);
+            }
             "group"
         }
     }
+}
+
+/// How long it took after the kills of one kind.
+fn spread(what: &str, mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let seconds = |at: usize| times[at].as_secs_f64();
+    format!("{what} {}: {:.2} / {:.2} / {:.2} s", times.len(), seconds(0), seconds(times.len() / 2), seconds(times.len() - 1))
 }
 
 #[test]
@@ -112,14 +121,14 @@ fn nothing_acknowledged_is_lost_however_a_supervised_server_is_killed() {
     let path = cluster.scratch.join("ledger");
     let ledger = Mutex::new(OpenOptions::new().append(true).create(true).open(&path).unwrap());
     let done = AtomicBool::new(false);
-    let mut back: Vec<Duration> = Vec::new();
+    let mut back: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let (cluster, ledger, done) = (&cluster, &ledger, &done);
             scope.spawn(move || write(cluster, writer, ledger, done));
         }
         let struck = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for round in 0..kills {
+            for _ in 0..kills {
                 let known = acknowledged(&path).len();
                 std::thread::sleep(moments.within(SPAN));
                 let waited = Instant::now();
@@ -127,7 +136,7 @@ fn nothing_acknowledged_is_lost_however_a_supervised_server_is_killed() {
                     assert!(waited.elapsed() < PATIENCE, "nothing is acknowledged any more:\n{}", agent.said());
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                let what = strike(round, &cluster, &agent, &mut moments);
+                let what = strike(&cluster, &agent, &mut moments);
                 let struck = Instant::now();
                 // The agent's death alone is not noticed by the service; the kubelet's is to start another.
                 if matches!(what, "agent" | "group") {
@@ -135,7 +144,7 @@ fn nothing_acknowledged_is_lost_however_a_supervised_server_is_killed() {
                     agent = Agent::start(&cluster, &[]);
                 }
                 until_back(&cluster, &mut agent);
-                back.push(struck.elapsed());
+                back.entry(what).or_default().push(struck.elapsed());
             }
         }));
         done.store(true, Ordering::Relaxed);
@@ -155,9 +164,7 @@ fn nothing_acknowledged_is_lost_however_a_supervised_server_is_killed() {
     agent.signal(Signal::TERM);
     assert!(matches!(agent.ended(), Some(0)), "{}", agent.said());
     assert_eq!(wait_until_gone(&cluster.data(), Duration::from_secs(10)), [""; 0]);
-    back.sort_unstable();
-    let seconds = |at: usize| back[at].as_secs_f64();
-    let times = format!("{:.2} / {:.2} / {:.2} s to ready", seconds(0), seconds(back.len() / 2), seconds(back.len() - 1));
-    let count = format!("{kills} kills, {} acknowledged, {times} (min/median/max)", known.len());
+    let times: Vec<String> = back.into_iter().map(|(what, times)| spread(what, times)).collect();
+    let count = format!("{kills} kills, {} acknowledged; to ready (min/median/max): {}", known.len(), times.join("; "));
     proven("agent killed under load", count, Some(moments.seed()), began);
 }

@@ -7,6 +7,7 @@ mod fence;
 mod first_process;
 mod hooks;
 pub(crate) mod http;
+mod idle;
 mod kubelet;
 pub(crate) mod recovery;
 mod reload;

@@ -2,9 +2,12 @@
 //!
 //! With `PGPERSIST_TEST_SCREENSHOTS=FOLDER` it leaves pictures to be looked at.
 
-use serde_json::json;
+use std::fs;
+
+use serde_json::{Value, json};
 
 use crate::run::http::{listening, section};
+use crate::run::recovery::{held, let_go};
 use crate::run::{Agent, eventually};
 use crate::support::browser::Browser;
 use crate::support::cluster::TestCluster;
@@ -67,6 +70,20 @@ fn look(browser: &mut Browser, port: u16, name: &str, told: &[&str]) {
     }
 }
 
+/// As if the places of a cluster had filled up for ten days, and so that they are full in twelve.
+fn nearly_full(cluster: &TestCluster) {
+    let room = rustix::fs::statvfs(cluster.data()).unwrap();
+    let a_day = room.f_bavail * room.f_frsize / 12;
+    let remembered = cluster.scratch.join("volume/.pgpersist/data/space.json");
+    let mut history: Value = serde_json::from_slice(&fs::read(&remembered).unwrap()).unwrap();
+    for samples in history["places"].as_object_mut().unwrap().values_mut() {
+        let now = samples[0]["at"].as_i64().unwrap();
+        let seen = (0..=10_i64).map(|day| json!({ "at": now - (10 - day) * 86_400, "used_bytes": day.unsigned_abs() * a_day }));
+        *samples = seen.collect();
+    }
+    cluster.scratch.write_bytes("volume/.pgpersist/data/space.json", history.to_string().as_bytes());
+}
+
 #[test]
 fn a_browser_shows_the_page_whole_and_asks_nobody_else() {
     let Some(mut browser) = Browser::open() else { return };
@@ -77,12 +94,20 @@ fn a_browser_shows_the_page_whole_and_asks_nobody_else() {
     for _ in 0..3 {
         cluster.dump(&[]);
     }
+    // The drill's cluster, and the template of it, stay on the test's own volume.
+    cluster.scratch.folder("volume/tmp");
+    cluster.scratch.folder("volume/cache");
+    let apart = [("TMPDIR", "{dir}/volume/tmp"), ("PGPERSIST_CACHE", "{dir}/volume/cache")];
+    cluster.scratch.run(&["drill", "restore"], &apart).done();
+    nearly_full(&cluster);
     cluster.scratch.write("volume/backups/shop/backup_20260101_000000.sql.gz", "");
     cluster.run(&["stop"]).done();
     let mut agent = Agent::start(&cluster, &[]);
     agent.wait_until_ready();
     eventually("it is ready", || status(port, "/readyz") == Some(200));
-    look(&mut browser, port, "running", &["PostgreSQL cluster main", "Sizes of dumps over time", hostile, "shop"]);
+    let told =
+        ["PostgreSQL cluster main", "Sizes of dumps over time", hostile, "shop", "Last restore drill", "Time to recover", "full in about "];
+    look(&mut browser, port, "running", &told);
     cluster.run(&["fence", "--reason", "somebody looks <b>closely</b>"]).done();
     eventually("the page knows", || get(port, "/").body.contains("<b>fenced</b> for "));
     eventually("the page has looked again", || get(port, "/").body.contains("closely"));
@@ -96,12 +121,27 @@ fn a_browser_shows_the_page_whole_and_asks_nobody_else() {
 }
 
 #[test]
+fn a_browser_shows_how_far_a_recovery_is() {
+    let Some(mut browser) = Browser::open() else { return };
+    let cluster = held();
+    let (section, port) = listening();
+    cluster.configure(&section);
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_for("the server recovers", 1);
+    eventually("it is told how far it is", || get(port, "/startupz").json()["recovery"]["replayed"].is_string());
+    look(&mut browser, port, "recovering", &["PostgreSQL cluster main", "replayed up to ", "the server could not be asked"]);
+    let_go(&cluster);
+    agent.wait_until_ready();
+    agent.stopped();
+}
+
+#[test]
 fn a_browser_without_a_token_shows_the_bare_page() {
     let Some(mut browser) = Browser::open() else { return };
     let port = free_port();
     let cluster = TestCluster::stopped(&section(port, "token_file = \"volume/token\"\n"));
     let path = cluster.scratch.write("volume/token", "0123456789");
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o440)).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o440)).unwrap();
     let mut agent = Agent::start(&cluster, &[]);
     agent.wait_until_ready();
     eventually("it is ready", || status(port, "/readyz") == Some(200));
