@@ -114,14 +114,12 @@ impl Bucket {
     }
 
     /// What every object gets that is written.
-    pub(super) fn attributes(&self, nonce: Option<&str>) -> Attributes {
+    pub(super) fn attributes(&self, nonce: &str) -> Attributes {
         let mut attributes = Attributes::new();
         if let Some(class) = self.url.option("storage_class") {
             attributes.insert(Attribute::StorageClass, AttributeValue::from(class.to_owned()));
         }
-        if let Some(nonce) = nonce {
-            attributes.insert(Attribute::Metadata(NONCE.into()), AttributeValue::from(nonce.to_owned()));
-        }
+        attributes.insert(Attribute::Metadata(NONCE.into()), AttributeValue::from(nonce.to_owned()));
         attributes
     }
 
@@ -162,17 +160,29 @@ impl Bucket {
         bytes: impl Into<object_store::PutPayload>,
         nonce: &str,
     ) -> Result<()> {
-        let options =
-            PutOptions { mode: PutMode::Create, attributes: self.attributes(Some(nonce)), tags: self.tags(), ..PutOptions::default() };
+        let options = PutOptions { mode: PutMode::Create, attributes: self.attributes(nonce), tags: self.tags(), ..PutOptions::default() };
         match self.client.put_opts(path, bytes.into(), options).await {
             Ok(_) => Ok(()),
             Err(error) => {
                 let error = self.fault("write", key, error);
-                // An attempt may have come through, and only its answer was lost.
-                let was_mine = self.is_mine(key, path, nonce).await.is_some();
-                if was_mine { Ok(()) } else { Err(error) }
+                self.refused(key, path, nonce, error).await
             }
         }
+    }
+
+    /// What it means that a new object was refused. An attempt may have come through, and only its answer was lost: what others say
+    /// to its repetition differs. And where the name is taken, the right to replace may be asked for before the condition.
+    pub(super) async fn refused(&self, key: &ObjectKey, path: &Path, nonce: &str, error: Error) -> Result<()> {
+        if self.is_mine(key, path, nonce).await.is_some() {
+            return Ok(());
+        }
+        if error.kind() == ErrorKind::Denied
+            && let Err(taken) = self.must_be_free(key, path).await
+            && taken.kind() == ErrorKind::Conflict
+        {
+            return Err(taken);
+        }
+        Err(error)
     }
 }
 
@@ -197,10 +207,14 @@ impl fmt::Display for CloudBackupStore {
 #[async_trait]
 impl BackupStore for CloudBackupStore {
     async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
-        let path = self.bucket.path(key)?;
-        let options = PutOptions { attributes: self.bucket.attributes(None), tags: self.bucket.tags(), ..PutOptions::default() };
+        let (path, nonce) = (self.bucket.path(key)?, nonce());
+        let options = PutOptions { attributes: self.bucket.attributes(&nonce), tags: self.bucket.tags(), ..PutOptions::default() };
         let put = self.bucket.client.put_opts(&path, bytes.into(), options).await;
-        put.map(|_| ()).map_err(|error| self.bucket.fault("write", key, error))
+        match put.map_err(|error| self.bucket.fault("write", key, error)) {
+            // Who may not replace may not even repeat a request whose answer was lost.
+            Err(error) if error.kind() == ErrorKind::Denied && self.bucket.is_mine(key, &path, &nonce).await.is_some() => Ok(()),
+            put => put.map(|_| ()),
+        }
     }
 
     async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
