@@ -48,6 +48,8 @@ pub enum Calls {
 pub enum Effect {
     /// It fails and changes nothing.
     Fail(ErrorKind),
+    /// For `Put`: it fails and changes nothing where the key exists, as for those who may not replace.
+    FailIfThere(ErrorKind),
     /// It is carried out, and then fails: the answer was lost. A listing just fails.
     LoseAnswer(ErrorKind),
     /// For `Upload`: the upload takes so many bytes and then fails as `Unavailable`, for good.
@@ -196,6 +198,11 @@ impl fmt::Display for FaultyStore {
 impl BackupStore for FaultyStore {
     async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
         let after = self.before(Operation::Put, key.as_str()).await?;
+        if let Some(Effect::FailIfThere(kind)) = after.effect
+            && self.inner.head(key).await.is_ok()
+        {
+            return Err(error(kind, Operation::Put, key.as_str()));
+        }
         after.answer(Operation::Put, key.as_str(), self.inner.put(key, bytes).await)
     }
 
