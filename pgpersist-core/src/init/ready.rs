@@ -154,8 +154,8 @@ pub(crate) async fn make_ready_and_keep(
         let installation = cluster.installation().await?;
         let takes_over = options.wishes.new || report.action == "restored";
         let card = ClusterCard::new(shelf.cluster(), files.control.system_identifier, installation.version(), SystemClock.now());
-        known::tell(shelf, &card, takes_over, &KnownPlace::from(&placement)).await?;
-        for warning in known::untested_keys(shelf).await? {
+        let stale = known::tell(shelf, &card, takes_over, &KnownPlace::from(&placement)).await?;
+        for warning in stale.into_iter().chain(known::untested_keys(shelf).await?) {
             progress.event(Event::Warning(warning));
         }
     }

@@ -20,6 +20,7 @@ pub mod observation;
 pub mod open;
 pub mod read_ahead;
 pub mod url;
+pub mod write_probe;
 
 use std::borrow::Borrow;
 use std::fmt::{self, Debug, Display};

@@ -4,6 +4,7 @@ mod credentials;
 mod faulty;
 mod locked;
 mod story;
+mod writer;
 
 use crate::support::scratch::{Run, Scratch};
 use crate::support::stores::{ACCESS_KEY, ACCOUNT_KEY, PRIVATE_KEY, Protocol, SECRET_KEY, StoreServer, azurite, gcs, s3s};

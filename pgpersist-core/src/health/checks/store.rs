@@ -1,7 +1,8 @@
 //! `store:<n>`: is a store there, does it take writes, how old is its newest dump, and how far is a copy behind the primary one?
 //!
 //! Told from names. A folder is asked by its permissions whether it takes writes. Of any other store only a write can tell: a
-//! tiny object of ours is written anew when the last one is older than an hour, and only where the store knows the cluster.
+//! tiny object of ours is written anew when the last one is older than an hour, and only where the store knows the cluster. Where
+//! nothing may be replaced there is a new one each day.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,10 @@ use crate::logical::cluster_card::{ClusterCard, FOLDER};
 use crate::logical::name::folder_of;
 use crate::logical::shelf::Shelf;
 use crate::logical::sync::behind::{Behind, behind, standing};
+use crate::store::BackupStore;
 use crate::store::open::StoreSource;
 use crate::store::url::StoreUrl;
-use crate::store::{BackupStore, ObjectKey};
+use crate::store::write_probe::WriteProbe;
 use crate::wording::{ago, duration};
 use crate::workers;
 
@@ -104,16 +106,12 @@ impl StoreCheck {
         if !has_card {
             return Ok(None);
         }
-        let probe: ObjectKey = format!("{FOLDER}/{}/health-probe", folder_of(&self.cluster)).parse()?;
-        let tried = match store.head(&probe).await {
-            Ok(meta) => self.clock.now() - meta.modified < PROBED,
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
-        };
-        if tried {
+        let now = self.clock.now();
+        let probe = WriteProbe::new(format!("{FOLDER}/{}/health-probe", folder_of(&self.cluster)).parse()?, now)?;
+        if probe.was_written_within(store, PROBED, now).await? {
             return Ok(Some(Writable::Yes));
         }
-        Ok(match store.put(&probe, "written by health to see whether that is possible\n".into()).await {
+        Ok(match probe.write(store, "written by health to see whether that is possible\n".into()).await {
             Ok(()) => Some(Writable::Yes),
             Err(error) if error.kind() == ErrorKind::Denied => Some(Writable::No(error.to_string())),
             Err(error) => return Err(error),

@@ -2,6 +2,10 @@
 
 use bytes::Bytes;
 use pgpersist_core::error::ErrorKind;
+use pgpersist_core::progress::Silent;
+use pgpersist_core::store::check::report::Fitness;
+use pgpersist_core::store::check::run::{CheckOptions, check};
+use pgpersist_core::store::observation::Standing;
 
 use crate::clouds::{key, opened, pattern, through, upload};
 use crate::support::stores::gcs;
@@ -46,4 +50,17 @@ async fn a_note_whose_answer_was_lost_is_written() {
     assert_eq!(store.get(&key("note")).await.unwrap(), "ours");
     // What somebody else has written is not taken for it.
     assert_eq!(store.put(&key("note"), "ours".into()).await.unwrap_err().kind(), ErrorKind::Denied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_check_tells_what_they_may_not_and_that_the_store_can_be_used() {
+    let Some(server) = gcs::start() else { return };
+    gcs::may_delete(&server, false);
+    let report = check(&opened(&server.url("prefix")), &CheckOptions { throughput_bytes: None }, &Silent).await.unwrap();
+    assert_eq!(report.fitness, Fitness::Weak, "{report:?}");
+    let found = |name: &str| report.findings.iter().find(|finding| finding.name == name).unwrap();
+    assert!(found("deletion").summary.contains("cannot delete, nor replace: "), "{report:?}");
+    for (name, status) in [("objects", Standing::Pass), ("races", Standing::Pass), ("conditional_put", Standing::Unknown)] {
+        assert_eq!(found(name).status, status, "{report:?}");
+    }
 }
