@@ -50,6 +50,8 @@ pub enum Effect {
     Fail(ErrorKind),
     /// For `Put`: it fails and changes nothing where the key exists, as for those who may not replace.
     FailIfThere(ErrorKind),
+    /// For `PutIfAbsent`: it replaces what is there, as a server does that ignores conditions.
+    Overwrite,
     /// It is carried out, and then fails: the answer was lost. A listing just fails.
     LoseAnswer(ErrorKind),
     /// For `Upload`: the upload takes so many bytes and then fails as `Unavailable`, for good.
@@ -208,6 +210,9 @@ impl BackupStore for FaultyStore {
 
     async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
         let after = self.before(Operation::PutIfAbsent, key.as_str()).await?;
+        if after.effect == Some(Effect::Overwrite) {
+            return self.inner.put(key, bytes).await;
+        }
         after.answer(Operation::PutIfAbsent, key.as_str(), self.inner.put_if_absent(key, bytes).await)
     }
 

@@ -14,6 +14,9 @@
 //! Nothing has to be deleted, nor replaced: where the first is forbidden, a small object stays for each holder that there was, and
 //! where the second is, one for each of its beats. These are called by the token and a number that counts them, and the last of
 //! them is what the holder says.
+//!
+//! Where the store ignores the condition that a name is free, two may get one number at the same moment. So each object carries a
+//! random mark: whoever finds another one's under his number has no lease, and leaves it as it is.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -201,7 +204,11 @@ impl Lease {
             return Err(lost(format!("the store took no sign of life for {:.0} s", beaten.as_secs_f64())));
         }
         match newest(self.store.as_ref(), &self.own.folder).await? {
-            Some(named) if named.token == self.own.token => Ok(()),
+            Some(named) if named.token == self.own.token => match read(self.store.as_ref(), &named.key(&self.own.folder)?).await? {
+                Some(bytes) if self.own.has_written(&bytes) => Ok(()),
+                Some(_) => Err(lost("somebody else got the same number, which this store allows".to_owned())),
+                None => Err(lost("its object is gone".to_owned())),
+            },
             Some(named) if named.token > self.own.token => Err(lost("somebody else has it now".to_owned())),
             _ => Err(lost("its object is gone".to_owned())),
         }
@@ -252,9 +259,8 @@ impl Own {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Unavailable) => {
                 // The answer may have been lost, and the number be ours all the same.
-                let found = read(store, &key).await?.and_then(|bytes| parse(&bytes));
-                match found {
-                    Some(record) if record.mark == self.mark => Ok(true),
+                match read(store, &key).await? {
+                    Some(bytes) if self.has_written(&bytes) => Ok(true),
                     _ if error.kind() == ErrorKind::Conflict => Ok(false),
                     _ => Err(error),
                 }
@@ -265,9 +271,15 @@ impl Own {
 
     /// Says how it is now: in place of what was said before, or where that may not be replaced behind it.
     async fn put(&self, store: &dyn BackupStore, released: bool) -> Result<()> {
-        let record = self.record(released)?;
+        let (key, record) = (Named::first(self.token).key(&self.folder)?, self.record(released)?);
+        // Where that cannot be read, nobody is the worse for it but on such a store.
+        if let Ok(Some(bytes)) = read(store, &key).await
+            && !self.has_written(&bytes)
+        {
+            return Err(Error::conflict(format!("{key} in {store} is somebody else's"), ""));
+        }
         if !self.adds.load(Ordering::Relaxed) {
-            match store.put(&Named::first(self.token).key(&self.folder)?, record.clone()).await {
+            match store.put(&key, record.clone()).await {
                 // For good: once something stands behind it, nobody looks at the first one any more.
                 Err(error) if error.kind() == ErrorKind::Denied => self.adds.store(true, Ordering::Relaxed),
                 put => return put,
@@ -276,6 +288,10 @@ impl Own {
         // A number is used once: what became of an answer that was lost is the same then.
         let number = self.added.fetch_add(1, Ordering::Relaxed) + 1;
         store.put_if_absent(&Named { token: self.token, number }.key(&self.folder)?, record).await
+    }
+
+    fn has_written(&self, bytes: &[u8]) -> bool {
+        parse(bytes).is_some_and(|record| record.mark == self.mark)
     }
 
     fn record(&self, released: bool) -> Result<Bytes> {

@@ -224,6 +224,38 @@ async fn of_a_holder_that_was_killed_its_last_object_is_believed() {
 }
 
 #[tokio::test]
+async fn of_two_who_got_one_number_one_has_the_lease() {
+    let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    // It ignores conditions: who claims writes over whoever did.
+    let plan = FaultPlan::one(Operation::PutIfAbsent, Calls::From(1), Effect::Overwrite);
+    let weak: Arc<dyn BackupStore> = Arc::new(FaultyStore::new(inner.clone(), plan));
+    let silent = LeaseOptions { beat: Duration::from_secs(600), ..options("sync", 600_000, 0) };
+    let robbed = take(&weak, &silent).await.unwrap();
+    let own = Own {
+        folder: folder(),
+        token: 1,
+        holder: "prune".into(),
+        process: None,
+        mark: 7,
+        lost_after: silent.lost_after,
+        beats: AtomicU64::new(0),
+        adds: AtomicBool::new(false),
+        added: AtomicU64::new(0),
+        beaten: Mutex::new(Instant::now()),
+    };
+    assert!(own.claim(weak.as_ref()).await.unwrap(), "the name is given twice");
+    let other = Lease::hold(weak.clone(), Arc::new(own), &silent).await;
+    let error = robbed.check().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains("the same number"), "{error}");
+    // Neither a sign of life nor its end takes it from the other one.
+    assert_eq!(robbed.own.put(weak.as_ref(), false).await.unwrap_err().kind(), ErrorKind::Conflict);
+    robbed.release().await;
+    other.check().await.unwrap();
+    other.own.put(weak.as_ref(), false).await.unwrap();
+    other.check().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lost_answer_costs_no_lease_and_what_is_no_object_of_a_holder_is_outlived() {
     let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
     for kind in [ErrorKind::Unavailable, ErrorKind::Conflict] {
