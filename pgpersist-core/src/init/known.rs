@@ -17,8 +17,8 @@ use crate::logical::cluster_card::{ClusterCard, FOLDER};
 use crate::logical::name::folder_of;
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
 use crate::progress::Silent;
-use crate::store::ObjectKey;
 use crate::store::write_probe::WriteProbe;
+use crate::store::{ObjectKey, conditions};
 
 /// The name of the object that says where a cluster lives.
 const PLACE: &str = "place.json";
@@ -101,17 +101,19 @@ fn newest(dumps: &[DumpEntry]) -> (Vec<String>, Vec<(String, String)>) {
 }
 
 /// Proves that the store can be written, before anything is made that it must know of. What is written is taken away again, where
-/// that is allowed: credentials that can neither delete nor replace are good ones.
+/// that is allowed: credentials that can neither delete nor replace are good ones. Returns what is to be said of a store that keeps
+/// names less well than it should.
 ///
 /// # Errors
 /// What the store says to a write.
-pub async fn prove_writable(shelf: &Shelf) -> Result<()> {
+pub async fn prove_writable(shelf: &Shelf) -> Result<Option<String>> {
     let store = shelf.store().as_ref();
     let probe = WriteProbe::new(key(shelf, "probe")?, SystemClock.now())?;
     probe.write(store, vec![b'x'; PROBE_BYTES].into()).await?;
+    let weak = conditions::warning(store, &probe.key, vec![b'x'; PROBE_BYTES].into()).await;
     match store.delete(&probe.key).await {
-        Err(error) if error.kind() == ErrorKind::Denied => Ok(()),
-        deleted => deleted,
+        Err(error) if error.kind() == ErrorKind::Denied => Ok(weak),
+        deleted => deleted.map(|()| weak),
     }
 }
 

@@ -130,8 +130,10 @@ pub(crate) async fn make_ready_and_keep(
         let knowledge = knowledge(cluster, shelf).await?;
         InitPlan::decide(cluster.path(), &first, &placement, &knowledge, options.wishes)?;
         refuse_ephemeral_parts(cluster, options.wishes).await?;
-        if let Some(shelf) = shelf.filter(|_| is_news(&first, &placement, &knowledge)) {
-            known::prove_writable(shelf).await?;
+        if let Some(shelf) = shelf.filter(|_| is_news(&first, &placement, &knowledge))
+            && let Some(weak) = known::prove_writable(shelf).await?
+        {
+            progress.event(Event::Warning(weak));
         }
     }
     vacancy::refuse_foreign_server(cluster).await?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{BackupStore, ObjectKey};
+use crate::store::{BackupStore, ObjectKey, ObjectMeta};
 
 /// The names of one probe on one day.
 #[derive(Debug, Clone)]
@@ -28,17 +28,18 @@ impl WriteProbe {
         Ok(Self { key, today })
     }
 
-    /// Whether it was written so recently, by the store's clock; today, where it may not be replaced.
+    /// Its object, where it was written so recently by the store's clock; today, where it may not be replaced.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn was_written_within(&self, store: &dyn BackupStore, age: time::Duration, now: OffsetDateTime) -> Result<bool> {
-        match store.head(&self.key).await {
-            Ok(meta) if now - meta.modified < age => Ok(true),
-            Ok(_) => exists(store, &self.today).await,
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+    pub async fn written_within(&self, store: &dyn BackupStore, age: time::Duration, now: OffsetDateTime) -> Result<Option<ObjectMeta>> {
+        let meta = match store.head(&self.key).await {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_recent = now - meta.modified < age || exists(store, &self.today).await?;
+        Ok(is_recent.then_some(meta))
     }
 
     /// Writes it.

@@ -13,7 +13,7 @@ use crate::store::check::report::{CheckReport, Fitness, Latency};
 use crate::store::check::speed;
 use crate::store::conformance::{self, Promise, Violation};
 use crate::store::observation::Observation;
-use crate::store::{BackupStore, ObjectKey};
+use crate::store::{BackupStore, ObjectKey, conditions};
 
 /// How long one promise may take to be asked for.
 const ONE_PROMISE: Duration = Duration::from_secs(300);
@@ -218,7 +218,7 @@ fn judge(group: &Group, broken: &[Violation]) -> Observation {
     let Some(first) = broken.first() else { return Observation::pass(group.name, group.kept) };
     let told = format!("it does not hold that {}: {}", first.promise.replace('_', " "), first.seen);
     if group.may_be_weak {
-        Observation::warn(group.name, told, "let one host alone write into this store, or use a server that honours conditions")
+        Observation::warn(group.name, told, conditions::REMEDY)
     } else {
         Observation::fail(group.name, told, "use another store")
     }

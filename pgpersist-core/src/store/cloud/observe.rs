@@ -5,11 +5,11 @@ use object_store::{Attributes, CopyMode, CopyOptions, ObjectStoreExt, PutMode, P
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::ObjectKey;
 use crate::store::cloud::backup_store::Bucket;
 use crate::store::cloud::opened::Publishing;
 use crate::store::cloud::transport::Tampered;
 use crate::store::observation::Observation;
+use crate::store::{ObjectKey, conditions};
 
 /// From here on a server may refuse signatures, and from the first on it is worth a word; in seconds.
 const SKEW_FAILS: i64 = 300;
@@ -119,11 +119,7 @@ impl Bucket {
 }
 
 fn ignored(name: &'static str, told: &str) -> Observation {
-    Observation::warn(
-        name,
-        told,
-        "let one host alone write into this store: each name is looked at before it is taken, but not at the same moment",
-    )
+    Observation::warn(name, told, conditions::REMEDY)
 }
 
 /// Where the second writer of a name was refused, and not for the condition.

@@ -21,6 +21,7 @@ async fn a_name_that_is_taken_is_a_conflict_and_a_replacement_is_denied() {
     store.put(&key("note"), "first".into()).await.unwrap();
     assert_eq!(store.put(&key("note"), "first".into()).await.unwrap_err().kind(), ErrorKind::Denied);
     assert_eq!(store.delete(&key("note")).await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(store.honours_conditions(&key("note"), "lost".into()).await.unwrap(), None);
     upload(&store, "large", &large).await.unwrap();
     assert!(store.get(&key("large")).await.unwrap() == large);
     // A name that is taken while an upload is under way, and not seen to be: the server asks for the right before the condition.

@@ -121,6 +121,24 @@ async fn whether_a_store_takes_writes_is_tried_now_and_then_and_only_where_it_is
 }
 
 #[tokio::test]
+async fn a_store_that_ignores_conditions_is_a_warning_and_that_is_remembered() {
+    let inner = store(&[1]).await;
+    ClusterCard::new("main", 7, ServerVersion { major: 15, minor: 18 }, NOW).claim(inner.as_ref()).await.unwrap();
+    let faulty = FaultyStore::new(inner.clone(), FaultPlan::one(Operation::PutIfAbsent, Calls::From(1), Effect::Overwrite));
+    let weak: Arc<dyn BackupStore> = Arc::new(faulty.clone());
+    for _ in 0..2 {
+        let finding = found(&weak, None).await;
+        assert!(finding.status == Status::Warn && finding.summary.contains(conditions::WEAKER), "{finding:?}");
+        assert_eq!((&finding.observed["ignores_conditions"], finding.remedy.as_deref()), (&true.into(), Some(conditions::REMEDY)));
+        assert_eq!(faulty.calls(Operation::PutIfAbsent), 1, "asked each time");
+    }
+    // The same place behind a better server: found out at the next time.
+    let finding = found_at(&inner, None, SystemClock.now() + time::Duration::hours(2)).await;
+    assert!(finding.status == Status::Pass && finding.observed.get("ignores_conditions").is_none(), "{finding:?}");
+    assert_eq!(found(&inner, None).await.status, Status::Pass);
+}
+
+#[tokio::test]
 async fn where_nothing_may_be_replaced_a_new_object_a_day_tells() {
     let inner = store(&[1]).await;
     ClusterCard::new("main", 7, ServerVersion { major: 15, minor: 18 }, NOW).claim(inner.as_ref()).await.unwrap();
