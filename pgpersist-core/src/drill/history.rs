@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::data_directory::own_folder::OwnFolder;
 use crate::drill::report::CrashReport;
 use crate::drill::restore_report::RestoreReport;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable;
 use crate::logical::drill_records::{self, DrillKind};
 use crate::logical::shelf::Shelf;
@@ -30,7 +30,7 @@ pub fn keep(own: &OwnFolder, report: &CrashReport) -> Result<PathBuf> {
 }
 
 /// Keeps the report of a restore drill in the store and, where the cluster's volume is at hand, there too; forgets the oldest
-/// beyond [`KEPT`]. One place that cannot be written does not keep the report from the other. May be repeated.
+/// beyond [`KEPT`], where it may. One place that cannot be written does not keep the report from the other. May be repeated.
 ///
 /// # Errors
 /// What the first place says that could not be written.
@@ -49,7 +49,11 @@ pub async fn keep_restore(report: &RestoreReport, own: Option<&OwnFolder>, shelf
         store.put(&drill_records::key_in_store(shelf.cluster(), &name)?, document).await?;
         let reports = drill_records::in_store(store, shelf.cluster()).await?;
         for old in reports.iter().rev().skip(KEPT) {
-            store.delete(old).await?;
+            match store.delete(old).await {
+                // Who may not delete keeps them all.
+                Err(error) if error.kind() == ErrorKind::Denied => break,
+                deleted => deleted?,
+            }
         }
         Ok(())
     };
@@ -114,4 +118,32 @@ fn newest_first(reports: &mut [Value]) {
     // RFC 3339 in UTC orders as text, and so do the identifiers of one second.
     let text = |report: &Value, field: &str| report[field].as_str().unwrap_or_default().to_owned();
     reports.sort_by_key(|report| std::cmp::Reverse((text(report, "started_at"), text(report, "id"))));
+}
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::drill::restore_report::tests::report;
+    use crate::store::BackupStore;
+    use crate::store::faulty::{Calls, Effect, FaultPlan, FaultyStore, Operation};
+    use crate::store::memory::MemoryBackupStore;
+
+    #[tokio::test]
+    async fn without_the_right_to_delete_all_reports_stay_and_new_ones_come() {
+        let plan = FaultPlan::one(Operation::Delete, Calls::From(1), Effect::Fail(ErrorKind::Denied));
+        let memory: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+        let shelf = Shelf::new(Arc::new(FaultyStore::new(memory.clone(), plan)), "main", Vec::new());
+        for number in 0..KEPT + 2 {
+            keep_restore(&RestoreReport { id: format!("{number:08x}"), ..report() }, None, &shelf).await.unwrap();
+        }
+        assert_eq!(drill_records::in_store(memory.as_ref(), "main").await.unwrap().len(), KEPT + 2);
+        // Whose credentials may forgets them.
+        keep_restore(&RestoreReport { id: "ffffffff".into(), ..report() }, None, &Shelf::new(memory.clone(), "main", Vec::new()))
+            .await
+            .unwrap();
+        assert_eq!(drill_records::in_store(memory.as_ref(), "main").await.unwrap().len(), KEPT);
+    }
 }

@@ -278,7 +278,7 @@ pub(crate) fn told(error: &Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::logical::drill_records::RestoreRecord;
     use time::macros::datetime;

@@ -17,7 +17,8 @@ use crate::logical::cluster_card::{ClusterCard, FOLDER};
 use crate::logical::name::folder_of;
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
 use crate::progress::Silent;
-use crate::store::ObjectKey;
+use crate::store::write_probe::WriteProbe;
+use crate::store::{ObjectKey, conditions};
 
 /// The name of the object that says where a cluster lives.
 const PLACE: &str = "place.json";
@@ -100,16 +101,19 @@ fn newest(dumps: &[DumpEntry]) -> (Vec<String>, Vec<(String, String)>) {
 }
 
 /// Proves that the store can be written, before anything is made that it must know of. What is written is taken away again, where
-/// that is allowed: credentials that cannot delete are good ones.
+/// that is allowed: credentials that can neither delete nor replace are good ones. Returns what is to be said of a store that keeps
+/// names less well than it should.
 ///
 /// # Errors
 /// What the store says to a write.
-pub async fn prove_writable(shelf: &Shelf) -> Result<()> {
-    let key = key(shelf, "probe")?;
-    shelf.store().put(&key, vec![b'x'; PROBE_BYTES].into()).await?;
-    match shelf.store().delete(&key).await {
-        Err(error) if error.kind() == ErrorKind::Denied => Ok(()),
-        deleted => deleted,
+pub async fn prove_writable(shelf: &Shelf) -> Result<Option<String>> {
+    let store = shelf.store().as_ref();
+    let probe = WriteProbe::new(key(shelf, "probe")?, SystemClock.now())?;
+    probe.write(store, vec![b'x'; PROBE_BYTES].into()).await?;
+    let weak = conditions::warning(store, &probe.key, vec![b'x'; PROBE_BYTES].into()).await;
+    match store.delete(&probe.key).await {
+        Err(error) if error.kind() == ErrorKind::Denied => Ok(weak),
+        deleted => deleted.map(|()| weak),
     }
 }
 
@@ -133,11 +137,11 @@ pub async fn untested_keys(shelf: &Shelf) -> Result<Vec<String>> {
 }
 
 /// Tells the store which cluster it serves under this name, and where that lives. A new beginning takes the name over and
-/// keeps the old card.
+/// keeps the old card. Returns what is to be said where the store goes on to name another place, since that may not be replaced.
 ///
 /// # Errors
 /// `Unsafe` when the store serves another cluster under this name; what the store says.
-pub async fn tell(shelf: &Shelf, card: &ClusterCard, takes_over: bool, place: &KnownPlace) -> Result<()> {
+pub async fn tell(shelf: &Shelf, card: &ClusterCard, takes_over: bool, place: &KnownPlace) -> Result<Option<String>> {
     if takes_over {
         card.renew(shelf.store().as_ref()).await?;
         // A copy serves the cluster before until it is brought up to date, which it is only where the primary store knows that one.
@@ -151,11 +155,20 @@ pub async fn tell(shelf: &Shelf, card: &ClusterCard, takes_over: bool, place: &K
         card.claim(shelf.store().as_ref()).await?;
     }
     // A device may have another name after each boot.
-    if read_place(shelf).await?.is_some_and(|known| known.mount_point == place.mount_point) {
-        return Ok(());
+    let known = read_place(shelf).await?;
+    if known.as_ref().is_some_and(|known| known.mount_point == place.mount_point) {
+        return Ok(None);
     }
     let bytes = serde_json::to_vec_pretty(place).map_err(|e| Error::Bug(format!("a place is no JSON: {e}")))?;
-    shelf.store().put(&key(shelf, PLACE)?, bytes.into()).await
+    match (shelf.store().put(&key(shelf, PLACE)?, bytes.into()).await, known) {
+        // No reason not to start.
+        (Err(error), Some(known)) if error.kind() == ErrorKind::Denied => Ok(Some(format!(
+            "{} still says that the cluster lives on {}: these credentials may not replace that; run `pgpersist init` once with some that may",
+            shelf.store(),
+            known.mount_point
+        ))),
+        (told, _) => told.map(|()| None),
+    }
 }
 
 /// On which volume a cluster lives.

@@ -130,8 +130,10 @@ pub(crate) async fn make_ready_and_keep(
         let knowledge = knowledge(cluster, shelf).await?;
         InitPlan::decide(cluster.path(), &first, &placement, &knowledge, options.wishes)?;
         refuse_ephemeral_parts(cluster, options.wishes).await?;
-        if let Some(shelf) = shelf.filter(|_| is_news(&first, &placement, &knowledge)) {
-            known::prove_writable(shelf).await?;
+        if let Some(shelf) = shelf.filter(|_| is_news(&first, &placement, &knowledge))
+            && let Some(weak) = known::prove_writable(shelf).await?
+        {
+            progress.event(Event::Warning(weak));
         }
     }
     vacancy::refuse_foreign_server(cluster).await?;
@@ -154,8 +156,8 @@ pub(crate) async fn make_ready_and_keep(
         let installation = cluster.installation().await?;
         let takes_over = options.wishes.new || report.action == "restored";
         let card = ClusterCard::new(shelf.cluster(), files.control.system_identifier, installation.version(), SystemClock.now());
-        known::tell(shelf, &card, takes_over, &KnownPlace::from(&placement)).await?;
-        for warning in known::untested_keys(shelf).await? {
+        let stale = known::tell(shelf, &card, takes_over, &KnownPlace::from(&placement)).await?;
+        for warning in stale.into_iter().chain(known::untested_keys(shelf).await?) {
             progress.event(Event::Warning(warning));
         }
     }

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::logical::name::folder_of;
 use crate::logical::system_identifier;
 use crate::pg::version::ServerVersion;
-use crate::store::{BackupStore, ObjectKey};
+use crate::store::{BackupStore, ObjectKey, conditions};
 
 /// The format that this version writes.
 pub const FORMAT: u32 = 1;
@@ -88,6 +88,17 @@ impl ClusterCard {
             )),
             None => Err(Error::unavailable(format!("the card of `{}` in {store} comes and goes", self.cluster), "run it again")),
         }
+    }
+
+    /// Does as [`claim`](Self::claim), and returns what is to be said of a store that is used for the first time.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub(super) async fn claim_and_look(&self, store: &dyn BackupStore) -> Result<Option<String>> {
+        if self.claim(store).await? != *self {
+            return Ok(None);
+        }
+        Ok(conditions::warning(store, &card_key(&self.cluster)?, self.to_bytes()?).await)
     }
 
     /// Makes this the store's card although the store serves another cluster under this name: for `init --new`. The old
@@ -180,6 +191,25 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Unsafe);
         assert!(error.to_string().contains(&u64::MAX.to_string()), "{error}");
         assert_eq!(ClusterCard::read(&store, "main").await.unwrap(), Some(first));
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn of_a_store_that_ignores_conditions_is_told_when_it_is_used_first() {
+        use std::sync::Arc;
+
+        use crate::store::faulty::{Calls, Effect, FaultPlan, FaultyStore, Operation};
+        // The one that takes the name, and the one that finds it out.
+        for (overwrites, is_told) in [(true, true), (false, false)] {
+            let plan = FaultPlan::one(Operation::PutIfAbsent, Calls::Nth(2), Effect::Overwrite);
+            let plan = if overwrites { plan } else { FaultPlan::default() };
+            let store = FaultyStore::new(Arc::new(MemoryBackupStore::new()), plan);
+            let told = card(1).claim_and_look(&store).await.unwrap();
+            assert_eq!(told.is_some_and(|told| told.contains(conditions::WEAKER)), is_told);
+            assert_eq!(ClusterCard::read(&store, "main").await.unwrap(), Some(card(1)));
+            let later = ClusterCard { created_at: datetime!(2027-01-01 0:00 UTC), ..card(1) };
+            assert_eq!(later.claim_and_look(&store).await.unwrap(), None, "it is known by now");
+        }
     }
 
     #[tokio::test]

@@ -40,7 +40,10 @@ pub async fn dump_cluster(
     let system_identifier = session.system_identifier().await?;
     let version = session.version().await?;
     drop(session);
-    ClusterCard::new(shelf.cluster(), system_identifier, version, clock.now()).claim(shelf.store().as_ref()).await?;
+    let card = ClusterCard::new(shelf.cluster(), system_identifier, version, clock.now());
+    if let Some(weak) = card.claim_and_look(shelf.store().as_ref()).await? {
+        progress.event(Event::Warning(weak));
+    }
     let options = &DumpOptions { write_key: shelf.write_key().await?, ..options.clone() };
     let (mut dumps, mut missing, mut first) = (Vec::new(), Vec::new(), None);
     for database in databases {

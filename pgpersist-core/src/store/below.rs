@@ -85,6 +85,10 @@ impl BackupStore for Below {
     async fn upload(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
         Ok(Box::new(BelowUpload { inner: self.inner.upload(&self.key.join(key.as_str())?).await?, store: self.clone() }))
     }
+
+    async fn honours_conditions(&self, taken: &ObjectKey, bytes: Bytes) -> Result<Option<bool>> {
+        self.inner.honours_conditions(&self.key.join(taken.as_str())?, bytes).await
+    }
 }
 
 /// A listing that owns what it lists. One page of it is gathered at a time by the task that pulls.

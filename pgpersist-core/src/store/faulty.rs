@@ -48,6 +48,10 @@ pub enum Calls {
 pub enum Effect {
     /// It fails and changes nothing.
     Fail(ErrorKind),
+    /// For `Put`: it fails and changes nothing where the key exists, as for those who may not replace.
+    FailIfThere(ErrorKind),
+    /// For `PutIfAbsent`: it replaces what is there, as a server does that ignores conditions.
+    Overwrite,
     /// It is carried out, and then fails: the answer was lost. A listing just fails.
     LoseAnswer(ErrorKind),
     /// For `Upload`: the upload takes so many bytes and then fails as `Unavailable`, for good.
@@ -196,11 +200,19 @@ impl fmt::Display for FaultyStore {
 impl BackupStore for FaultyStore {
     async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
         let after = self.before(Operation::Put, key.as_str()).await?;
+        if let Some(Effect::FailIfThere(kind)) = after.effect
+            && self.inner.head(key).await.is_ok()
+        {
+            return Err(error(kind, Operation::Put, key.as_str()));
+        }
         after.answer(Operation::Put, key.as_str(), self.inner.put(key, bytes).await)
     }
 
     async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
         let after = self.before(Operation::PutIfAbsent, key.as_str()).await?;
+        if after.effect == Some(Effect::Overwrite) {
+            return self.inner.put(key, bytes).await;
+        }
         after.answer(Operation::PutIfAbsent, key.as_str(), self.inner.put_if_absent(key, bytes).await)
     }
 

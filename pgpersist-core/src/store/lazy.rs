@@ -110,6 +110,10 @@ impl BackupStore for LazyBackupStore {
         self.store().await?.remove_unfinished(idle, is_ours).await
     }
 
+    async fn honours_conditions(&self, taken: &ObjectKey, bytes: Bytes) -> Result<Option<bool>> {
+        self.store().await?.honours_conditions(taken, bytes).await
+    }
+
     async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {
         self.store().await?.observe(scratch).await
     }

@@ -11,23 +11,29 @@
 //! cannot know how long: so it looks at the store before each thing that cannot be undone ([`Lease::check`]). Between this
 //! look and the deed it can be stopped once more; what is done under a lease must bear that two do it, seldom.
 //!
-//! Nothing has to be deleted: where that is forbidden, a small object stays for each holder that there was.
+//! Nothing has to be deleted, nor replaced: where the first is forbidden, a small object stays for each holder that there was, and
+//! where the second is, one for each of its beats. These are called by the token and a number that counts them, and the last of
+//! them is what the holder says.
+//!
+//! Where the store ignores the condition that a name is free, two may get one number at the same moment. So each object carries a
+//! random mark: whoever finds another one's under his number has no lease, and leaves it as it is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::lease::named::{Named, newest, objects};
 use crate::store::lease::process_mark::ProcessMark;
 use crate::store::{BackupStore, ObjectKey};
 use crate::workers;
 
+mod named;
 mod process_mark;
 
 /// The format that this version writes.
@@ -64,7 +70,6 @@ impl LeaseOptions {
 #[derive(Debug)]
 pub struct Lease {
     store: Arc<dyn BackupStore>,
-    folder: ObjectKey,
     own: Arc<Own>,
     beating: JoinHandle<()>,
     done: Arc<Notify>,
@@ -74,13 +79,17 @@ pub struct Lease {
 /// What the holder and its beats share.
 #[derive(Debug)]
 struct Own {
-    key: ObjectKey,
+    folder: ObjectKey,
     token: u64,
     holder: String,
     process: Option<ProcessMark>,
     mark: u64,
     lost_after: Duration,
     beats: AtomicU64,
+    /// Its object may not be replaced, so each beat gets one of its own.
+    adds: AtomicBool,
+    /// How many objects came behind the first one.
+    added: AtomicU64,
     /// When the last beat began that has arrived.
     beaten: Mutex<Instant>,
 }
@@ -114,14 +123,14 @@ impl Lease {
         loop {
             let free = match newest(store.as_ref(), folder).await? {
                 None => Some(1),
-                Some(token) => match read(store.as_ref(), &key(folder, token)?).await? {
+                Some(named) => match read(store.as_ref(), &named.key(folder)?).await? {
                     // Gone between the two looks: look again.
                     None => {
                         seen = None;
                         None
                     }
                     Some(bytes) => {
-                        let record = parse(&bytes);
+                        let (record, token) = (parse(&bytes), named.token);
                         let wait = record.as_ref().map_or(options.lost_after, Record::lost_after);
                         let now = Instant::now();
                         let unchanged = seen.take().filter(|seen| seen.token == token && seen.bytes == bytes);
@@ -136,17 +145,19 @@ impl Lease {
             };
             if let Some(token) = free {
                 let own = Arc::new(Own {
-                    key: key(folder, token)?,
+                    folder: folder.clone(),
                     token,
                     holder: holder(&options.what),
                     process: process.clone(),
                     mark: rand::random(),
                     lost_after: options.lost_after,
                     beats: AtomicU64::new(0),
+                    adds: AtomicBool::new(false),
+                    added: AtomicU64::new(0),
                     beaten: Mutex::new(Instant::now()),
                 });
                 if own.claim(store.as_ref()).await? {
-                    return Ok(Self::hold(store, folder.clone(), own, options).await);
+                    return Ok(Self::hold(store, own, options).await);
                 }
                 seen = None;
             }
@@ -163,10 +174,10 @@ impl Lease {
         }
     }
 
-    async fn hold(store: Arc<dyn BackupStore>, folder: ObjectKey, own: Arc<Own>, options: &LeaseOptions) -> Self {
+    async fn hold(store: Arc<dyn BackupStore>, own: Arc<Own>, options: &LeaseOptions) -> Self {
         let done = Arc::new(Notify::new());
         let beating = tokio::spawn(beat(store.clone(), own.clone(), options.beat, done.clone()));
-        let lease = Self { store, folder, own, beating, done, lost_after: options.lost_after };
+        let lease = Self { store, own, beating, done, lost_after: options.lost_after };
         lease.forget_older().await;
         lease
     }
@@ -192,9 +203,13 @@ impl Lease {
         if beaten >= self.lost_after * 2 / 3 {
             return Err(lost(format!("the store took no sign of life for {:.0} s", beaten.as_secs_f64())));
         }
-        match newest(self.store.as_ref(), &self.folder).await? {
-            Some(token) if token == self.own.token => Ok(()),
-            Some(token) if token > self.own.token => Err(lost("somebody else has it now".to_owned())),
+        match newest(self.store.as_ref(), &self.own.folder).await? {
+            Some(named) if named.token == self.own.token => match read(self.store.as_ref(), &named.key(&self.own.folder)?).await? {
+                Some(bytes) if self.own.has_written(&bytes) => Ok(()),
+                Some(_) => Err(lost("somebody else got the same number, which this store allows".to_owned())),
+                None => Err(lost("its object is gone".to_owned())),
+            },
+            Some(named) if named.token > self.own.token => Err(lost("somebody else has it now".to_owned())),
             _ => Err(lost("its object is gone".to_owned())),
         }
     }
@@ -210,9 +225,9 @@ impl Lease {
 
     /// Removes the objects of earlier holders, where that is allowed. Never the newest one, so numbers only grow.
     async fn forget_older(&self) {
-        let Ok(tokens) = tokens(self.store.as_ref(), &self.folder).await else { return };
-        for token in tokens.into_iter().filter(|token| *token < self.own.token) {
-            let Ok(key) = key(&self.folder, token) else { return };
+        let Ok(objects) = objects(self.store.as_ref(), &self.own.folder).await else { return };
+        for older in objects.into_iter().filter(|named| named.token < self.own.token) {
+            let Ok(key) = older.key(&self.own.folder) else { return };
             if self.store.delete(&key).await.is_err() {
                 return;
             }
@@ -239,13 +254,13 @@ struct Seen {
 impl Own {
     /// Whether the number is ours now.
     async fn claim(&self, store: &dyn BackupStore) -> Result<bool> {
-        match store.put_if_absent(&self.key, self.record(false)?).await {
+        let key = Named::first(self.token).key(&self.folder)?;
+        match store.put_if_absent(&key, self.record(false)?).await {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Unavailable) => {
                 // The answer may have been lost, and the number be ours all the same.
-                let found = read(store, &self.key).await?.and_then(|bytes| parse(&bytes));
-                match found {
-                    Some(record) if record.mark == self.mark => Ok(true),
+                match read(store, &key).await? {
+                    Some(bytes) if self.has_written(&bytes) => Ok(true),
                     _ if error.kind() == ErrorKind::Conflict => Ok(false),
                     _ => Err(error),
                 }
@@ -254,8 +269,29 @@ impl Own {
         }
     }
 
+    /// Says how it is now: in place of what was said before, or where that may not be replaced behind it.
     async fn put(&self, store: &dyn BackupStore, released: bool) -> Result<()> {
-        store.put(&self.key, self.record(released)?).await
+        let (key, record) = (Named::first(self.token).key(&self.folder)?, self.record(released)?);
+        // Where that cannot be read, nobody is the worse for it but on such a store.
+        if let Ok(Some(bytes)) = read(store, &key).await
+            && !self.has_written(&bytes)
+        {
+            return Err(Error::conflict(format!("{key} in {store} is somebody else's"), ""));
+        }
+        if !self.adds.load(Ordering::Relaxed) {
+            match store.put(&key, record.clone()).await {
+                // For good: once something stands behind it, nobody looks at the first one any more.
+                Err(error) if error.kind() == ErrorKind::Denied => self.adds.store(true, Ordering::Relaxed),
+                put => return put,
+            }
+        }
+        // A number is used once: what became of an answer that was lost is the same then.
+        let number = self.added.fetch_add(1, Ordering::Relaxed) + 1;
+        store.put_if_absent(&Named { token: self.token, number }.key(&self.folder)?, record).await
+    }
+
+    fn has_written(&self, bytes: &[u8]) -> bool {
+        parse(bytes).is_some_and(|record| record.mark == self.mark)
     }
 
     fn record(&self, released: bool) -> Result<Bytes> {
@@ -294,25 +330,6 @@ async fn beat(store: Arc<dyn BackupStore>, own: Arc<Own>, every: Duration, done:
             *own.beaten.lock().unwrap_or_else(PoisonError::into_inner) = began;
         }
     }
-}
-
-fn key(folder: &ObjectKey, token: u64) -> Result<ObjectKey> {
-    folder.join(&format!("{token:016x}.json"))
-}
-
-async fn tokens(store: &dyn BackupStore, folder: &ObjectKey) -> Result<Vec<u64>> {
-    let prefix = format!("{folder}/");
-    let (mut listed, mut tokens) = (store.list(&prefix), Vec::new());
-    while let Some(meta) = listed.try_next().await? {
-        let name = meta.key.as_str().get(prefix.len()..).unwrap_or_default();
-        let token = name.strip_suffix(".json").filter(|digits| digits.len() == 16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
-        tokens.extend(token);
-    }
-    Ok(tokens)
-}
-
-async fn newest(store: &dyn BackupStore, folder: &ObjectKey) -> Result<Option<u64>> {
-    Ok(tokens(store, folder).await?.into_iter().max())
 }
 
 async fn read(store: &dyn BackupStore, key: &ObjectKey) -> Result<Option<Bytes>> {

@@ -9,6 +9,7 @@ pub mod cleanup;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 pub mod cloud;
 pub mod cloud_url;
+pub mod conditions;
 pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod faulty;
@@ -20,6 +21,7 @@ pub mod observation;
 pub mod open;
 pub mod read_ahead;
 pub mod url;
+pub mod write_probe;
 
 use std::borrow::Borrow;
 use std::fmt::{self, Debug, Display};
@@ -123,6 +125,14 @@ pub trait BackupStore: Debug + Display + Send + Sync + 'static {
     async fn remove_unfinished(&self, idle: Duration, is_ours: &IsOurs<'_>) -> Result<u64> {
         let _ = (idle, is_ours);
         Ok(0)
+    }
+
+    /// Whether the store itself keeps a name that is taken, also when nobody looks before: asked for an object of ours that is there,
+    /// and that has these bytes afterwards where it does not. Nothing where that cannot be told.
+    ///
+    /// A store that looks before it puts has to ask without a look.
+    async fn honours_conditions(&self, taken: &ObjectKey, bytes: Bytes) -> Result<Option<bool>> {
+        conditions::honoured(self.put_if_absent(taken, bytes).await)
     }
 
     /// What the store is like beyond this contract, found out by trying with objects below `scratch`, which whoever asks

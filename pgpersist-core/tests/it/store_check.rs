@@ -10,7 +10,7 @@ use pgpersist_core::progress::Silent;
 use pgpersist_core::store::BackupStore;
 use pgpersist_core::store::check::report::{CheckReport, Fitness};
 use pgpersist_core::store::check::run::{CheckOptions, check};
-use pgpersist_core::store::faulty::{Calls, Effect, FaultPlan, FaultyStore, Operation};
+use pgpersist_core::store::faulty::{Calls, Effect, Fault, FaultPlan, FaultyStore, Operation};
 use pgpersist_core::store::local::LocalBackupStore;
 use pgpersist_core::store::memory::MemoryBackupStore;
 use pgpersist_core::store::observation::Standing;
@@ -23,6 +23,14 @@ async fn checked(store: &Arc<dyn BackupStore>) -> CheckReport {
 
 fn faulty(inner: &MemoryBackupStore, operation: Operation, calls: Calls, effect: Effect) -> Arc<dyn BackupStore> {
     Arc::new(FaultyStore::new(Arc::new(inner.clone()), FaultPlan::one(operation, calls, effect)))
+}
+
+/// What is seen by who may neither delete nor replace.
+fn append_only(inner: &MemoryBackupStore) -> Arc<dyn BackupStore> {
+    let fault = |operation, effect| Fault { operation, calls: Calls::From(1), effect };
+    let faults =
+        vec![fault(Operation::Put, Effect::FailIfThere(ErrorKind::Denied)), fault(Operation::Delete, Effect::Fail(ErrorKind::Denied))];
+    Arc::new(FaultyStore::new(Arc::new(inner.clone()), FaultPlan { seed: 0, faults }))
 }
 
 fn standing(report: &CheckReport, name: &str) -> Standing {
@@ -79,4 +87,35 @@ async fn who_cannot_delete_can_still_write() {
         (Fitness::Weak, Standing::Warn, Standing::Warn)
     );
     prove_writable(&Shelf::new(store, "main", Vec::new())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_can_neither_delete_nor_replace_can_still_write() {
+    let memory = MemoryBackupStore::new();
+    let store = append_only(&memory);
+    let report = checked(&store).await;
+    assert_eq!(
+        (report.fitness, standing(&report, "objects"), standing(&report, "deletion")),
+        (Fitness::Weak, Standing::Pass, Standing::Warn)
+    );
+    assert!(report.throughput.is_some());
+    let shelf = Shelf::new(store, "main", Vec::new());
+    let mut probes = Vec::new();
+    for _ in 0..3 {
+        prove_writable(&shelf).await.unwrap();
+        probes.push(memory.list(".pgpersist/main/probe").try_collect::<Vec<_>>().await.unwrap().len());
+    }
+    // One, and one of today; around midnight one more.
+    assert!(probes[0] == 1 && probes[1] == 2 && probes[2] <= 3, "{probes:?}");
+    // Who may not even write is found out where there is something to replace, and where there is nothing.
+    let denied = FaultPlan {
+        seed: 0,
+        faults: [Operation::Put, Operation::PutIfAbsent]
+            .map(|operation| Fault { operation, calls: Calls::From(1), effect: Effect::Fail(ErrorKind::Denied) })
+            .to_vec(),
+    };
+    for cluster in ["main", "other"] {
+        let reader: Arc<dyn BackupStore> = Arc::new(FaultyStore::new(Arc::new(memory.clone()), denied.clone()));
+        assert_eq!(prove_writable(&Shelf::new(reader, cluster, Vec::new())).await.unwrap_err().kind(), ErrorKind::Denied);
+    }
 }

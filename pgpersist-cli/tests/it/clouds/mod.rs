@@ -5,6 +5,7 @@ mod faulty;
 mod large;
 mod locked;
 mod story;
+mod writer;
 
 use crate::support::scratch::{Run, Scratch};
 use crate::support::stores::{ACCESS_KEY, ACCOUNT_KEY, PRIVATE_KEY, Protocol, SECRET_KEY, StoreServer, azurite, gcs, s3s};

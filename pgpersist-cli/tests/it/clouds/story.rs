@@ -10,10 +10,10 @@ use crate::support::cluster::TestCluster;
 use crate::support::stores::StoreServer;
 use crate::support::stores::rclone::Rclone;
 
-const ORDERS: &str = "SELECT count(*) || ' ' || md5(string_agg(orders::text, ',' ORDER BY id)) FROM orders";
+pub(super) const ORDERS: &str = "SELECT count(*) || ' ' || md5(string_agg(orders::text, ',' ORDER BY id)) FROM orders";
 
 /// Rows that hardly compress, so that a dump has several parts.
-fn fill(cluster: &TestCluster, rows: u32) {
+pub(super) fn fill(cluster: &TestCluster, rows: u32) {
     cluster.sql("postgres", "CREATE DATABASE \"customerInvoice\"");
     cluster.sql(
         "customerInvoice",

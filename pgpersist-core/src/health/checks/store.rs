@@ -1,7 +1,9 @@
 //! `store:<n>`: is a store there, does it take writes, how old is its newest dump, and how far is a copy behind the primary one?
 //!
 //! Told from names. A folder is asked by its permissions whether it takes writes. Of any other store only a write can tell: a
-//! tiny object of ours is written anew when the last one is older than an hour, and only where the store knows the cluster.
+//! tiny object of ours is written anew when the last one is older than an hour, and only where the store knows the cluster. Where
+//! nothing may be replaced there is a new one each day. On that occasion it is found out whether the store honours the condition that
+//! a name is free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,8 @@ use crate::logical::shelf::Shelf;
 use crate::logical::sync::behind::{Behind, behind, standing};
 use crate::store::open::StoreSource;
 use crate::store::url::StoreUrl;
-use crate::store::{BackupStore, ObjectKey};
+use crate::store::write_probe::WriteProbe;
+use crate::store::{BackupStore, conditions};
 use crate::wording::{ago, duration};
 use crate::workers;
 
@@ -28,6 +31,10 @@ pub const PREFIX: &str = "store:";
 
 /// For how long a dump may be on its way to a copy before that is worth a warning.
 const ON_ITS_WAY: Duration = Duration::from_secs(2 * 3600);
+/// What the probe says, and what it says where it could be written over on the condition that nothing is there: so it is remembered
+/// which stores ignore that.
+const PROBE: &str = "written by health to see whether that is possible\n";
+const WRITTEN_OVER: &str = "written over by health, on the condition that nothing is there: this server ignores conditions\n";
 /// How old the last write into a store may be before it is tried again.
 const PROBED: time::Duration = time::Duration::HOUR;
 
@@ -81,43 +88,43 @@ impl StoreCheck {
                 Err(_) => standing(&shelf).await?,
             },
         };
-        let writable = self.writable(store, has_card).await?;
-        Ok((store.to_string(), Seen { behind, writable }))
+        let (writable, is_weak) = self.probed(store, has_card).await?;
+        Ok((store.to_string(), Seen { behind, writable, is_weak }))
     }
 
-    /// Whether it takes writes, or why not; nothing where that cannot be told without writing what is not to be written.
-    async fn writable(&self, store: &dyn BackupStore, has_card: bool) -> Result<Option<Writable>> {
+    /// Whether it takes writes, or why not; nothing where that cannot be told without writing what is not to be written. And whether it
+    /// is known to ignore the condition that a name is free.
+    async fn probed(&self, store: &dyn BackupStore, has_card: bool) -> Result<(Option<Writable>, bool)> {
         if let StoreSource::Url(url) = &self.store
             && let StoreUrl::Folder(folder) = url
         {
             let folder = folder.clone();
-            return workers::run(move || {
+            let looked = workers::run(move || {
                 Ok(match rustix::fs::access(&folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
                     Ok(()) => Some(Writable::Yes),
                     // It is made by the first write.
                     Err(rustix::io::Errno::NOENT) => None,
                     Err(errno) => Some(Writable::No(std::io::Error::from(errno).to_string())),
                 })
-            })
-            .await;
+            });
+            return Ok((looked.await?, false));
         }
         if !has_card {
-            return Ok(None);
+            return Ok((None, false));
         }
-        let probe: ObjectKey = format!("{FOLDER}/{}/health-probe", folder_of(&self.cluster)).parse()?;
-        let tried = match store.head(&probe).await {
-            Ok(meta) => self.clock.now() - meta.modified < PROBED,
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
-        };
-        if tried {
-            return Ok(Some(Writable::Yes));
+        let now = self.clock.now();
+        let probe = WriteProbe::new(format!("{FOLDER}/{}/health-probe", folder_of(&self.cluster)).parse()?, now)?;
+        if let Some(meta) = probe.written_within(store, PROBED, now).await? {
+            let is_weak = meta.size_bytes == WRITTEN_OVER.len() as u64 && store.get(&probe.key).await? == WRITTEN_OVER;
+            return Ok((Some(Writable::Yes), is_weak));
         }
-        Ok(match store.put(&probe, "written by health to see whether that is possible\n".into()).await {
-            Ok(()) => Some(Writable::Yes),
-            Err(error) if error.kind() == ErrorKind::Denied => Some(Writable::No(error.to_string())),
+        match probe.write(store, PROBE.into()).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Denied => return Ok((Some(Writable::No(error.to_string())), false)),
             Err(error) => return Err(error),
-        })
+        }
+        let honours = store.honours_conditions(&probe.key, WRITTEN_OVER.into()).await?;
+        Ok((Some(Writable::Yes), honours == Some(false)))
     }
 }
 
@@ -126,6 +133,8 @@ impl StoreCheck {
 struct Seen {
     behind: Behind,
     writable: Option<Writable>,
+    /// It ignores the condition that a name is free.
+    is_weak: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +162,7 @@ impl HealthCheck for StoreCheck {
 }
 
 fn judge(name: &str, store: &str, seen: &Seen, is_copy: bool, max_age: Duration, now: OffsetDateTime) -> Finding {
-    let Seen { behind, writable } = seen;
+    let Seen { behind, writable, is_weak } = seen;
     let age = |time: OffsetDateTime| Duration::try_from(now - time).unwrap_or_default();
     let mut judgement = Judgement::default();
     if let Some(Writable::No(why)) = writable {
@@ -161,6 +170,9 @@ fn judge(name: &str, store: &str, seen: &Seen, is_copy: bool, max_age: Duration,
             format!("{store} takes no writes: {why}"),
             "give the user that makes the dumps the right to write there, and see whether it is mounted read-only",
         );
+    }
+    if *is_weak {
+        judgement.warn(format!("{store} is used with a weaker promise: {}", conditions::WEAKER), conditions::REMEDY);
     }
     let newest_age = behind.newest.as_ref().map(|(_, time)| age(*time));
     let waiting = behind.missing_since.map(age);
@@ -201,6 +213,9 @@ fn judge(name: &str, store: &str, seen: &Seen, is_copy: bool, max_age: Duration,
     let mut finding = judgement.finding(name, well).observing("store", store).observing("dumps", behind.dumps);
     if let Some(writable) = writable {
         finding = finding.observing("writable", *writable == Writable::Yes);
+    }
+    if *is_weak {
+        finding = finding.observing("ignores_conditions", true);
     }
     if let Some(age) = newest_age {
         finding = finding.observing("newest_age_s", age.as_secs());

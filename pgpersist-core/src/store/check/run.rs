@@ -13,7 +13,7 @@ use crate::store::check::report::{CheckReport, Fitness, Latency};
 use crate::store::check::speed;
 use crate::store::conformance::{self, Promise, Violation};
 use crate::store::observation::Observation;
-use crate::store::{BackupStore, ObjectKey};
+use crate::store::{BackupStore, ObjectKey, conditions};
 
 /// How long one promise may take to be asked for.
 const ONE_PROMISE: Duration = Duration::from_secs(300);
@@ -95,8 +95,9 @@ const GROUPS: &[Group] = &[
     },
 ];
 
-/// The promises that cannot be asked for by who may not delete.
+/// The promises that cannot be asked for by who may not delete, and those by who may not replace.
 const DELETING: &[&str] = &["delete_may_be_repeated", "odd_keys_are_kept_as_they_are", "a_backslash_is_kept_or_refused"];
+const REPLACING: &[&str] = &["put_replaces", "a_reader_sees_the_old_or_the_new_object_whole"];
 
 /// Finds out what `store` really does, and whether that is good for us. Everything is written below `.pgpersist/check/` and a
 /// random name there, and removed at the end; nothing else is touched. Needs tokio's runtime of several threads.
@@ -117,12 +118,14 @@ type Found = (Vec<Observation>, Latency, Option<crate::store::check::report::Thr
 async fn find_out(store: &Arc<dyn BackupStore>, place: &ObjectKey, options: &CheckOptions, progress: &dyn ProgressSink) -> Result<Found> {
     let below = |name: &str| Ok::<_, Error>(Arc::new(Below::new(Arc::clone(store), place.join(name)?)) as Arc<dyn BackupStore>);
     progress.event(Event::Step("asking for one small object".to_owned()));
-    let may_delete = first_contact(&below("first")?).await?;
+    let Rights { may_delete, may_replace } = first_contact(&below("first")?).await?;
     let mut findings = Vec::new();
     for group in GROUPS {
         let mut broken = Vec::new();
         for promise in conformance::promises().into_iter().filter(|promise| group.promises.contains(&promise.name)) {
-            if DELETING.contains(&promise.name) && may_delete.is_err() {
+            let cannot_be_asked =
+                DELETING.contains(&promise.name) && may_delete.is_err() || REPLACING.contains(&promise.name) && !may_replace;
+            if cannot_be_asked {
                 continue;
             }
             progress.event(Event::Step(promise.name.replace('_', " ")));
@@ -149,7 +152,11 @@ async fn find_out(store: &Arc<dyn BackupStore>, place: &ObjectKey, options: &Che
         ),
         Err(error) => Observation::warn(
             "deletion",
-            format!("these credentials cannot delete: {}", error.causes().into_iter().next().unwrap_or_else(|| error.to_string())),
+            format!(
+                "these credentials cannot {}: {}",
+                if may_replace { "delete" } else { "delete, nor replace" },
+                error.causes().into_iter().next().unwrap_or_else(|| error.to_string())
+            ),
             "that protects what is there; give `prune` credentials that can",
         ),
     });
@@ -170,19 +177,34 @@ async fn find_out(store: &Arc<dyn BackupStore>, place: &ObjectKey, options: &Che
     Ok((findings, latency, throughput))
 }
 
-/// Writes, reads and deletes one object; tells whether the last of these is allowed.
-async fn first_contact(store: &Arc<dyn BackupStore>) -> Result<Result<()>> {
+/// What credentials may do besides reading and writing.
+struct Rights {
+    /// Or why not.
+    may_delete: Result<()>,
+    may_replace: bool,
+}
+
+/// Writes, reads, replaces and deletes one object; tells whether the last two of these are allowed.
+async fn first_contact(store: &Arc<dyn BackupStore>) -> Result<Rights> {
     let key: ObjectKey = "object".parse()?;
     let bytes = Bytes::from_static(b"pgpersist store check");
     store.put(&key, bytes.clone()).await?;
     if store.get(&key).await? != bytes {
         return Err(Error::damaged(format!("what was read from {store} is not what was written"), "use another store"));
     }
-    match store.delete(&key).await {
-        Err(error) if error.kind() == ErrorKind::Denied => Ok(Err(error)),
-        Err(error) => Err(error),
-        Ok(()) => Ok(Ok(())),
-    }
+    let may_replace = match store.put(&key, bytes).await {
+        Ok(()) => true,
+        // A store that keeps what is written by a rule of its own is asked all the same: it has to let notes of ours be replaced.
+        Err(Error::Locked { .. }) => true,
+        Err(error) if error.kind() == ErrorKind::Denied => false,
+        Err(error) => return Err(error),
+    };
+    let may_delete = match store.delete(&key).await {
+        Err(error) if error.kind() == ErrorKind::Denied => Err(error),
+        Err(error) => return Err(error),
+        Ok(()) => Ok(()),
+    };
+    Ok(Rights { may_delete, may_replace })
 }
 
 async fn ask(promise: &Promise, store: Arc<dyn BackupStore>) -> Option<Violation> {
@@ -196,7 +218,7 @@ fn judge(group: &Group, broken: &[Violation]) -> Observation {
     let Some(first) = broken.first() else { return Observation::pass(group.name, group.kept) };
     let told = format!("it does not hold that {}: {}", first.promise.replace('_', " "), first.seen);
     if group.may_be_weak {
-        Observation::warn(group.name, told, "let one host alone write into this store, or use a server that honours conditions")
+        Observation::warn(group.name, told, conditions::REMEDY)
     } else {
         Observation::fail(group.name, told, "use another store")
     }

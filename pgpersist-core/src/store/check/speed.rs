@@ -20,14 +20,15 @@ const READ: u64 = 64 << 20;
 
 /// Times small requests, one after the other.
 pub(super) async fn latency(store: &dyn BackupStore) -> Result<Latency> {
-    let key: ObjectKey = "latency/object".parse()?;
     let bytes = Bytes::from(vec![7; 1024]);
     let (mut puts, mut gets, mut heads, mut lists) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..REQUESTS {
+    for request in 0..REQUESTS {
+        // A new one each time: not everybody may replace.
+        let key: ObjectKey = format!("latency/{request}").parse()?;
         puts.push(timed(store.put(&key, bytes.clone())).await?);
         gets.push(timed(store.get(&key)).await?);
         heads.push(timed(store.head(&key)).await?);
-        lists.push(timed(store.list("latency/").try_collect::<Vec<_>>()).await?);
+        lists.push(timed(store.list(key.as_str()).try_collect::<Vec<_>>()).await?);
     }
     Ok(Latency { put: median(puts), get: median(gets), head: median(heads), list: median(lists) })
 }

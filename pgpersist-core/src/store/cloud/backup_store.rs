@@ -24,7 +24,7 @@ use crate::store::cloud::tuning::Tuning;
 use crate::store::cloud::upload::CloudUpload;
 use crate::store::cloud_url::{Cloud, CloudUrl};
 use crate::store::observation::Observation;
-use crate::store::{BackupStore, IsOurs, LONGEST_KEY, ObjectKey, ObjectMeta, Upload};
+use crate::store::{BackupStore, IsOurs, LONGEST_KEY, ObjectKey, ObjectMeta, Upload, conditions};
 
 /// What an object carries so that its writer knows it again when an answer was lost. Azure takes no hyphen in such a name.
 pub(super) const NONCE: &str = "pgpersistnonce";
@@ -35,7 +35,8 @@ const MOST_CHANGES: usize = 16;
 ///
 /// Names are taken by conditional requests, so of several writers one alone gets a name. Before such a request it is asked
 /// whether the name is free: a server that ignores conditions, as some do, is then still kept from overwriting an object, unless
-/// two writers come at the same moment. `pgpersist store check` tells such servers.
+/// two writers come at the same moment. `pgpersist store check` tells such servers, and so do `init`, `dump` and `health` where one is
+/// used.
 ///
 /// Objects of unknown size are uploaded in parts, several at once; what is in flight is in memory, and no more. A download is
 /// done in ranges, several at once. Requests are repeated where that can help, for at most a minute.
@@ -114,14 +115,12 @@ impl Bucket {
     }
 
     /// What every object gets that is written.
-    pub(super) fn attributes(&self, nonce: Option<&str>) -> Attributes {
+    pub(super) fn attributes(&self, nonce: &str) -> Attributes {
         let mut attributes = Attributes::new();
         if let Some(class) = self.url.option("storage_class") {
             attributes.insert(Attribute::StorageClass, AttributeValue::from(class.to_owned()));
         }
-        if let Some(nonce) = nonce {
-            attributes.insert(Attribute::Metadata(NONCE.into()), AttributeValue::from(nonce.to_owned()));
-        }
+        attributes.insert(Attribute::Metadata(NONCE.into()), AttributeValue::from(nonce.to_owned()));
         attributes
     }
 
@@ -162,17 +161,32 @@ impl Bucket {
         bytes: impl Into<object_store::PutPayload>,
         nonce: &str,
     ) -> Result<()> {
-        let options =
-            PutOptions { mode: PutMode::Create, attributes: self.attributes(Some(nonce)), tags: self.tags(), ..PutOptions::default() };
-        match self.client.put_opts(path, bytes.into(), options).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let error = self.fault("write", key, error);
-                // An attempt may have come through, and only its answer was lost.
-                let was_mine = self.is_mine(key, path, nonce).await.is_some();
-                if was_mine { Ok(()) } else { Err(error) }
-            }
+        match self.put_unseen(key, path, bytes, nonce).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.refused(key, path, nonce, error).await,
         }
+    }
+
+    /// Puts bytes on the condition that the name is free, and looks neither before nor behind.
+    async fn put_unseen(&self, key: &ObjectKey, path: &Path, bytes: impl Into<object_store::PutPayload>, nonce: &str) -> Result<()> {
+        let options = PutOptions { mode: PutMode::Create, attributes: self.attributes(nonce), tags: self.tags(), ..PutOptions::default() };
+        let put = self.client.put_opts(path, bytes.into(), options).await;
+        put.map(|_| ()).map_err(|error| self.fault("write", key, error))
+    }
+
+    /// What it means that a new object was refused. An attempt may have come through, and only its answer was lost: what others say
+    /// to its repetition differs. And where the name is taken, the right to replace may be asked for before the condition.
+    pub(super) async fn refused(&self, key: &ObjectKey, path: &Path, nonce: &str, error: Error) -> Result<()> {
+        if self.is_mine(key, path, nonce).await.is_some() {
+            return Ok(());
+        }
+        if error.kind() == ErrorKind::Denied
+            && let Err(taken) = self.must_be_free(key, path).await
+            && taken.kind() == ErrorKind::Conflict
+        {
+            return Err(taken);
+        }
+        Err(error)
     }
 }
 
@@ -197,10 +211,14 @@ impl fmt::Display for CloudBackupStore {
 #[async_trait]
 impl BackupStore for CloudBackupStore {
     async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
-        let path = self.bucket.path(key)?;
-        let options = PutOptions { attributes: self.bucket.attributes(None), tags: self.bucket.tags(), ..PutOptions::default() };
+        let (path, nonce) = (self.bucket.path(key)?, nonce());
+        let options = PutOptions { attributes: self.bucket.attributes(&nonce), tags: self.bucket.tags(), ..PutOptions::default() };
         let put = self.bucket.client.put_opts(&path, bytes.into(), options).await;
-        put.map(|_| ()).map_err(|error| self.bucket.fault("write", key, error))
+        match put.map_err(|error| self.bucket.fault("write", key, error)) {
+            // Who may not replace may not even repeat a request whose answer was lost.
+            Err(error) if error.kind() == ErrorKind::Denied && self.bucket.is_mine(key, &path, &nonce).await.is_some() => Ok(()),
+            put => put.map(|_| ()),
+        }
     }
 
     async fn put_if_absent(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
@@ -293,6 +311,11 @@ impl BackupStore for CloudBackupStore {
 
     async fn remove_unfinished(&self, idle: Duration, is_ours: &IsOurs<'_>) -> Result<u64> {
         self.bucket.remove_unfinished(idle, is_ours).await
+    }
+
+    async fn honours_conditions(&self, taken: &ObjectKey, bytes: Bytes) -> Result<Option<bool>> {
+        let path = self.bucket.path(taken)?;
+        conditions::honoured(self.bucket.put_unseen(taken, &path, bytes, &nonce()).await)
     }
 
     async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {

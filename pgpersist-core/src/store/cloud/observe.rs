@@ -4,12 +4,12 @@ use bytes::Bytes;
 use object_store::{Attributes, CopyMode, CopyOptions, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload};
 
 use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, Result};
-use crate::store::ObjectKey;
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::cloud::backup_store::Bucket;
 use crate::store::cloud::opened::Publishing;
 use crate::store::cloud::transport::Tampered;
 use crate::store::observation::Observation;
+use crate::store::{ObjectKey, conditions};
 
 /// From here on a server may refuse signatures, and from the first on it is worth a word; in seconds.
 const SKEW_FAILS: i64 = 300;
@@ -44,7 +44,7 @@ impl Bucket {
             Some(Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })) => {
                 Observation::pass("conditional_put", "a name is given on the condition that it is free")
             }
-            Some(Err(error)) => no_condition("conditional_put", &self.fault("write", key, error)),
+            Some(Err(error)) => no_answer("conditional_put", &self.fault("write", key, error)),
             _ => ignored("conditional_put", "the server ignores the condition that a name is free, and overwrites"),
         })
     }
@@ -77,7 +77,7 @@ impl Bucket {
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                 Observation::pass(NAME, "the same holds for objects that are uploaded in parts")
             }
-            Err(error) => no_condition(NAME, &self.fault("write", key, error)),
+            Err(error) => no_answer(NAME, &self.fault("write", key, error)),
             Ok(()) => ignored(NAME, "the server ignores the condition at the end of an upload in parts, and overwrites"),
         })
     }
@@ -119,11 +119,15 @@ impl Bucket {
 }
 
 fn ignored(name: &'static str, told: &str) -> Observation {
-    Observation::warn(
-        name,
-        told,
-        "let one host alone write into this store: each name is looked at before it is taken, but not at the same moment",
-    )
+    Observation::warn(name, told, conditions::REMEDY)
+}
+
+/// Where the second writer of a name was refused, and not for the condition.
+fn no_answer(name: &'static str, error: &Error) -> Observation {
+    match error.kind() {
+        ErrorKind::Denied => Observation::unknown(name, "these credentials may not replace: no condition is needed for a name to be kept"),
+        _ => no_condition(name, error),
+    }
 }
 
 fn no_condition(name: &'static str, error: &Error) -> Observation {

@@ -90,11 +90,7 @@ impl CloudUpload {
         self.bucket.must_be_free(&self.key, &self.path).await?;
         let Some(parts) = self.parts.take() else { return Ok(()) };
         match parts.complete(&self.key, &self.path, &self.nonce).await {
-            Err(error) => {
-                // An attempt may have come through, and only its answer was lost. What others say to its repetition differs.
-                let was_mine = self.bucket.is_mine(&self.key, &self.path, &self.nonce).await.is_some();
-                if was_mine { Ok(()) } else { Err(error) }
-            }
+            Err(error) => self.bucket.refused(&self.key, &self.path, &self.nonce, error).await,
             Ok(()) => Ok(()),
         }
     }
@@ -142,8 +138,7 @@ impl Parts {
             Publishing::Conditional => path.clone(),
             Publishing::Copied => bucket.hidden(nonce).ok_or_else(|| Error::invalid(format!("{key} is no name of an object there"), ""))?,
         };
-        let options =
-            PutMultipartOptions { attributes: bucket.attributes(Some(nonce)), tags: bucket.tags(), ..PutMultipartOptions::default() };
+        let options = PutMultipartOptions { attributes: bucket.attributes(nonce), tags: bucket.tags(), ..PutMultipartOptions::default() };
         let upload = bucket.client.put_multipart_opts(&target, options).await.map_err(|error| bucket.fault("write", key, error))?;
         Ok(Self { bucket: Arc::clone(bucket), target, upload: Some(upload), in_flight: JoinSet::new(), begun: 0 })
     }

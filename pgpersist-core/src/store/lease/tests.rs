@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::faulty::{Calls, Effect, FaultPlan, FaultyStore, Operation};
+use crate::store::faulty::{Calls, Effect, Fault, FaultPlan, FaultyStore, Operation};
 use crate::store::memory::MemoryBackupStore;
 
 fn folder() -> ObjectKey {
@@ -20,11 +20,32 @@ async fn take(store: &Arc<dyn BackupStore>, options: &LeaseOptions) -> Result<Le
     Lease::take(store.clone(), &folder(), options).await
 }
 
+fn key(folder: &ObjectKey, token: u64) -> Result<ObjectKey> {
+    Named::first(token).key(folder)
+}
+
+/// Those of all holders that have left something.
+async fn tokens(store: &dyn BackupStore) -> Vec<u64> {
+    objects(store, &folder()).await.unwrap().into_iter().map(|named| named.token).collect()
+}
+
+/// A store where nothing may be replaced, nor deleted.
+fn append_only(inner: &Arc<dyn BackupStore>) -> Arc<dyn BackupStore> {
+    let fault = |operation, effect| Fault { operation, calls: Calls::From(1), effect };
+    let faults =
+        vec![fault(Operation::Put, Effect::FailIfThere(ErrorKind::Denied)), fault(Operation::Delete, Effect::Fail(ErrorKind::Denied))];
+    Arc::new(FaultyStore::new(inner.clone(), FaultPlan { seed: 0, faults }))
+}
+
 /// Puts what a holder of another machine would have left.
 async fn left_by_another_machine(store: &Arc<dyn BackupStore>, token: u64, lost_after_s: f64) {
+    left_under(store, Named::first(token), lost_after_s).await;
+}
+
+async fn left_under(store: &Arc<dyn BackupStore>, named: Named, lost_after_s: f64) {
     let record = Record {
         format: FORMAT,
-        token,
+        token: named.token,
         holder: "prune (process 1 on elsewhere)".into(),
         mark: 7,
         beat: 3,
@@ -32,7 +53,7 @@ async fn left_by_another_machine(store: &Arc<dyn BackupStore>, token: u64, lost_
         released: false,
         process: None,
     };
-    store.put(&key(&folder(), token).unwrap(), serde_json::to_vec(&record).unwrap().into()).await.unwrap();
+    store.put(&named.key(&folder()).unwrap(), serde_json::to_vec(&record).unwrap().into()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +159,7 @@ async fn a_beat_on_its_way_arrives_before_the_mark_of_one_who_is_done() {
     let slow = FaultPlan::one(Operation::Put, Calls::Nth(1), Effect::Delay(Duration::from_millis(300)));
     let slow = FaultyStore::new(Arc::new(arrived.clone()), slow);
     let lease = take(&(Arc::new(slow.clone()) as Arc<dyn BackupStore>), &options("prune", 600_000, 0)).await.unwrap();
-    let object = lease.own.key.clone();
+    let object = key(&folder(), lease.token()).unwrap();
     while slow.calls(Operation::Put) == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -157,10 +178,81 @@ async fn without_the_right_to_delete_it_works_and_leaves_an_object_for_each_hold
         assert_eq!(lease.token(), round);
         lease.release().await;
     }
-    assert_eq!(tokens(inner.as_ref(), &folder()).await.unwrap(), [1, 2, 3]);
+    assert_eq!(tokens(inner.as_ref()).await, [1, 2, 3]);
     // Who may delete tidies up, and the numbers go on.
     let lease = take(&inner, &options("prune", 600_000, 0)).await.unwrap();
-    assert_eq!((lease.token(), tokens(inner.as_ref(), &folder()).await.unwrap()), (4, vec![4]));
+    assert_eq!((lease.token(), tokens(inner.as_ref()).await), (4, vec![4]));
+}
+
+#[tokio::test]
+async fn without_the_right_to_replace_each_beat_has_an_object_and_the_last_one_counts() {
+    let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let lease = take(&append_only(&inner), &options("sync", 600_000, 0)).await.unwrap();
+    let said = async || {
+        let named = newest(inner.as_ref(), &folder()).await.unwrap().unwrap();
+        let record = parse(&read(inner.as_ref(), &named.key(&folder()).unwrap()).await.unwrap().unwrap()).unwrap();
+        (named, record)
+    };
+    let beaten = || *lease.own.beaten.lock().unwrap();
+    let (begun, began) = (beaten(), Instant::now());
+    while said().await.0.number < 2 || beaten() == begun {
+        assert!(began.elapsed() < Duration::from_secs(120), "no beat arrives");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (named, record) = said().await;
+    assert!(named.token == 1 && record.beat >= 2 && record.mark == lease.own.mark && !record.released, "{named:?} {record:?}");
+    lease.check().await.unwrap();
+    lease.release().await;
+    let (last, record) = said().await;
+    assert!(last > named && record.released, "{last:?} {record:?}");
+    // So the next one need not wait; and who may delete tidies up all of it.
+    let next = take(&inner, &options("prune", 600_000, 0)).await.unwrap();
+    assert_eq!(objects(inner.as_ref(), &folder()).await.unwrap(), [Named::first(2)]);
+    next.release().await;
+    assert!(said().await.1.released, "one that may replace adds nothing");
+    assert_eq!(said().await.0, Named::first(2));
+}
+
+#[tokio::test]
+async fn of_a_holder_that_was_killed_its_last_object_is_believed() {
+    let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    left_by_another_machine(&inner, 41, 600.0).await;
+    left_under(&inner, Named { token: 41, number: 1 }, 600.0).await;
+    left_under(&inner, Named { token: 41, number: 2 }, 0.3).await;
+    let taken = tokio::time::timeout(Duration::from_secs(300), take(&append_only(&inner), &options("prune", 600_000, 0))).await;
+    assert_eq!(taken.unwrap().unwrap().token(), 42);
+}
+
+#[tokio::test]
+async fn of_two_who_got_one_number_one_has_the_lease() {
+    let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    // It ignores conditions: who claims writes over whoever did.
+    let plan = FaultPlan::one(Operation::PutIfAbsent, Calls::From(1), Effect::Overwrite);
+    let weak: Arc<dyn BackupStore> = Arc::new(FaultyStore::new(inner.clone(), plan));
+    let silent = LeaseOptions { beat: Duration::from_secs(600), ..options("sync", 600_000, 0) };
+    let robbed = take(&weak, &silent).await.unwrap();
+    let own = Own {
+        folder: folder(),
+        token: 1,
+        holder: "prune".into(),
+        process: None,
+        mark: 7,
+        lost_after: silent.lost_after,
+        beats: AtomicU64::new(0),
+        adds: AtomicBool::new(false),
+        added: AtomicU64::new(0),
+        beaten: Mutex::new(Instant::now()),
+    };
+    assert!(own.claim(weak.as_ref()).await.unwrap(), "the name is given twice");
+    let other = Lease::hold(weak.clone(), Arc::new(own), &silent).await;
+    let error = robbed.check().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains("the same number"), "{error}");
+    // Neither a sign of life nor its end takes it from the other one.
+    assert_eq!(robbed.own.put(weak.as_ref(), false).await.unwrap_err().kind(), ErrorKind::Conflict);
+    robbed.release().await;
+    other.check().await.unwrap();
+    other.own.put(weak.as_ref(), false).await.unwrap();
+    other.check().await.unwrap();
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod renewal;
 mod tls;
 mod unfinished;
 mod weak_servers;
+mod writers;
 
 use std::sync::Arc;
 

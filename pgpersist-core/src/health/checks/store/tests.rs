@@ -1,10 +1,11 @@
-use time::macros::datetime;
+use futures_util::TryStreamExt;
+use time::macros::{datetime, time};
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{ManualClock, SystemClock};
 use crate::logical::name::{DumpKind, DumpName};
 use crate::pg::version::ServerVersion;
-use crate::store::faulty::{Calls, Effect, FaultPlan, FaultyStore, Operation};
+use crate::store::faulty::{Calls, Effect, Fault, FaultPlan, FaultyStore, Operation};
 use crate::store::memory::MemoryBackupStore;
 
 const NOW: OffsetDateTime = datetime!(2026-02-08 12:00 UTC);
@@ -21,7 +22,11 @@ async fn store(hours: &[i64]) -> Arc<dyn BackupStore> {
 }
 
 async fn found(copy: &Arc<dyn BackupStore>, primary: Option<&Arc<dyn BackupStore>>) -> Finding {
-    let clock = Arc::new(ManualClock::new(NOW));
+    found_at(copy, primary, NOW).await
+}
+
+async fn found_at(copy: &Arc<dyn BackupStore>, primary: Option<&Arc<dyn BackupStore>>, now: OffsetDateTime) -> Finding {
+    let clock = Arc::new(ManualClock::new(now));
     let primary = primary.cloned().map(StoreSource::Open);
     let place = if primary.is_some() { 2 } else { 1 };
     let source = StoreSource::Open(copy.clone());
@@ -113,6 +118,50 @@ async fn whether_a_store_takes_writes_is_tried_now_and_then_and_only_where_it_is
     inner.delete(&".pgpersist/main/health-probe".parse().unwrap()).await.unwrap();
     let finding = found(&faulty_store, None).await;
     assert!(finding.status == Status::Fail && finding.remedy.is_some() && finding.summary.contains("takes no writes"), "{finding:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_ignores_conditions_is_a_warning_and_that_is_remembered() {
+    let inner = store(&[1]).await;
+    ClusterCard::new("main", 7, ServerVersion { major: 15, minor: 18 }, NOW).claim(inner.as_ref()).await.unwrap();
+    let faulty = FaultyStore::new(inner.clone(), FaultPlan::one(Operation::PutIfAbsent, Calls::From(1), Effect::Overwrite));
+    let weak: Arc<dyn BackupStore> = Arc::new(faulty.clone());
+    for _ in 0..2 {
+        let finding = found(&weak, None).await;
+        assert!(finding.status == Status::Warn && finding.summary.contains(conditions::WEAKER), "{finding:?}");
+        assert_eq!((&finding.observed["ignores_conditions"], finding.remedy.as_deref()), (&true.into(), Some(conditions::REMEDY)));
+        assert_eq!(faulty.calls(Operation::PutIfAbsent), 1, "asked each time");
+    }
+    // The same place behind a better server: found out at the next time.
+    let finding = found_at(&inner, None, SystemClock.now() + time::Duration::hours(2)).await;
+    assert!(finding.status == Status::Pass && finding.observed.get("ignores_conditions").is_none(), "{finding:?}");
+    assert_eq!(found(&inner, None).await.status, Status::Pass);
+}
+
+#[tokio::test]
+async fn where_nothing_may_be_replaced_a_new_object_a_day_tells() {
+    let inner = store(&[1]).await;
+    ClusterCard::new("main", 7, ServerVersion { major: 15, minor: 18 }, NOW).claim(inner.as_ref()).await.unwrap();
+    let fault = |operation, effect| Fault { operation, calls: Calls::From(1), effect };
+    let denied = |operation| fault(operation, Effect::Fail(ErrorKind::Denied));
+    let faulty = |faults| Arc::new(FaultyStore::new(inner.clone(), FaultPlan { seed: 0, faults })) as Arc<dyn BackupStore>;
+    let append_only = faulty(vec![fault(Operation::Put, Effect::FailIfThere(ErrorKind::Denied))]);
+    // What is written now gets the time of the real clock, so the others are later.
+    let day = SystemClock.now() + time::Duration::days(2);
+    for (now, probes) in [
+        (SystemClock.now(), 1),
+        (day.replace_time(time!(10:00)), 2),
+        (day.replace_time(time!(13:00)), 2),
+        (day.replace_time(time!(13:00)) + time::Duration::DAY, 3),
+    ] {
+        assert_eq!(found_at(&append_only, None, now).await.observed["writable"], true, "{now}");
+        let written: Vec<_> = inner.list(".pgpersist/main/health-probe").try_collect().await.unwrap();
+        assert_eq!(written.len(), probes, "{now}");
+    }
+    // Who may only read can put no new one either.
+    let read_only = faulty(vec![denied(Operation::Put), denied(Operation::PutIfAbsent)]);
+    let finding = found_at(&read_only, None, day + time::Duration::days(3)).await;
+    assert!(finding.status == Status::Fail && finding.summary.contains("takes no writes"), "{finding:?}");
 }
 
 #[tokio::test]

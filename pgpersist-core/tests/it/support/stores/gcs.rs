@@ -21,6 +21,15 @@ pub(crate) fn start_locked() -> Option<StoreServer> {
     start_with(&["--token", "somebody-else"])
 }
 
+/// Takes from all credentials the right to delete, and so to replace, as Google's roles for those who only write have it, or gives
+/// it back.
+#[track_caller]
+pub(crate) fn may_delete(server: &StoreServer, may: bool) {
+    let rights = if may { "all" } else { "writer" };
+    let answer = server.plain("PUT", &format!("/{BUCKET}?rights={rights}"), &[], "");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
 #[track_caller]
 fn start_with(arguments: &[&str]) -> Option<StoreServer> {
     let folder = folder();

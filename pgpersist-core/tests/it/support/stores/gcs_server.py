@@ -4,6 +4,9 @@
 
 Prints the port that it listens on, on the loopback, and serves until its standard input ends. Objects live in memory.
 
+`PUT /BUCKET?rights=writer` takes from everybody what Google's roles `storage.objectCreator` and `storage.objectViewer` do not allow:
+to delete an object, and to replace one, which there takes the right to delete as well; `?rights=all` gives it back.
+
 It keeps what the real one promises: every object has a generation and a metageneration, `x-goog-if-generation-match` and its
 kin are answered with 412, uploads in parts become an object at their end and take no condition, a copy is one step and takes
 conditions, lists are in the order of the keys' bytes, with pages and delimiters, ranges that begin behind the end are answered
@@ -115,6 +118,7 @@ class Bucket:
         self.objects = {}
         self.uploads = {}
         self.generation = time.time_ns() // 1000
+        self.may_delete = True
 
     def find(self, key):
         with self.lock:
@@ -125,14 +129,23 @@ class Bucket:
 
     def put(self, key, stored, conditions):
         with self.lock:
+            # Before any condition is looked at: the harder of the two orders for a client.
+            if key in self.objects:
+                self.must_be_allowed()
             self.check(key, conditions)
             self.generation += 1
             stored.generation = self.generation
             self.objects[key] = stored
         return stored
 
+    def must_be_allowed(self):
+        if not self.may_delete:
+            message = "The caller does not have storage.objects.delete access to the Google Cloud Storage object."
+            raise Refused(403, "AccessDenied", message)
+
     def delete(self, key, conditions):
         with self.lock:
+            self.must_be_allowed()
             if key not in self.objects:
                 raise Refused(404, "NoSuchKey", "The specified key does not exist.")
             self.check(key, conditions)
@@ -285,6 +298,8 @@ class Handler(BaseHTTPRequestHandler):
     def put(self, key, query, body):
         bucket = self.server.bucket
         if not key:
+            if "rights" in query:
+                bucket.may_delete = query["rights"] == "all"
             return self.answer(200)
         if "uploadId" in query:
             upload = bucket.upload(query["uploadId"], key)
