@@ -139,6 +139,27 @@ fn sigquit_does_without_a_clean_shutdown_and_ends_one_that_hangs() {
 }
 
 #[test]
+fn a_server_that_does_not_even_end_at_once_is_told_and_never_killed() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &["--stop-timeout", "1"]);
+    agent.wait_until_ready();
+    cluster.sql("postgres", "CREATE TABLE t AS SELECT 1 AS a");
+    let postmaster = cluster.postmaster().unwrap();
+    kill(postmaster, Signal::STOP);
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.ended(), Some(6), "{}", agent.said());
+    let told = format!("the server (process {postmaster}) did not end");
+    assert!(agent.said().contains(&told) && agent.said().contains("  remedy: look at "), "{}", agent.said());
+    let stat = std::fs::read_to_string(format!("/proc/{postmaster}/stat")).unwrap();
+    assert!(stat.contains(") T "), "it is not as it was: {stat}");
+    // It does what it was told as soon as it can.
+    kill(postmaster, Signal::CONT);
+    eventually("it has ended", || cluster.postmaster().is_none());
+    cluster.start();
+    assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
+}
+
+#[test]
 fn a_request_during_the_way_up_leaves_no_server() {
     let cluster = TestCluster::planned("");
     // From before the directory is made until after the server is ready.
