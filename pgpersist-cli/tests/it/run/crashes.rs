@@ -103,15 +103,37 @@ fn two_agents_never_share_a_directory() {
 }
 
 #[test]
-fn a_port_that_stays_taken_is_given_up_with_6() {
+fn a_port_that_becomes_free_in_time_is_waited_for() {
     let cluster = TestCluster::stopped("");
     let taken = TcpListener::bind(("127.0.0.1", cluster.scratch.port())).unwrap();
     let mut agent = Agent::start(&cluster, &[]);
     agent.wait_for("the server is started again in 1 s", 1);
-    // It becomes free in time.
     drop(taken);
     agent.wait_until_ready();
     agent.stopped();
+}
+
+#[test]
+fn a_port_that_stays_taken_is_given_up_with_6() {
+    let cluster = TestCluster::stopped("");
+    let port = cluster.scratch.port();
+    let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let mut agent = Agent::start(&cluster, &[]);
+    // The first time it does not wait at all.
+    for seconds in [1, 2, 4, 8, 16] {
+        agent.wait_for(&format!("the server is started again in {seconds} s"), 1);
+    }
+    assert_eq!(agent.ended(), Some(6), "{}", agent.said());
+    assert!(agent.said().contains("the server was started again 6 times within 10 minutes and does not stay: this is given up"));
+    let remedy = format!("  remedy: another server uses port {port}: stop it, or set `[cluster] port` (or PGPORT) to a free one");
+    assert!(agent.said().contains(&remedy), "{}", agent.said());
+    assert!(!agent.said().contains(" is ready after "), "{}", agent.said());
+    assert_eq!((cluster.postmaster(), state_of(&cluster).as_str()), (None, "shut down"));
+    // Nothing of it stays in the way.
+    drop(taken);
+    let mut next = Agent::start(&cluster, &[]);
+    next.wait_until_ready();
+    next.stopped();
 }
 
 #[test]

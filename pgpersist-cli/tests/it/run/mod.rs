@@ -14,6 +14,7 @@ mod reload;
 mod room;
 mod schedules;
 mod service_manager;
+mod stale_pid;
 mod stopping;
 mod volume;
 

@@ -3,6 +3,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
 
 use pgpersist_core::clock::{Clock, SystemClock};
 use rustix::process::Signal;
@@ -242,9 +244,12 @@ fn another_schedule_is_taken_up_by_a_reload_and_a_minute_is_a_minute() {
     agent.stopped();
 }
 
-/// A cluster with a dump, whose agent has missed years of drills.
-fn undrilled() -> TestCluster {
-    let cluster = behind(&format!("{NIGHTLY}[drill]\nrestore = \"0 4 * * 0\"\n"), Lock::Free);
+/// A drill each Sunday.
+const WEEKLY: &str = "[drill]\nrestore = \"0 4 * * 0\"\n";
+
+/// A cluster with a dump, whose agent has missed years of drills; `more` follows the section `[drill]` of the configuration.
+fn undrilled(more: &str) -> TestCluster {
+    let cluster = behind(&format!("{NIGHTLY}{WEEKLY}{more}"), Lock::Free);
     handled(&cluster, "dump", &SystemClock.now().format(&Rfc3339).unwrap());
     cluster.start();
     cluster.dump(&[]);
@@ -255,7 +260,7 @@ fn undrilled() -> TestCluster {
 
 #[test]
 fn a_restore_drill_is_made_at_its_time_and_told_by_health() {
-    let cluster = undrilled();
+    let cluster = undrilled("");
     let mut agent = start(&cluster);
     agent.wait_for("restore_drill: begins, planned for 2024-02-11T04:00:00Z and missed then", 1);
     agent.wait_for("restore_drill: done in ", 1);
@@ -280,12 +285,50 @@ fn a_restore_drill_is_made_at_its_time_and_told_by_health() {
     assert_eq!(agent.said().matches("restore_drill: begins").count(), 2, "{}", agent.said());
 }
 
+/// A check that takes longer than anybody waits.
+const SLOW_CHECK: &str = "[[drill.check]]\nname = \"slow\"\ndatabase = \"orders\"\nsql = \"SELECT count(pg_sleep(600)) = 1\"\n";
+
+/// The folders of clusters that drills have made.
+fn drilled_in(cluster: &TestCluster) -> Vec<PathBuf> {
+    let entries = fs::read_dir(cluster.scratch.join("volume/tmp")).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("pgpersist-temp-")).collect()
+}
+
+/// Whether the drill has loaded the dump and waits for the answer to its question.
+fn asks(cluster: &TestCluster) -> bool {
+    let folders = drilled_in(cluster);
+    let [folder] = &folders[..] else { return false };
+    let mut psql = cluster.psql("orders");
+    psql.env("PGHOST", folder).env("PGPORT", "5432").env("PGUSER", "postgres");
+    let sleeps = "SELECT (SELECT count(*) FROM orders), count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    // Its server may not be up yet, nor the database there.
+    let output = psql.args(["-c", sleeps]).stdin(Stdio::null()).output().unwrap();
+    output.stdout == b"8|1\n"
+}
+
 #[test]
-fn a_stop_in_a_restore_drill_leaves_nothing_of_it() {
-    let cluster = undrilled();
-    let mut agent = start(&cluster);
-    agent.wait_for("restore_drill: begins", 1);
+fn a_stop_in_a_restore_drill_leaves_nothing_of_it_and_the_next_agent_makes_it() {
+    let cluster = undrilled(SLOW_CHECK);
+    let (tmp, cache) = (cluster.scratch.folder("volume/tmp"), cluster.scratch.folder("volume/cache"));
+    let start = || {
+        let mut command = cluster.scratch.command();
+        command.args(["run", "--allow-ephemeral"]).env("TMPDIR", &tmp).env("PGPERSIST_CACHE", &cache);
+        Agent::spawn(&cluster, command)
+    };
+    let mut agent = start();
+    eventually("the drill asks its question", || asks(&cluster));
     agent.stopped();
     assert_eq!(record(&cluster, "restore_drill")["last"]["outcome"], "cancelled");
-    eventually("the drill's cluster is gone", || cluster.programs("postgres") == 0 && cluster.programs("psql") == 0);
+    eventually("the drill's cluster is gone", || drilled_in(&cluster).is_empty());
+    assert_eq!(processes::wait_until_gone(&tmp, Duration::from_secs(60)), [""; 0]);
+    let files = |folder: &str| fs::read_dir(cluster.scratch.join("volume").join(folder)).map_or(0, Iterator::count);
+    let reports = || [".pgpersist/data/drills", "backups/.pgpersist/main/drills"].map(files);
+    assert_eq!(reports(), [0, 0], "nothing was proven");
+    // With a question that can be answered.
+    cluster.configure(&format!("{NIGHTLY}{WEEKLY}"));
+    let mut agent = start();
+    agent.wait_for("restore_drill: done in ", 1);
+    assert_eq!((cluster.finding("last_drill")["status"].as_str(), reports()), (Some("pass"), [1, 1]));
+    assert!(drilled_in(&cluster).is_empty());
+    agent.stopped();
 }

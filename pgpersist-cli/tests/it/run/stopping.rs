@@ -69,15 +69,19 @@ fn a_server_that_somebody_stops_stays_stopped() {
     assert_eq!(cluster.run(&["status"]).code, Some(6));
 }
 
+/// Has the next clean shutdown of the server hang: it waits for a checkpoint that nobody makes.
+fn hang_shutdown(cluster: &TestCluster) {
+    let checkpointer = cluster.sql("postgres", "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+    kill(checkpointer.parse().unwrap(), Signal::STOP);
+}
+
 #[test]
 fn a_second_request_hurries_a_shutdown_that_hangs() {
     let cluster = TestCluster::stopped("");
     let mut agent = Agent::start(&cluster, &[]);
     agent.wait_until_ready();
     cluster.sql("postgres", "CREATE TABLE t AS SELECT 1 AS a");
-    let checkpointer: i32 =
-        cluster.sql("postgres", "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'").parse().unwrap();
-    kill(checkpointer, Signal::STOP);
+    hang_shutdown(&cluster);
     agent.signal(Signal::TERM);
     agent.wait_for("shutting the server down", 1);
     std::thread::sleep(Duration::from_millis(200));
@@ -86,6 +90,71 @@ fn a_second_request_hurries_a_shutdown_that_hangs() {
     assert_eq!(agent.ended(), Some(0), "{}", agent.said());
     assert!(agent.said().contains("the clean shutdown is cut short"));
     assert_eq!(state_of(&cluster), "in production");
+    cluster.start();
+    assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
+}
+
+#[test]
+fn a_shutdown_that_hangs_is_cut_short_when_its_time_is_over() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &["--stop-timeout", "1"]);
+    agent.wait_until_ready();
+    cluster.sql("postgres", "CREATE TABLE t AS SELECT 1 AS a");
+    hang_shutdown(&cluster);
+    // Nobody asks a second time.
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.ended(), Some(0), "{}", agent.said());
+    let said = agent.said();
+    let (tried, cut) = (said.find("shutting the server down"), said.find("the clean shutdown is cut short"));
+    assert!(tried.is_some() && tried < cut, "{said}");
+    assert_eq!((cluster.postmaster(), state_of(&cluster).as_str()), (None, "in production"));
+    cluster.start();
+    assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
+}
+
+#[test]
+fn sigquit_does_without_a_clean_shutdown_and_ends_one_that_hangs() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &[]);
+    agent.wait_until_ready();
+    cluster.sql("postgres", "CREATE TABLE t AS SELECT 1 AS a");
+    agent.signal(Signal::QUIT);
+    assert_eq!(agent.ended(), Some(0), "{}", agent.said());
+    assert!(!agent.said().contains("shutting the server down"), "{}", agent.said());
+    assert_eq!(agent.said().matches("the clean shutdown is cut short").count(), 1, "{}", agent.said());
+    assert_eq!((cluster.postmaster(), state_of(&cluster).as_str()), (None, "in production"));
+
+    let mut next = Agent::start(&cluster, &[]);
+    next.wait_for(" is ready after ", 2);
+    assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
+    hang_shutdown(&cluster);
+    next.signal(Signal::TERM);
+    next.wait_for("shutting the server down", 1);
+    next.signal(Signal::QUIT);
+    assert_eq!(next.ended(), Some(0), "{}", next.said());
+    assert_eq!(next.said().matches("the clean shutdown is cut short").count(), 2, "{}", next.said());
+    assert_eq!(state_of(&cluster), "in production");
+    cluster.start();
+    assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
+}
+
+#[test]
+fn a_server_that_does_not_even_end_at_once_is_told_and_never_killed() {
+    let cluster = TestCluster::stopped("");
+    let mut agent = Agent::start(&cluster, &["--stop-timeout", "1"]);
+    agent.wait_until_ready();
+    cluster.sql("postgres", "CREATE TABLE t AS SELECT 1 AS a");
+    let postmaster = cluster.postmaster().unwrap();
+    kill(postmaster, Signal::STOP);
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.ended(), Some(6), "{}", agent.said());
+    let told = format!("the server (process {postmaster}) did not end");
+    assert!(agent.said().contains(&told) && agent.said().contains("  remedy: look at "), "{}", agent.said());
+    let stat = std::fs::read_to_string(format!("/proc/{postmaster}/stat")).unwrap();
+    assert!(stat.contains(") T "), "it is not as it was: {stat}");
+    // It does what it was told as soon as it can.
+    kill(postmaster, Signal::CONT);
+    eventually("it has ended", || cluster.postmaster().is_none());
     cluster.start();
     assert_eq!(cluster.sql("postgres", "SELECT a FROM t"), "1");
 }

@@ -129,13 +129,20 @@ impl TestCluster {
         Tree::without(&self.scratch.join("volume"), &["supervisor.lock", "server.lock"])
     }
 
+    /// A client program as the superuser, with nothing of our environment.
+    pub(crate) fn client(&self, name: &str, database: &str) -> Command {
+        let mut client = Command::new(user::client(name));
+        client.current_dir("/").env_clear().env("LC_ALL", "C.UTF-8");
+        client.env("PGHOST", self.scratch.join("volume/socket")).env("PGPORT", self.scratch.port().to_string());
+        client.env("PGUSER", user::superuser()).env("PGDATABASE", database);
+        user::run_as_user(&mut client);
+        client
+    }
+
     /// psql as the superuser: no header, fields joined by `|`.
     pub(crate) fn psql(&self, database: &str) -> Command {
-        let mut psql = Command::new(user::client("psql"));
-        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"]).current_dir("/").env_clear().env("LC_ALL", "C.UTF-8");
-        psql.env("PGHOST", self.scratch.join("volume/socket")).env("PGPORT", self.scratch.port().to_string());
-        psql.env("PGUSER", user::superuser()).env("PGDATABASE", database);
-        user::run_as_user(&mut psql);
+        let mut psql = self.client("psql", database);
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"]);
         psql
     }
 

@@ -81,15 +81,22 @@ pub(crate) fn children_of(parent: i32) -> Vec<i32> {
     all().filter(|id| Process::ancestry(*id).is_some_and(|(above, zombie)| above == parent && !zombie)).collect()
 }
 
-/// The descendants of a process that have ended and that nobody has reaped.
-pub(crate) fn zombies_below(root: i32) -> Vec<i32> {
+/// One that has ended and that its parent has not reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Zombie {
+    pub(crate) id: i32,
+    pub(crate) parent: i32,
+}
+
+/// The zombies among the descendants of a process, by one look at all there are.
+pub(crate) fn zombies_below(root: i32) -> Vec<Zombie> {
+    let seen: Vec<(i32, i32, bool)> = all().filter_map(|id| Process::ancestry(id).map(|(parent, zombie)| (id, parent, zombie))).collect();
     let mut found = Vec::new();
     let mut waiting = vec![root];
-    while let Some(parent) = waiting.pop() {
-        let children = all().filter_map(|id| Some((id, Process::ancestry(id)?))).filter(|(_, (above, _))| *above == parent);
-        for (id, (_, zombie)) in children {
+    while let Some(above) = waiting.pop() {
+        for (id, parent, zombie) in seen.iter().copied().filter(|(_, parent, _)| *parent == above) {
             if zombie {
-                found.push(id);
+                found.push(Zombie { id, parent });
             }
             waiting.push(id);
         }
