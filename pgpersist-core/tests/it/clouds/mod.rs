@@ -1,6 +1,7 @@
 //! Stores in a cloud, against servers that speak as the clouds do, and through a proxy that does harm.
 
 mod bad_input;
+mod check;
 mod conformance;
 mod deadlines;
 mod faults;
