@@ -5,6 +5,7 @@ mod check;
 mod conformance;
 mod deadlines;
 mod faults;
+mod leases;
 mod left_behind;
 mod locked;
 mod lost_answers;
