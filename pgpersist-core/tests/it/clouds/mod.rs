@@ -11,6 +11,7 @@ mod locked;
 mod lost_answers;
 mod options;
 mod other_clients;
+mod pages;
 mod ranges;
 mod renewal;
 mod tls;

@@ -150,6 +150,7 @@ impl Shared {
             Some(Fault::Silence) => return self.wait_for_the_end(socket),
             Some(Fault::Reset) => return reset(socket),
             Some(Fault::FlippedOnTheWay) => flip(&mut request.body),
+            Some(Fault::FewerAtOnce { entries }) => request.limit_entries(entries),
             _ => {}
         }
         let made = fault.and_then(|fault| made_up(fault, &request));
