@@ -148,7 +148,7 @@ async fn servers_that_are_not_to_be_used_are_told_to_be_so() {
         },
     ];
     // Internal errors are asked about again until the deadline.
-    join_all(known.map(|known| known.hold("&deadline=10s"))).await;
+    join_all(known.map(|known| known.hold("&deadline=8s"))).await;
 }
 
 /// The way of an answer makes its clock look later, never earlier: each limit is met from the side on which that does no harm.
