@@ -156,7 +156,7 @@ impl Lease {
                     added: AtomicU64::new(0),
                     beaten: Mutex::new(Instant::now()),
                 });
-                if own.claim(store.as_ref()).await? {
+                if own.claim(store.as_ref()).await? && own.is_newest(store.as_ref()).await? {
                     return Ok(Self::hold(store, own, options).await);
                 }
                 seen = None;
@@ -267,6 +267,18 @@ impl Own {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether no greater number was given meanwhile. Between a look and a claim others may have come and gone, and the number that
+    /// was free then may be free again, since older holders are forgotten: it is not to be had any more, and is left.
+    async fn is_newest(&self, store: &dyn BackupStore) -> Result<bool> {
+        let newest = newest(store, &self.folder).await;
+        let is_newest = newest.as_ref().is_ok_and(|newest| newest.is_none_or(|newest| newest.token <= self.token));
+        if !is_newest {
+            // Nobody has to wait for one who holds nothing.
+            let _ = self.put(store, true).await;
+        }
+        newest.map(|_| is_newest)
     }
 
     /// Says how it is now: in place of what was said before, or where that may not be replaced behind it.

@@ -1,5 +1,6 @@
 //! Stores in a cloud, by the program: on servers that speak as the clouds do, see `support/stores` of the core's tests.
 
+mod copies;
 mod credentials;
 mod faulty;
 mod large;

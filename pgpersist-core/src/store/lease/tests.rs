@@ -81,6 +81,23 @@ async fn of_many_one_holds_it_at_a_time_and_tokens_grow() {
     assert_eq!(tokens, (1..=16).collect::<Vec<_>>());
 }
 
+/// Who looks, and is then held up for so long that others come, go and are forgotten, gets the number of one of them.
+#[tokio::test]
+async fn a_number_that_others_are_done_with_is_not_taken() {
+    let inner: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let held_up = FaultPlan::one(Operation::PutIfAbsent, Calls::Nth(1), Effect::Delay(Duration::from_secs(2)));
+    let faulty = FaultyStore::new(inner.clone(), held_up);
+    let store: Arc<dyn BackupStore> = Arc::new(faulty.clone());
+    let taking = tokio::spawn(async move { take(&store, &options("prune", 600_000, 120_000)).await });
+    while faulty.calls(Operation::PutIfAbsent) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    left_by_another_machine(&inner, 3, 0.2).await;
+    let lease = taking.await.unwrap().unwrap();
+    lease.check().await.unwrap();
+    assert_eq!((lease.token(), tokens(inner.as_ref()).await), (4, vec![4]));
+}
+
 #[tokio::test]
 async fn who_lives_is_not_robbed_and_is_named() {
     let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());

@@ -1,14 +1,17 @@
 //! Stores in a cloud, against servers that speak as the clouds do, and through a proxy that does harm.
 
 mod bad_input;
+mod check;
 mod conformance;
 mod deadlines;
 mod faults;
+mod leases;
 mod left_behind;
 mod locked;
 mod lost_answers;
 mod options;
 mod other_clients;
+mod pages;
 mod ranges;
 mod renewal;
 mod tls;

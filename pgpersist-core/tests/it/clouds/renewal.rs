@@ -109,7 +109,7 @@ async fn a_request_that_is_too_old_is_signed_again() {
 
 /// A signature of the account's key that opens its blobs for a while.
 /// Format: <https://learn.microsoft.com/rest/api/storageservices/create-account-sas>.
-fn shared_access_signature(until: &str) -> String {
+pub(super) fn shared_access_signature(until: &str) -> String {
     let (version, may) = ("2019-12-12", "rwdlac");
     let signed = format!("{ACCOUNT}\n{may}\nb\nsco\n\n{until}\n\nhttp,https\n{version}\n");
     let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(ACCOUNT_KEY).unwrap());

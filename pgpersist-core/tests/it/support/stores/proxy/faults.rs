@@ -43,6 +43,10 @@ pub(crate) enum Fault {
     FailedWithin200,
     /// Checksums that fit nothing, in the answer's headers.
     WrongChecksums,
+    /// A list is asked for in pieces of at most so many entries. A signature that counts on the question does not survive it.
+    FewerAtOnce { entries: usize },
+    /// The answer tells the time of a clock that is so many seconds ahead of this machine's, or behind it.
+    ClockAhead { seconds: i64 },
 }
 
 impl Fault {

@@ -93,6 +93,12 @@ impl Request {
         self.method == "PUT" && !self.is_part() && !self.is_end_of_upload()
     }
 
+    /// Has a list tell so few entries at once.
+    pub(super) fn limit_entries(&mut self, entries: usize) {
+        let word = if self.asks("list-type") { "max-keys" } else { "maxresults" };
+        self.target.push_str(&format!("&{word}={entries}"));
+    }
+
     /// Sends it on, so that the connection ends with the answer.
     pub(super) fn write(&self, stream: &mut impl Write) -> io::Result<()> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);

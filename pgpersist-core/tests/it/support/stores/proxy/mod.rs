@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pgpersist_core::clock::{Clock, SystemClock};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use time::format_description::well_known::Rfc2822;
 
 use faults::{Fault, Random, Rule};
 use http::Answer;
@@ -148,6 +150,7 @@ impl Shared {
             Some(Fault::Silence) => return self.wait_for_the_end(socket),
             Some(Fault::Reset) => return reset(socket),
             Some(Fault::FlippedOnTheWay) => flip(&mut request.body),
+            Some(Fault::FewerAtOnce { entries }) => request.limit_entries(entries),
             _ => {}
         }
         let made = fault.and_then(|fault| made_up(fault, &request));
@@ -181,6 +184,7 @@ impl Shared {
                 answer.replace(|name| name == "etag", "\"00000000000000000000000000000000\"");
                 answer.replace(|name| name.contains("checksum") || name == "x-goog-hash" || name == "content-md5", "AAAAAA==");
             }
+            Some(Fault::ClockAhead { seconds }) => answer.set("Date", &date(seconds)),
             _ => {}
         }
         stream.write_all(&answer.head())?;
@@ -272,6 +276,11 @@ fn made_up(fault: Fault, request: &Request) -> Option<Answer> {
         }
         _ => None,
     }
+}
+
+/// What such a clock shows now, as a header tells it.
+fn date(seconds_ahead: i64) -> String {
+    (SystemClock.now() + time::Duration::seconds(seconds_ahead)).format(&Rfc2822).unwrap()
 }
 
 fn flip(body: &mut [u8]) {
