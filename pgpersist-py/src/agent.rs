@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::arguments::duration;
 use crate::cluster::{Ground, NativeCluster};
+use crate::home::Home;
 use crate::operation::{Failure, Operation, document, nothing, value_answer};
 use crate::{exceptions, runtime};
 use pgpersist_core::agent::command::{self, Command};
@@ -44,8 +45,9 @@ struct Wishes {
 impl Wishes {
     fn prepare(&self) -> Result<(Cluster, AgentOptions)> {
         let cluster = self.ground.cluster()?;
-        let config = &self.ground.config;
-        let options = configured::agent::options(config, &cluster, self.allow_ephemeral, self.trust_stale_pid, self.stop_timeout)?;
+        // Its jobs come at any time, and nobody awaits them.
+        let config = self.ground.config_at(Home::Background);
+        let options = configured::agent::options(&config, &cluster, self.allow_ephemeral, self.trust_stale_pid, self.stop_timeout)?;
         Ok((cluster, options))
     }
 }

@@ -23,18 +23,7 @@ use pgpersist_core::health::report::{self, Report};
 impl Ground {
     /// What health looks at: all that is configured, in the store that Python brings along where it does.
     pub(crate) fn health_options(&self, tables: &[String]) -> Result<HealthOptions> {
-        let options = configured::health::options(&self.config, tables)?;
-        Ok(self.in_own_store(options))
-    }
-
-    /// The same with the store that Python brings along, where it does.
-    pub(crate) fn in_own_store(&self, mut options: HealthOptions) -> HealthOptions {
-        if let Some(store) = &self.store {
-            options.stores.clear();
-            options.encryption.clear();
-            options.store = Some(store.here());
-        }
-        options
+        configured::health::options(&self.config_here(), tables)
     }
 }
 
