@@ -203,7 +203,12 @@ def migrate(
 @final
 class NativeAgent:
     def __new__(
-        cls, cluster: NativeCluster, allow_ephemeral: bool, trust_stale_pid: bool, stop_timeout: float
+        cls,
+        cluster: NativeCluster,
+        allow_ephemeral: bool,
+        trust_stale_pid: bool,
+        stop_timeout: float,
+        checks: list[tuple[object, str, float]],
     ) -> NativeAgent: ...
     def begin(self, log: Callable[[str, str, str], None]) -> None: ...
     def ready(self, timeout: float) -> Operation: ...
