@@ -82,7 +82,7 @@ class Agent:
     A server that runs already, as after a crash of the process, is adopted. Of several processes one alone gets the cluster:
     the others' :meth:`start` raises ``ConflictError``. What it says is logged to ``pgpersist.agent``, the server's log to
     ``pgpersist.server``, with its levels. Without :meth:`stop`, the server runs on when the process ends, and the next agent
-    adopts it; no file is ever removed.
+    adopts it; no file is ever removed. A child that is forked from this process has no part in it.
 
     Use it as a context manager, ``with`` or ``async with``; or call :meth:`start` and :meth:`stop`. Signals are the
     program's own affair.
