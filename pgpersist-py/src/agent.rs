@@ -10,7 +10,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::arguments::duration;
 use crate::cluster::{Ground, NativeCluster};
+use crate::home::Home;
 use crate::operation::{Failure, Operation, document, nothing, value_answer};
+use crate::python_check::{GivenCheck, TakenCheck};
 use crate::{exceptions, runtime};
 use pgpersist_core::agent::command::{self, Command};
 use pgpersist_core::agent::log::{AgentLog, Speaker};
@@ -39,14 +41,17 @@ struct Wishes {
     allow_ephemeral: bool,
     trust_stale_pid: bool,
     stop_timeout: Duration,
+    checks: Vec<TakenCheck>,
 }
 
 impl Wishes {
     fn prepare(&self) -> Result<(Cluster, AgentOptions)> {
         let cluster = self.ground.cluster()?;
-        let config = &self.ground.config;
-        let options = configured::agent::options(config, &cluster, self.allow_ephemeral, self.trust_stale_pid, self.stop_timeout)?;
-        Ok((cluster, options))
+        // Its jobs come at any time, and nobody awaits them.
+        let config = self.ground.config_at(Home::Background);
+        let options = configured::agent::options(&config, &cluster, self.allow_ephemeral, self.trust_stale_pid, self.stop_timeout)?;
+        let checks: Vec<_> = self.checks.iter().map(|check| check.clone().at(Home::Background)).collect();
+        Ok((cluster, options.with_checks(&checks)?))
     }
 }
 
@@ -62,9 +67,16 @@ struct Life {
 #[pymethods]
 impl NativeAgent {
     #[new]
-    fn new(cluster: &NativeCluster, allow_ephemeral: bool, trust_stale_pid: bool, stop_timeout: f64) -> PyResult<Self> {
+    fn new(
+        cluster: &NativeCluster,
+        allow_ephemeral: bool,
+        trust_stale_pid: bool,
+        stop_timeout: f64,
+        checks: Vec<GivenCheck<'_>>,
+    ) -> PyResult<Self> {
         let stop_timeout = duration(stop_timeout, "stop_timeout")?;
-        let wishes = Wishes { ground: cluster.ground.clone(), allow_ephemeral, trust_stale_pid, stop_timeout };
+        let checks = checks.into_iter().map(GivenCheck::taken).collect::<PyResult<_>>()?;
+        let wishes = Wishes { ground: cluster.ground.clone(), allow_ephemeral, trust_stale_pid, stop_timeout, checks };
         Ok(Self { wishes, life: Mutex::new(None) })
     }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::arguments::duration;
 use crate::config::NativeConfig;
 use crate::exceptions;
+use crate::home::Home;
 use crate::operation::{Answer, Operation, document, value_answer, with_warnings};
 use crate::progress::Told;
 use crate::store::{AnyStore, NativeStore};
@@ -31,11 +32,12 @@ pub(crate) struct NativeCluster {
     pub(crate) ground: Ground,
 }
 
-/// A configuration, and the store that Python brings along instead of the configured one.
+/// A configuration, and the store that Python brings along instead of the configured ones.
 #[derive(Clone)]
 pub(crate) struct Ground {
+    /// Without that store: see [`Ground::config_here`].
     pub(crate) config: Arc<Config>,
-    pub(crate) store: Option<AnyStore>,
+    store: Option<AnyStore>,
 }
 
 impl Ground {
@@ -44,17 +46,27 @@ impl Ground {
         configured::cluster::open(&self.config, BTreeMap::new())
     }
 
+    /// The configuration with the store that Python brings along, for the operation that runs here.
+    pub(crate) fn config_here(&self) -> Arc<Config> {
+        self.config_at(Home::current())
+    }
+
+    /// The same for what has this home.
+    pub(crate) fn config_at(&self, home: Home) -> Arc<Config> {
+        match &self.store {
+            Some(store) => Arc::new(Config::clone(&self.config).with_own_store(store.at(home))),
+            None => self.config.clone(),
+        }
+    }
+
     /// The cluster's dumps, for the operation that runs here.
     pub(crate) fn shelf(&self) -> Result<Shelf> {
-        match &self.store {
-            Some(store) => Ok(Shelf::new(store.here(), self.config.cluster.name.clone(), self.config.cluster.databases.clone())),
-            None => configured::stores::shelf(&self.config),
-        }
+        configured::stores::shelf(&self.config_here())
     }
 
     /// The same for what can do without.
     pub(crate) fn shelf_if_any(&self) -> Result<Option<Shelf>> {
-        if self.store.is_none() && self.config.stores.is_empty() { Ok(None) } else { self.shelf().map(Some) }
+        configured::stores::shelf_if_any(&self.config_here())
     }
 }
 

@@ -4,20 +4,18 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use crate::cluster::{Ground, NativeCluster};
+use crate::cluster::NativeCluster;
 use crate::operation::{Operation, document, value_answer, with_warnings};
 use crate::progress::Told;
 use pgpersist_core::agent::supervising;
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::configured;
-use pgpersist_core::error::Result;
 use pgpersist_core::logical::all_stores::AllStores;
 use pgpersist_core::logical::dump::RolePasswords;
 use pgpersist_core::logical::dump_request::DumpRequest;
-use pgpersist_core::logical::dump_source;
 use pgpersist_core::logical::load_found::load_found;
 use pgpersist_core::logical::load_options::{Existing, LoadOptions, LoadedOwners, OtherSessions, Trust};
-use pgpersist_core::logical::prune::{Consent, PruneRequest};
+use pgpersist_core::logical::prune::Consent;
 use pgpersist_core::logical::prune_all;
 use pgpersist_core::logical::verify::Depth;
 use pgpersist_core::logical::verify_all::verify_all;
@@ -39,10 +37,11 @@ pub(crate) fn dump(
 ) -> Operation {
     let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
     Operation::told("`dump`", told.clone(), async move {
+        let config = ground.config_here();
         let request = DumpRequest {
             role_passwords: if role_passwords { RolePasswords::Keep } else { RolePasswords::LeaveOut },
             begin_anew,
-            ..request(&ground, databases)?
+            ..configured::dump::request(&config, databases)?
         };
         let held = supervising::hold(schedule::DUMP, &request.cluster, told.as_ref()).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -50,7 +49,7 @@ pub(crate) fn dump(
         drop(held);
         // A copy that fails is a warning: the dumps stand.
         request.copy(told.as_ref()).await;
-        let (config, cluster) = (ground.config.clone(), request.cluster.clone());
+        let cluster = request.cluster.clone();
         workers::run(move || {
             configured::dump::remember_room(&config, &cluster);
             Ok(())
@@ -58,16 +57,6 @@ pub(crate) fn dump(
         .await?;
         Ok(with_warnings(document(&report)?, &told))
     })
-}
-
-fn request(ground: &Ground, mut databases: Vec<String>) -> Result<DumpRequest> {
-    if ground.store.is_none() {
-        return configured::dump::request(&ground.config, databases);
-    }
-    if databases.is_empty() {
-        databases.clone_from(&ground.config.cluster.databases);
-    }
-    Ok(DumpRequest { databases, ..DumpRequest::new(ground.cluster()?, ground.shelf()?) })
 }
 
 /// Loads a dump into a database, all or nothing.
@@ -88,11 +77,9 @@ pub(crate) fn load(
     let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
     Operation::told("`load`", told.clone(), async move {
         let cluster = ground.cluster()?;
-        let found = match &ground.store {
-            Some(_) => dump_source::find(|| ground.shelf(), &name, database.as_deref(), told.as_ref()).await?,
-            None => configured::load::find(&ground.config, &name, database.as_deref(), told.as_ref()).await?,
-        };
-        let database = configured::load::database(&ground.config, &found, database.as_deref())?;
+        let config = ground.config_here();
+        let found = configured::load::find(&config, &name, database.as_deref(), told.as_ref()).await?;
+        let database = configured::load::database(&config, &found, database.as_deref())?;
         let connection = cluster.connection("postgres").await?;
         let psql = clients::directory(&cluster, &connection, "psql").await?.join("psql");
         let options = LoadOptions {
@@ -173,10 +160,7 @@ impl Rules {
 pub(crate) fn prune(cluster: &NativeCluster, rules: Rules, consent: bool, only_plan: bool) -> Operation {
     let ground = cluster.ground.clone();
     Operation::new("`prune`", async move {
-        let mut requests = match &ground.store {
-            Some(_) => vec![PruneRequest::new(ground.shelf()?, ground.config.retention)],
-            None => configured::stores::prune_requests(&ground.config)?,
-        };
+        let mut requests = configured::stores::prune_requests(&ground.config_here())?;
         requests.iter_mut().for_each(|request| request.retention = rules.over(request.retention));
         let (now, consent) = (SystemClock.now(), if consent { Consent::Given } else { Consent::Missing });
         let report = if only_plan { prune_all::plan(&requests, now).await? } else { prune_all::carry_out(&requests, consent, now).await? };

@@ -68,7 +68,7 @@ mod _native {
     #[pymodule_export]
     use crate::python_upload::NativeSource;
     #[pymodule_export]
-    use crate::runtime::close;
+    use crate::runtime::{after_fork, close};
     #[pymodule_export]
     use crate::session::NativeSession;
     #[pymodule_export]

@@ -42,8 +42,7 @@ impl NativeOverview {
 pub(crate) fn overview(cluster: &NativeCluster) -> Operation {
     let ground = cluster.ground.clone();
     Operation::new("`report`", async move {
-        let mut options = configured::report::options(&ground.config)?;
-        options.health = ground.in_own_store(options.health);
+        let options = configured::report::options(&ground.config_here())?;
         let overview = Arc::new(gather::overview(&options).await);
         let answer: Answer = Box::new(move |py| Ok(Py::new(py, NativeOverview { overview })?.into_any()));
         Ok(answer)

@@ -1,7 +1,8 @@
 //! Calls into objects that Python's user gives us: stores, health checks, factories. Their methods may block or be coroutines.
 //!
 //! A method that blocks runs on a worker thread, a coroutine in an event loop (see [`Home`]). Dropping the future cancels a
-//! coroutine at its next `await`; a blocking method that has begun runs to its end, and nobody waits for it.
+//! coroutine at its next `await`; a blocking method that has begun runs to its end, and nobody waits for it. So an object that
+//! hangs keeps a thread for each call, and an agent asks again and again: it gets so many threads and no more.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,16 +11,20 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::home::Home;
 use crate::thrown;
 use pgpersist_core::error::{Error, ErrorKind, Result};
 
+/// How many threads one object may keep, of the runtime's 512. A call beyond waits until another one has ended.
+const THREADS: usize = 32;
+
 /// An object of the user's.
 #[derive(Debug)]
 pub(crate) struct Given {
     object: Py<PyAny>,
+    threads: Arc<Semaphore>,
     /// What it is to us, and its class: "store `Bucket`".
     name: String,
 }
@@ -29,12 +34,13 @@ impl Given {
     pub(crate) fn new(object: &Bound<'_, PyAny>, role: &str) -> Self {
         // A function is told by its own name.
         let own = object.getattr(intern!(object.py(), "__name__")).and_then(|name| name.extract::<String>());
-        Self { name: format!("{role} `{}`", own.unwrap_or_else(|_| class_of(object))), object: object.clone().unbind() }
+        let name = format!("{role} `{}`", own.unwrap_or_else(|_| class_of(object)));
+        Self { name, object: object.clone().unbind(), threads: Arc::new(Semaphore::new(THREADS)) }
     }
 
     /// Something that an object has returned, and is to be called in its name.
     pub(crate) fn part(&self, object: Bound<'_, PyAny>) -> Self {
-        Self { object: object.unbind(), name: self.name.clone() }
+        Self { object: object.unbind(), name: self.name.clone(), threads: self.threads.clone() }
     }
 
     /// What it is to us, and its class.
@@ -54,6 +60,8 @@ impl Given {
         arguments: impl FnOnce(Python<'_>) -> PyResult<Py<PyTuple>> + Send + 'static,
         understand: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T> + Send + 'static,
     ) -> Result<T> {
+        let lost = || Error::Cancelled { what: format!("`{}` of the {}", method.told, self.name) };
+        let thread = self.threads.clone().acquire_owned().await.map_err(|_| lost())?;
         let (sender, receiver) = oneshot::channel();
         let given = self.clone();
         let settle: Settle = Box::new(move |answer| {
@@ -67,6 +75,8 @@ impl Given {
         let calling = Calling::default();
         let (given, home, begun) = (self.clone(), home.clone(), calling.begun.clone());
         let called = tokio::task::spawn_blocking(move || {
+            // To the end of a method that blocks; a coroutine waits elsewhere.
+            let _thread = thread;
             Python::try_attach(|py| {
                 let done = Done { settle: Arc::new(Mutex::new(Some(settle))) };
                 match given.begin(py, &home, method, arguments, done.clone()) {
@@ -77,7 +87,6 @@ impl Given {
                 }
             })
         });
-        let lost = || Error::Cancelled { what: format!("`{}` of the {}", method.told, self.name) };
         called.await.map_err(|_| lost())?.ok_or_else(lost)?;
         receiver.await.unwrap_or_else(|_| Err(lost()))
     }

@@ -47,6 +47,12 @@ pub(crate) fn handle(_py: Python<'_>) -> PyResult<Handle> {
     }
 }
 
+/// Closes what a forked child has of its parent's locks and pipes: the child would keep them for as long as it lives.
+#[pyfunction]
+pub(crate) fn after_fork() {
+    pgpersist_core::fs::forked::let_go();
+}
+
 /// Cancels what still goes on, and takes no more: for the interpreter's end, when nobody may call into Python any more.
 #[pyfunction]
 pub(crate) fn close(py: Python<'_>) {

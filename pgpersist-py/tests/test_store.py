@@ -443,3 +443,37 @@ def test_an_event_loop_that_was_closed_meanwhile_is_told(folder: Path) -> None:
     assert not task.done()
     # Others are served as before.
     assert pgpersist.Cluster(folder / "data", store=stores.AsyncDictStore()).dumps() == []
+
+
+def test_a_store_that_hangs_takes_so_many_threads_and_no_more(folder: Path) -> None:
+    class Hangs(stores.DictStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.inside, self.most = threading.Event(), 0, 0
+
+        def list(self, prefix: str) -> Iterator[ObjectMeta]:
+            with self.lock:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+            self.gate.wait(300)
+            with self.lock:
+                self.inside -= 1
+            return iter(())
+
+    store = Hangs()
+    cluster = pgpersist.Cluster(folder / "data", store=store)
+
+    async def story() -> None:
+        asking = [asyncio.create_task(cluster.dumps_async()) for _ in range(80)]
+        try:
+            until = asyncio.get_running_loop().time() + 120
+            while store.inside < 32:
+                assert asyncio.get_running_loop().time() < until, store.inside
+                await asyncio.sleep(0.01)
+        finally:
+            store.gate.set()
+        # Nobody was forgotten who had to wait.
+        assert not any(await asyncio.gather(*asking))
+
+    asyncio.run(story())
+    assert store.most == 32

@@ -16,6 +16,7 @@ pub mod hooks;
 pub mod http;
 pub mod jobs;
 pub(crate) mod life;
+pub(crate) mod listening;
 pub mod log;
 pub(crate) mod log_relay;
 pub(crate) mod making_ready;

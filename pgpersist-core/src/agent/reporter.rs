@@ -19,6 +19,9 @@ const LASTS: Duration = Duration::from_secs(5);
 /// How long anybody waits for one: longer than the checks may take, not longer than Prometheus waits for an answer.
 const DEADLINE: Duration = Duration::from_secs(9);
 
+/// How long a check may take that is to be in a report.
+pub(crate) const LONGEST_CHECK: Duration = Duration::from_secs(8);
+
 /// A report, or nothing when there was none in time.
 pub(crate) type Looked = Option<Arc<Found<Report>>>;
 

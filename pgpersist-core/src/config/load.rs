@@ -9,6 +9,7 @@ use crate::config::connection::ConnectionSettings;
 use crate::config::keys::{self, Kind, Support};
 use crate::config::layer::{Layer, StoreValues};
 use crate::config::load::hooks::HooksConfig;
+use crate::config::load::own_store::OwnStore;
 use crate::config::load::reading::Reading;
 use crate::config::sources::Sources;
 use crate::config::value::{self, Raw, Source, Sourced, Value};
@@ -23,6 +24,7 @@ use crate::store::url::StoreUrl;
 
 mod encryption;
 pub mod hooks;
+pub mod own_store;
 pub mod reading;
 mod stores;
 
@@ -182,6 +184,8 @@ pub struct Config {
     pub stores: Vec<StoreConfig>,
     /// Those that are configured, also where options name others for this run.
     pub configured_stores: Vec<StoreConfig>,
+    /// The program's own store, in the place of all of these; see [`Config::with_own_store`].
+    pub own_store: Option<OwnStore>,
     /// `[log] directory`; without it, logs lie beside the data.
     pub log_directory: Option<PathBuf>,
     /// What `run` does at its times.
@@ -340,6 +344,7 @@ impl Merged {
             schedule: self.schedule(&retention, &stores)?,
             stores,
             configured_stores,
+            own_store: None,
             retention,
             drill_checks: questions(&self.checks, |[name, database, sql]| CheckConfig { name, database, sql }),
             health: HealthConfig {

@@ -59,6 +59,8 @@ mod tests {
     use crate::data_directory::local::LocalDataDirectory;
     use crate::server::cluster::ClusterOptions;
     use crate::server::installation::InstallationSearch;
+    use crate::store::BackupStore;
+    use crate::store::memory::MemoryBackupStore;
 
     fn config(text: &str) -> Config {
         // Root reads the user who owns the cluster; every system has this one.
@@ -95,5 +97,20 @@ mod tests {
         let http = options.http.unwrap();
         assert_eq!((http.health.cluster.options().port, http.retention.keep_last), (7, Some(3)));
         assert!(!options.relay_log);
+    }
+
+    #[test]
+    fn every_part_uses_the_programs_own_store() {
+        let text = "[[store]]\nurl = '/nowhere/backups'\n[[store]]\nurl = '/nowhere/copies'\n[dump]\nschedule = '0 2 * * *'\n\
+                    [retention]\nkeep_last = 3\n[drill]\nrestore = '0 3 * * 0'\n[health]\nlisten = '127.0.0.1:0'\n[hooks]\n\
+                    command = ['/bin/true']";
+        let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+        let options = of(&config(text).with_own_store(store.clone()));
+        // There are no copies to be brought up to date.
+        assert_eq!(options.jobs.iter().map(|job| job.job.name()).collect::<Vec<_>>(), ["dump", "prune", "restore_drill"]);
+        assert!(Arc::ptr_eq(options.shelf.unwrap().store(), &store));
+        for health in [options.http.unwrap().health, options.hooks.unwrap().health] {
+            assert!(health.stores.is_empty() && health.store.is_some_and(|looked_at| Arc::ptr_eq(&looked_at, &store)));
+        }
     }
 }

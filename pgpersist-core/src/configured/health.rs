@@ -24,6 +24,10 @@ pub fn of(config: &Config, cluster: Cluster, tables: &[String]) -> HealthOptions
     options.cluster_name.clone_from(&config.cluster.name);
     options.stores = config.stores.iter().map(|store| store.url.clone()).collect();
     options.encryption = config.stores.iter().map(|store| store.encryption.clone()).collect();
+    if let Some(own) = &config.own_store {
+        options.store = Some(own.store.clone());
+        options.encryption = vec![own.encryption.clone()];
+    }
     options.databases.clone_from(&config.cluster.databases);
     if let (true, Some(database)) = (options.databases.is_empty(), &config.connection.database) {
         options.databases.push(database.value.clone());

@@ -24,7 +24,8 @@ pub async fn find(config: &Config, name: &str, database: Option<&str>, progress:
 /// What may open a dump from anywhere: the key of this run, and all that the stores' encryption names. That one of these cannot be
 /// read matters only to a dump that needs it.
 pub async fn opening(config: &Config) -> Opening {
-    let configured = config.stores.iter().map(|store| store.encryption.clone());
+    let own = config.own_store.iter().map(|own| own.encryption.clone());
+    let configured = own.chain(config.stores.iter().map(|store| store.encryption.clone()));
     let given = EncryptionSettings { identity_file: config.reading.identity_file.clone(), ..EncryptionSettings::default() };
     let all: Vec<_> = std::iter::once(given).chain(configured).collect();
     let read = workers::run(move || {

@@ -25,7 +25,8 @@
 //! ```
 //!
 //! [`agent::options`] is all that `pgpersist run` makes of a configuration, for an [`Agent`](crate::agent::run::Agent) in a
-//! process of one's own.
+//! process of one's own. A program that has a [`BackupStore`](crate::store::BackupStore) of its own gives it to the configuration,
+//! with [`Config::with_own_store`](crate::config::load::Config::with_own_store).
 
 pub mod agent;
 pub mod cluster;

@@ -12,7 +12,7 @@ use crate::data_directory::placement::{self, Placement};
 use crate::data_directory::state::State;
 use crate::data_directory::{Claim, DataDirectory, DiskUsage, staging};
 use crate::error::{Error, Result};
-use crate::fs::lock_file::{self, LockFile};
+use crate::fs::lock_file::{self, LockFile, SoleLock};
 use crate::fs::os_user::OsUser;
 use crate::fs::{boot, hand_over, lock_holders, space, walk};
 use crate::workers;
@@ -116,17 +116,17 @@ impl LocalDataDirectory {
         let mut file = lock.file();
         let holder = format!("process {} on {}, boot {}\n", std::process::id(), hostname(), boot::boot_id().unwrap_or_default());
         let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(holder.as_bytes()));
-        Ok(Claim::new((folder, lock)))
+        Ok(Claim::new((folder, lock.sole())))
     }
 
     /// The claim on the directory itself, where it exists. Two who reach it through different mounts have different folders
     /// of ours, and only this in common.
-    fn claim_inode(&self) -> Result<Option<LockFile>> {
+    fn claim_inode(&self) -> Result<Option<SoleLock>> {
         if !self.path.is_dir() {
             return Ok(None);
         }
         match LockFile::try_lock_folder(&self.path)? {
-            Some(folder) => Ok(Some(folder)),
+            Some(folder) => Ok(Some(folder.sole())),
             None => Err(held(&self.path, &self.own.supervisor_lock())),
         }
     }

@@ -31,7 +31,8 @@ pub mod state;
 /// - [`DataDirectory::state`] tells from files alone; it never asks a process and never waits for a lock.
 /// - The suite in `data_directory/conformance.rs` (feature `testing`) asks for what can be asked within one process.
 /// - At most one [`Claim`] exists at a time, on this node whatever the PID and IPC namespaces; it ends when it is dropped
-///   and when its process dies.
+///   and when its process dies. A child that was forked from that process has no part in it, if it calls [`let_go`](crate::fs::forked::let_go);
+///   else the claim outlives the process with that child, though not the drop.
 #[async_trait]
 pub trait DataDirectory: Debug + Send + Sync {
     /// The path that PostgreSQL gets as its data directory.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::data_directory::own_folder::FOLDER_NAME;
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::durable;
-use crate::fs::lock_file::LockFile;
+use crate::fs::lock_file::{LockFile, SoleLock};
 use crate::fs::on_behalf::as_user_or_owner;
 use crate::fs::os_user::OsUser;
 use crate::fs::walk::Walk;
@@ -28,7 +28,7 @@ const PREFIX: &str = "drill-";
 pub(crate) struct Copied {
     pub(crate) folder: PathBuf,
     pub(crate) undertaker: Undertaker,
-    _owner: LockFile,
+    _owner: SoleLock,
 }
 
 impl Copied {
@@ -44,7 +44,7 @@ impl Copied {
             .ok_or_else(|| Error::Bug(format!("somebody else holds the new lock {}", owner.display())))?;
         say_who(&lock).map_err(|e| Error::file("write", &owner, e))?;
         durable::sync_directory(&folder)?;
-        Ok(Self { folder, undertaker, _owner: lock })
+        Ok(Self { folder, undertaker, _owner: lock.sole() })
     }
 }
 

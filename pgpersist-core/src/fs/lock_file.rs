@@ -1,7 +1,8 @@
 //! A lock that is held as long as somebody has the file open: by us, and by whoever inherits the descriptor.
 //!
 //! It is an `flock(2)`: the kernel lets it go when the last copy of the descriptor is closed, however its holders end, and
-//! it is seen across PID and IPC namespaces, since it lies on the file and not on a process number.
+//! it is seen across PID and IPC namespaces, since it lies on the file and not on a process number. A [`SoleLock`] is one that
+//! nobody is to inherit.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,6 +15,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::fs::forked::Unshared;
 use crate::fs::on_behalf::as_owner;
 
 /// [`is_free`] holds the lock for an instant while it asks, and a child process has a copy of all our descriptors for an
@@ -77,6 +79,31 @@ impl LockFile {
     /// The open file, for reading or writing what its holder wants to say about itself.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The same lock, for this process alone.
+    pub fn sole(self) -> SoleLock {
+        SoleLock { lock: Unshared::new(self), process: std::process::id() }
+    }
+}
+
+/// A lock of one process: it ends when this is dropped, also while a child that was forked meanwhile has a copy of the descriptor.
+/// Dropped in such a child, it stays the parent's.
+#[derive(Debug)]
+pub struct SoleLock {
+    lock: Unshared<LockFile>,
+    process: u32,
+}
+
+impl Drop for SoleLock {
+    fn drop(&mut self) {
+        // The lock is one for all copies of the descriptor: whoever unlocks any of them unlocks it for all.
+        if let Some(lock) = self.lock.take()
+            && self.process == std::process::id()
+        {
+            // Closing it does as much, unless there are copies; and a lock that we hold cannot be refused.
+            let _ = rustix::fs::flock(&lock.file, FlockOperation::Unlock);
+        }
     }
 }
 
@@ -190,6 +217,38 @@ mod tests {
         assert!(LockFile::try_lock(&path, 0o600).unwrap().is_none());
         drop(holder);
         assert!(LockFile::try_lock(&path, 0o600).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_sole_lock_ends_whoever_has_inherited_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = LockFile::try_lock(&path, 0o600).unwrap().unwrap();
+        // As a forked child has it; here, as a program that was given it.
+        let inherited = lock.file().try_clone().unwrap();
+        let mut heir = Command::new("sleep").arg("600").stdin(Stdio::from(inherited)).spawn().unwrap();
+        let sole = lock.sole();
+        assert!(!is_free(&path).unwrap());
+        drop(sole);
+        let freed = is_free(&path).unwrap();
+        heir.kill().unwrap();
+        heir.wait().unwrap();
+        assert!(freed);
+    }
+
+    #[test]
+    fn what_another_process_has_taken_stays_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = LockFile::try_lock(&path, 0o600).unwrap().unwrap();
+        let parents = lock.file().try_clone().unwrap();
+        // As it is found in a child: the process is another one.
+        let mut sole = lock.sole();
+        sole.process = 0;
+        drop(sole);
+        assert!(!is_free(&path).unwrap());
+        drop(parents);
+        assert!(is_free(&path).unwrap());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod durable;
+pub mod forked;
 pub mod hand_over;
 pub mod lock_file;
 pub mod lock_holders;

@@ -9,13 +9,14 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use crate::error::{Error, Result};
 use crate::fs::boot;
-use crate::fs::lock_file::LockFile;
+use crate::fs::forked::Unshared;
+use crate::fs::lock_file::{LockFile, SoleLock};
 use crate::fs::on_behalf::as_owner;
 use crate::fs::os_user::OsUser;
 use crate::server::process;
@@ -59,7 +60,7 @@ pub(crate) struct Scratch {
     path: PathBuf,
     undertaker: Undertaker,
     // Let go after the undertaker has finished: a folder whose owner file is free is everybody's to sweep.
-    _owner: LockFile,
+    _owner: SoleLock,
 }
 
 impl Scratch {
@@ -90,7 +91,7 @@ impl Scratch {
         let lock = LockFile::try_lock(&owner, 0o600)?
             .ok_or_else(|| Error::Bug(format!("somebody else holds the new lock {}", owner.display())))?;
         say_who(&lock).map_err(|e| Error::file("write", &owner, e))?;
-        Ok(Self { path, undertaker, _owner: lock })
+        Ok(Self { path, undertaker, _owner: lock.sole() })
     }
 
     /// The folder.
@@ -148,6 +149,8 @@ pub(crate) fn say_who(lock: &LockFile) -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Undertaker {
     child: Child,
+    /// What it waits at: when the last copy is closed, it begins.
+    pipe: Unshared<ChildStdin>,
     done: bool,
 }
 
@@ -159,7 +162,7 @@ impl Undertaker {
             search.push(":");
         }
         search.push("/usr/bin:/bin");
-        let child = Command::new("/bin/sh")
+        let mut child = Command::new("/bin/sh")
             .args(["-c", UNDERTAKER, "pgpersist-undertaker"])
             .arg(path)
             .arg(afterwards.as_argument())
@@ -173,21 +176,22 @@ impl Undertaker {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|e| Error::file("run", "/bin/sh", e))?;
-        Ok(Self { child, done: false })
+        let pipe = child.stdin.take().ok_or_else(|| Error::Bug("an undertaker has no pipe".to_owned()))?;
+        Ok(Self { child, pipe: Unshared::new(pipe), done: false })
     }
 
     /// Sends it away with nothing to do.
     fn dismiss(mut self) {
-        if let Some(mut stdin) = self.child.stdin.take() {
-            let _ = stdin.write_all(b"leave\n");
+        if let Some(mut pipe) = self.pipe.take() {
+            let _ = pipe.write_all(b"leave\n");
         }
         let _ = self.child.wait();
     }
 
     /// Lets it end the servers and waits for that; the files stay, whatever it was engaged for.
     pub(crate) fn keep(&mut self, path: &Path) -> Result<()> {
-        if let Some(stdin) = &mut self.child.stdin {
-            stdin.write_all(b"keep\n").map_err(|e| Error::file("keep", path, e))?;
+        if let Some(written) = self.pipe.with(|pipe| pipe.write_all(b"keep\n")) {
+            written.map_err(|e| Error::file("keep", path, e))?;
         }
         self.bury(path)
     }
@@ -197,7 +201,7 @@ impl Undertaker {
         if std::mem::replace(&mut self.done, true) {
             return Ok(());
         }
-        drop(self.child.stdin.take());
+        drop(self.pipe.take());
         let deadline = Instant::now() + END;
         while self.child.try_wait().map_err(|e| Error::file("wait for the removal of", path, e))?.is_none() {
             if Instant::now() >= deadline {

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 from pgpersist import _native
 from pgpersist._cluster import Cluster
 from pgpersist._faces import awaited, blocking
+from pgpersist._health import HealthCheck, natives_of, standing_checks
 from pgpersist._report import Report
 from pgpersist._seconds import Seconds, seconds
 
@@ -81,7 +82,7 @@ class Agent:
     A server that runs already, as after a crash of the process, is adopted. Of several processes one alone gets the cluster:
     the others' :meth:`start` raises ``ConflictError``. What it says is logged to ``pgpersist.agent``, the server's log to
     ``pgpersist.server``, with its levels. Without :meth:`stop`, the server runs on when the process ends, and the next agent
-    adopts it; no file is ever removed.
+    adopts it; no file is ever removed. A child that is forked from this process has no part in it.
 
     Use it as a context manager, ``with`` or ``async with``; or call :meth:`start` and :meth:`stop`. Signals are the
     program's own affair.
@@ -92,6 +93,8 @@ class Agent:
         trust_stale_pid: a left ``postmaster.pid`` is stale although nothing proves it.
         stop_timeout: how long a clean shutdown may take before an immediate one follows.
         ready_timeout: how long entering the context waits for the server.
+        checks: your own questions, asked beside the library's: ``/health``, ``/metrics``, the status page and the hooks
+            tell of them. They live as long as the agent, also over a reload.
     """
 
     def __init__(
@@ -102,11 +105,16 @@ class Agent:
         trust_stale_pid: bool = False,
         stop_timeout: Seconds = 60,
         ready_timeout: Seconds = 600,
+        checks: Sequence[HealthCheck] = (),
     ) -> None:
         self.cluster = cluster
         self._ready_timeout = seconds(ready_timeout, "ready_timeout")
         self._native = _native.NativeAgent(
-            cluster._native, allow_ephemeral, trust_stale_pid, seconds(stop_timeout, "stop_timeout")
+            cluster._native,
+            allow_ephemeral,
+            trust_stale_pid,
+            seconds(stop_timeout, "stop_timeout"),
+            natives_of(standing_checks(checks)),
         )
 
     def begin(self) -> None:

@@ -43,7 +43,8 @@ class Cluster:
     Args:
         data_directory: where its files live; on a volume that survives.
         config: what else there is to know; by default nothing but the other arguments, which beat it.
-        store: where its dumps live: a folder, a URL, or a :class:`BackupStore`.
+        store: where its dumps live, instead of all configured stores: a folder, a URL, or a :class:`BackupStore`. One
+            of your own, or one that is open, is encrypted and kept as the first configured store would be.
         databases: the databases that are created when missing, dumped and watched.
         port: the port, also of the socket's name.
         settings: any settings of PostgreSQL.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from typing import TYPE_CHECKING, Any, Optional
 
 from pgpersist import _native
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # Threads of the library call into Python; before the interpreter goes they have to be gone.
 atexit.register(_native.close)
+# A child is no owner of its parent's clusters.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_native.after_fork)
 bring_along()
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
+import threading
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import PurePath
-from typing import Any, Awaitable, Iterable, Optional, Protocol, Sequence, Union, runtime_checkable
+from typing import Any, Awaitable, Iterable, Optional, Protocol, Sequence, Union, cast, runtime_checkable
 
 from pgpersist import _native
+from pgpersist._exceptions import InvalidError
 from pgpersist._report import Report
 from pgpersist._seconds import seconds
 
@@ -140,7 +142,10 @@ class HealthCheck(Protocol):
     may take; 5 seconds where there is none. One that takes longer, or raises, is reported as unknown, and holds up no
     other.
 
-    A check only looks: it may be asked at any time, by several at once, as often as somebody likes.
+    A check only looks: it may be asked at any time, by several at once, as often as somebody likes. Where it is asked
+    again and again, by an :class:`~pgpersist.Agent` and by the routes of :mod:`pgpersist.asgi`, a plain one that still
+    hangs is not asked anew; an agent runs coroutines in a loop of the library's own, and takes no deadline beyond 8
+    seconds.
     """
 
     @property
@@ -239,3 +244,48 @@ def natives_of(checks: Sequence[HealthCheck]) -> list[tuple[object, str, float]]
     if isinstance(checks, str) or not isinstance(checks, Iterable):
         raise TypeError(f"checks is a list of checks, not a {type(checks).__name__}")
     return [native_of(check, f"checks[{number}]") for number, check in enumerate(checks)]
+
+
+class StandingCheck:
+    """A check that is asked again and again. While it hangs it is not asked once more: each question that hangs takes a
+    thread.
+
+    Args:
+        check: the user's.
+        name: its name, checked.
+        deadline: in seconds.
+    """
+
+    def __init__(self, check: HealthCheck, name: str, deadline: float) -> None:
+        self.name, self.deadline = name, deadline
+        #: Errors tell of the user's class.
+        self.__name__ = getattr(check, "__name__", type(check).__name__)
+        #: The user's.
+        self.asked = check
+        self._hangs = threading.Lock()
+
+    def check(self) -> Union[Finding, Awaitable[Finding]]:
+        """Asks, unless it hangs. A coroutine is only made here; it does not hang, for it is cancelled at its deadline."""
+        if not self._hangs.acquire(blocking=False):
+            return Finding.unknown(
+                "it has not yet answered an earlier question", remedy="see where the check hangs, and give it a timeout"
+            )
+        try:
+            return self.asked.check()
+        finally:
+            self._hangs.release()
+
+
+def standing_checks(checks: Sequence[HealthCheck]) -> list[StandingCheck]:
+    """Checks for those who ask them again and again.
+
+    Raises:
+        TypeError: one is no check.
+        InvalidError: two have the same name.
+    """
+    standing: list[StandingCheck] = []
+    for check, name, deadline in natives_of(checks):
+        if any(name == other.name for other in standing):
+            raise InvalidError(f'two checks are called "{name}"', remedy="give one of them another name")
+        standing.append(StandingCheck(cast(HealthCheck, check), name, deadline))
+    return standing

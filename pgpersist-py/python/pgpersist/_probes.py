@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Union
 
 from pgpersist._agent import AgentPhase
 from pgpersist._cluster import Cluster
 from pgpersist._exceptions import InvalidError
+from pgpersist._health import HealthCheck, standing_checks, tables_of
 from pgpersist._kept import Busy, Kept
 from pgpersist._native import VERSION
 from pgpersist._readiness import Look, Readiness
@@ -63,10 +64,18 @@ class Probes:
         cluster: the cluster, or this worker's part in it, which knows more.
         token: what opens the details; a path is a file that holds it.
         open_details: show them to everybody.
+        checks: the user's own questions, besides those that this worker's part has.
+        tables: tables whose rows are counted.
     """
 
     def __init__(
-        self, cluster: Union[Cluster, Supervision], *, token: Union[str, Path, None] = None, open_details: bool = False
+        self,
+        cluster: Union[Cluster, Supervision],
+        *,
+        token: Union[str, Path, None] = None,
+        open_details: bool = False,
+        checks: Sequence[HealthCheck] = (),
+        tables: Sequence[str] = (),
     ) -> None:
         self._supervision = cluster if isinstance(cluster, Supervision) else None
         if isinstance(cluster, Supervision):
@@ -77,6 +86,12 @@ class Probes:
             raise TypeError(f"cluster is a pgpersist.Cluster or a lifespan, not a {type(cluster).__name__}")
         self._token = _token(self._cluster, token)
         self._open_details = open_details
+        known = () if self._supervision is None else self._supervision.checks
+        # Checked first: errors tell of the argument.
+        given = [check.asked for check in standing_checks(checks)]
+        more = [check for check in given if not any(check is other for other in known)]
+        self._checks = standing_checks([*known, *more])
+        self._tables = tables_of(tables)
         self._has_been_ready = False
         self._report = Kept(self._look_at_all, lasts=_REPORT_LASTS, most_waiting=_MOST_WAITING)
 
@@ -153,7 +168,7 @@ class Probes:
     # -- what costs something
 
     async def _look_at_all(self) -> HealthReport:
-        return await self._cluster.health_async()
+        return await self._cluster.health_async(tables=self._tables, checks=self._checks)
 
     async def _health(self) -> Answer:
         try:

@@ -85,9 +85,10 @@ class BackupStore(Protocol):
     """A place that keeps objects: bytes under keys such as ``a/b.sql.gz``. Implement it to keep dumps where you like.
 
     A class need not derive from this one; its methods may be plain or ``async def``, also mixed. Plain ones run on
-    worker threads, several at once. Coroutines run in the event loop that awaits the operation (``await
-    cluster.dump_async()``), and in a loop of the library's own while the caller blocks (``cluster.dump()``). One that
-    is cancelled leaves the old state or the new one; a plain method that has begun runs to its end.
+    worker threads, up to 32 at once. Coroutines run in the event loop that awaits the operation (``await
+    cluster.dump_async()``), and in a loop of the library's own while the caller blocks (``cluster.dump()``), as for
+    all that an :class:`~pgpersist.Agent` does with it, whose jobs nobody awaits. One that is cancelled leaves the old
+    state or the new one; a plain method that has begun runs to its end.
 
     What a store promises, and :func:`pgpersist.testing.check_store` asks for:
 

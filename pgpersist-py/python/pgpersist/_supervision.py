@@ -12,12 +12,13 @@ import logging
 import math
 import time
 from types import TracebackType
-from typing import Literal, Optional
+from typing import Literal, Optional, Sequence
 
 from pgpersist._agent import Agent, AgentPhase
 from pgpersist._cluster import Cluster
 from pgpersist._database_url import database_url, database_url_async
 from pgpersist._exceptions import ConflictError, DeadlineError, InvalidError, PgPersistError
+from pgpersist._health import HealthCheck, standing_checks
 from pgpersist._readiness import Readiness, agent_of
 from pgpersist._seconds import Seconds, seconds
 from pgpersist._server_reports import ServerState, ServerStatus
@@ -74,6 +75,8 @@ class Supervision:
         stop_timeout: how long a clean shutdown may take before an immediate one follows, in seconds.
         allow_ephemeral: accept a place that does not survive this machine.
         trust_stale_pid: a left ``postmaster.pid`` is stale although nothing proves it.
+        checks: your own questions, asked beside the library's by the cluster's agent, where it lives in this worker, and
+            by the routes that are made with this one.
 
     Raises:
         DeadlineError: entering: the server is not ready in time.
@@ -92,6 +95,7 @@ class Supervision:
         stop_timeout: Seconds = 60,
         allow_ephemeral: bool = False,
         trust_stale_pid: bool = False,
+        checks: Sequence[HealthCheck] = (),
     ) -> None:
         if not isinstance(cluster, Cluster):
             raise TypeError(f"cluster is a pgpersist.Cluster, not a {type(cluster).__name__}")
@@ -105,6 +109,7 @@ class Supervision:
         self._stop_timeout = seconds(stop_timeout, "stop_timeout")
         self._allow_ephemeral = allow_ephemeral
         self._trust_stale_pid = trust_stale_pid
+        self.checks = tuple(check.asked for check in standing_checks(checks))
         self._agent: Optional[Agent] = None
         self.readiness = Readiness(cluster, lambda: self._agent)
         self._reset()
@@ -303,6 +308,7 @@ class Supervision:
             allow_ephemeral=self._allow_ephemeral,
             trust_stale_pid=self._trust_stale_pid,
             stop_timeout=self._stop_timeout,
+            checks=self.checks,
         )
         try:
             # It reads files.

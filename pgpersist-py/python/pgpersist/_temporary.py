@@ -25,7 +25,7 @@ class TemporaryCluster:
     The first cluster of a PostgreSQL version takes as long as ``initdb``, each later one is a copy that is ready within
     100 ms. There is a superuser ``postgres``. It listens on a Unix socket alone, unless ``tcp`` is asked for. However the
     process ends that has made it, its server is ended and its files are removed. In a child that was forked from that
-    process its URL works, and nothing else.
+    process its URL works, and nothing else; the cluster does not wait for the child's end.
 
     Use it as a context manager, ``with`` or ``async with``; or call :meth:`start` and :meth:`stop`.
 

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from os import PathLike
 from typing import Optional, Union
@@ -29,6 +30,7 @@ class Name:
         self._address = f"\0{text}"
         self._socket: Optional[socket.socket] = None
         self._taker: Optional[int] = None
+        _names.add(self)
 
     @property
     def is_mine(self) -> bool:
@@ -76,6 +78,20 @@ class Name:
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
             self._socket = None
+
+
+#: All names of this process.
+_names: weakref.WeakSet[Name] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # What the parent has stays the parent's, and nobody's when that ends: a child is no worker of its own accord.
+    for name in list(_names):
+        name.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class WorkerGroup:

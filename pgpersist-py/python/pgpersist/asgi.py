@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, MutableMapping
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Sequence, Union
 
 from pgpersist._cluster import Cluster
 from pgpersist._database_url import database_url, database_url_async
+from pgpersist._health import HealthCheck
 from pgpersist._probes import PAGES, Answer, Probes
 from pgpersist._supervision import OnExit, Supervision
 
@@ -37,6 +38,9 @@ class HealthApp:
         token: opens the details to whoever sends it as ``Authorization: Bearer``; a ``Path`` is a file that holds it.
             By default what ``[health] token_file`` of the cluster's configuration names.
         open_details: show the details to everybody; for a port that only you reach.
+        checks: your own questions, which ``/health`` and ``/metrics`` tell beside the library's. Those of the
+            :class:`Supervision` are asked anyway.
+        tables: tables whose rows ``/health`` and ``/metrics`` count, ``orders`` or ``schema.orders``.
     """
 
     def __init__(
@@ -46,8 +50,10 @@ class HealthApp:
         prefix: str = "",
         token: Union[str, Path, None] = None,
         open_details: bool = False,
+        checks: Sequence[HealthCheck] = (),
+        tables: Sequence[str] = (),
     ) -> None:
-        self._probes = Probes(cluster, token=token, open_details=open_details)
+        self._probes = Probes(cluster, token=token, open_details=open_details, checks=checks, tables=tables)
         self._pages = {f"{checked_prefix(prefix)}/{page}": page for page in PAGES}
 
     def has(self, path: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from pgpersist._cluster import Cluster
 from pgpersist._config import Config
 from pgpersist._database_url import database_url, database_url_async
+from pgpersist._health import HealthCheck
 from pgpersist._probes import PAGES, Probes
 from pgpersist._seconds import Seconds, seconds
 from pgpersist._supervision import OnExit, Supervision
@@ -94,6 +95,7 @@ def lifespan(
     stop_timeout: Seconds = 60,
     allow_ephemeral: bool = False,
     trust_stale_pid: bool = False,
+    checks: Sequence[HealthCheck] = (),
 ) -> Lifespan:
     """A lifespan for FastAPI or Starlette: the cluster is up before the application serves, and is left when it has
     served.
@@ -113,6 +115,7 @@ def lifespan(
         stop_timeout: how long a clean shutdown may take before an immediate one follows, in seconds.
         allow_ephemeral: accept a place that does not survive this machine.
         trust_stale_pid: a left ``postmaster.pid`` is stale although nothing proves it.
+        checks: your own questions, asked beside the library's by the cluster's agent and by :func:`health_router`.
     """
     supervision = Supervision(
         _cluster_of(cluster_or_config),
@@ -123,6 +126,7 @@ def lifespan(
         stop_timeout=stop_timeout,
         allow_ephemeral=allow_ephemeral,
         trust_stale_pid=trust_stale_pid,
+        checks=checks,
     )
     return Lifespan(supervision, inner)
 
@@ -133,6 +137,8 @@ def health_router(
     prefix: str = "",
     token: Union[str, Path, None] = None,
     open_details: bool = False,
+    checks: Sequence[HealthCheck] = (),
+    tables: Sequence[str] = (),
 ) -> APIRouter:
     """A router for FastAPI with ``/livez``, ``/readyz``, ``/startupz``, ``/health`` and ``/metrics``, in no schema.
 
@@ -142,7 +148,8 @@ def health_router(
     from fastapi import APIRouter
 
     router = APIRouter(include_in_schema=False)
-    router.routes.extend(health_routes(cluster, prefix=prefix, token=token, open_details=open_details))
+    routes = health_routes(cluster, prefix=prefix, token=token, open_details=open_details, checks=checks, tables=tables)
+    router.routes.extend(routes)
     return router
 
 
@@ -152,10 +159,12 @@ def health_routes(
     prefix: str = "",
     token: Union[str, Path, None] = None,
     open_details: bool = False,
+    checks: Sequence[HealthCheck] = (),
+    tables: Sequence[str] = (),
 ) -> list[BaseRoute]:
     """The same for Starlette: ``Starlette(routes=[*health_routes(life), …])``."""
     known = cluster.supervision if isinstance(cluster, Lifespan) else cluster
-    probes = Probes(known, token=token, open_details=open_details)
+    probes = Probes(known, token=token, open_details=open_details, checks=checks, tables=tables)
     prefix = checked_prefix(prefix)
     return [
         Route(f"{prefix}/{page}", _Page(probes, page), name=f"pgpersist_{page}", include_in_schema=False)

@@ -37,9 +37,8 @@ fn run_limited(cluster: &TestCluster, server: &StoreServer, url: &str, arguments
 fn a_dump_larger_than_memory_goes_straight_into_a_bucket_and_back() {
     let Some(server) = one_of_each().into_iter().next() else { return };
     let cluster = TestCluster::running("");
-    let noise = format!(
-        "CREATE TABLE noise AS SELECT i, encode(sha512(i::text::bytea), 'base64') AS noise FROM generate_series(1, {ROWS}) AS i"
-    );
+    let noise =
+        format!("CREATE TABLE noise AS SELECT i, encode(sha512(i::text::bytea), 'base64') AS noise FROM generate_series(1, {ROWS}) AS i");
     cluster.sql("shop", &noise);
     let url = format!("{}&concurrency=1", server.bare_url_at(&server.endpoint(), "prefix"));
     let (run, peak) = run_limited(&cluster, &server, &url, &["dump", "--json"]);

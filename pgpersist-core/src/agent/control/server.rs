@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::agent::command::Command;
 use crate::agent::control::protocol::{AgentView, Answer, Question};
 use crate::agent::jobs::slots::Slots;
+use crate::agent::listening::Listening;
 use crate::agent::status::AgentStatus;
 
 /// How many may ask at a time: people and their scripts.
@@ -32,6 +33,7 @@ pub(crate) struct Answering {
 
 /// Answers for ever; dropping it ends all connections.
 pub(crate) async fn answer(listener: UnixListener, from: Answering) {
+    let listener = Listening::new(listener);
     let (places, mut connections) = (Arc::new(Semaphore::new(CONNECTIONS)), JoinSet::new());
     loop {
         // Nobody ever closes it.

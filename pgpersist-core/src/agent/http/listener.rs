@@ -16,6 +16,7 @@ use crate::agent::http::limits::HttpLimits;
 use crate::agent::http::options::HttpOptions;
 use crate::agent::http::pages::Pages;
 use crate::agent::http::site::Site;
+use crate::agent::listening::Listening;
 use crate::agent::log::Told;
 use crate::agent::reporter::Reporter;
 use crate::agent::status::AgentStatus;
@@ -169,6 +170,7 @@ fn refusal(address: SocketAddr, error: &io::Error) -> Error {
 
 /// Accepts for ever.
 async fn accept(listener: TcpListener, current: Current, limits: HttpLimits, counts: Arc<Counts>, told: Told) {
+    let listener = Listening::new(listener);
     let mut connections = Connections::new(limits.connections);
     let mut complained: Option<Instant> = None;
     loop {

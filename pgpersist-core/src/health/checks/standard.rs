@@ -1,12 +1,13 @@
 //! All checks that come with pgpersist, in their fixed order: the one file that knows every check.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::encryption::settings::EncryptionSettings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::health::checks::asking::Asking;
 use crate::health::checks::connection::ConnectionCheck;
 use crate::health::checks::data_directory::DataDirectoryCheck;
@@ -66,7 +67,9 @@ pub struct HealthOptions {
     pub disk: DiskLimits,
     /// How much ballast should be on the volume.
     pub ballast_bytes: Option<u64>,
-    /// How long each check may take.
+    /// The user's own checks, asked after ours.
+    pub checks: Vec<Arc<dyn HealthCheck>>,
+    /// How long each check may take that has no deadline of its own.
     pub deadline: Duration,
     /// What the time is.
     pub clock: Arc<dyn Clock>,
@@ -89,6 +92,7 @@ impl HealthOptions {
             drill_max_age: last_drill::DEFAULT_MAX_AGE,
             disk: DiskLimits::default(),
             ballast_bytes: None,
+            checks: Vec::new(),
             deadline: DEFAULT_DEADLINE,
             clock: Arc::new(SystemClock),
         }
@@ -141,11 +145,11 @@ impl HealthOptions {
     }
 }
 
-/// The checks of a cluster. Touches nothing; a user's own checks are simply added to the list.
+/// The checks of a cluster, and then the user's own. Touches nothing.
 ///
 /// # Errors
-/// [`Error::File`](crate::error::Error::File) when a relative store cannot be made absolute, since there is no current
-/// directory.
+/// [`Error::File`] when a relative store cannot be made absolute, since there is no current directory; `Invalid` when a check of the
+/// user's has the name of another one.
 pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
     let HealthOptions { cluster, deadline, clock, .. } = options;
     let deadline = *deadline;
@@ -193,5 +197,11 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
     checks.push(Arc::new(disk.with_ballast(options.ballast_bytes)));
     checks.push(Arc::new(SettingsCheck::new(cluster.clone(), deadline)));
     checks.push(Arc::new(TransactionIdsCheck::new(cluster.clone(), deadline)));
+    // A finding is looked for by its name.
+    let mut names: BTreeSet<String> = checks.iter().map(|check| check.name().to_owned()).collect();
+    if let Some(twice) = options.checks.iter().find(|check| !names.insert(check.name().to_owned())) {
+        return Err(Error::invalid(format!("two checks are called {:?}", twice.name()), "give one of them another name"));
+    }
+    checks.extend(options.checks.iter().cloned());
     Ok(checks)
 }
