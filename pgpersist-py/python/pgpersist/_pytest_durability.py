@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -96,7 +97,9 @@ class PgDurable:
         """
         options.setdefault("target", "copy")
         cluster = self.cluster
-        config = Config.from_dict({"cluster": {"bin_directory": cluster.bin_directory}})
+        # The superuser of a throw-away cluster is `postgres`, whoever runs it.
+        values = {"cluster": {"bin_directory": cluster.bin_directory}}
+        config = Config(os.devnull, environment={"PGUSER": "postgres"}, values=values)
         return crash_drill(Cluster(cluster.data_directory, config=config), **options)
 
     @contextmanager

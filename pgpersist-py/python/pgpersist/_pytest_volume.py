@@ -103,7 +103,7 @@ def _mount(*arguments: str) -> None:
         raise DeniedError("there is no program `mount`", remedy="install it (Debian: mount)") from error
     if done.returncode != 0:
         raise DeniedError(
-            f"this process may not mount a volume: {done.stderr.strip()}",
+            f"this process may not mount a volume: {(done.stderr.strip() or 'mount failed').splitlines()[0]}",
             remedy="run pytest as root (in a container with CAP_SYS_ADMIN), or below"
             " `unshare --user --mount --map-current-user --keep-caps`",
         )

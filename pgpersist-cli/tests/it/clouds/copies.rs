@@ -177,7 +177,7 @@ fn buckets_are_copies_that_outlive_the_folder() {
 
     // The folder is gone: a dump comes from whichever bucket has it, and from each of them.
     cluster.sql("postgres", "DROP DATABASE shop");
-    fs::remove_dir_all(cluster.store()).unwrap();
+    pgpersist_core::fs::durable::remove_tree(&cluster.store()).unwrap();
     assert_eq!(loads(&cluster, "shop", &[]).code, Some(3), "that it came from another store is worth a word");
     for copy in &copies {
         loads(&cluster, &format!("from_{}", copy.place), &["--store", &copy.place.to_string()]);
