@@ -73,6 +73,8 @@ pub struct Agent {
     service_manager: Option<Arc<ServiceManager>>,
     /// Whether it was told to stop while it shut the server down for another reason.
     stop_asked: bool,
+    /// Whether it has had a server.
+    has_had_a_server: bool,
 }
 
 /// What ended a wait.
@@ -122,6 +124,7 @@ impl Agent {
             reporter,
             service_manager,
             stop_asked: false,
+            has_had_a_server: false,
         }
     }
 
@@ -191,6 +194,11 @@ impl Agent {
     async fn live(&mut self) -> Result<()> {
         // First of all: whoever watches a long way up asks here, and with the address taken there is nothing to begin.
         self.http.follow(&self.cluster, self.options.http.as_ref()).await?;
+        self.live_with_servers().await?;
+        if self.has_had_a_server { Ok(()) } else { self.end_what_was_left().await }
+    }
+
+    async fn live_with_servers(&mut self) -> Result<()> {
         // What is fenced is not even made ready: somebody wants to see it as it is.
         if !self.wait_for_fence(None).await? {
             return Ok(());
@@ -303,6 +311,7 @@ impl Agent {
 
     /// Stays with a server to its end.
     async fn stay_with(&mut self, life: Life) -> Result<After> {
+        self.has_had_a_server = true;
         let to = self.options.relay_log.then(|| self.told.0.clone());
         let relay = log_relay::start(self.cluster.log_file(), life.log_offset, to);
         self.status.send_modify(|status| status.pid = Some(life.pid()));

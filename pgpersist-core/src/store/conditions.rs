@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 
-use crate::error::{ErrorKind, Result};
 use crate::store::{BackupStore, ObjectKey};
 
 /// What that means.
@@ -11,22 +10,6 @@ pub const WEAKER: &str =
     "the server ignores the condition that a name is free: two that write the same name at the same moment overwrite each other";
 /// What to do about it.
 pub const REMEDY: &str = "let one host alone write into this store, or use a server that honours conditions";
-
-/// What it says of a store that a put on the condition that the name is free, of a name that is taken, came to so.
-///
-/// # Errors
-/// One that says nothing about it.
-pub(super) fn honoured(put: Result<()>) -> Result<Option<bool>> {
-    match put {
-        Ok(()) => Ok(Some(false)),
-        Err(error) => match error.kind() {
-            ErrorKind::Conflict => Ok(Some(true)),
-            // The right to replace was asked for first.
-            ErrorKind::Denied => Ok(None),
-            _ => Err(error),
-        },
-    }
-}
 
 /// What is to be said of a store, found out on an object of ours with these bytes. Nothing where all is well, or cannot be found out
 /// now.

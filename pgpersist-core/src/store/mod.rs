@@ -35,7 +35,7 @@ use futures_util::stream::{BoxStream, TryStreamExt};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::TEMPORARY_SUFFIX;
 use crate::store::observation::Observation;
 
@@ -132,7 +132,7 @@ pub trait BackupStore: Debug + Display + Send + Sync + 'static {
     ///
     /// A store that looks before it puts has to ask without a look.
     async fn honours_conditions(&self, taken: &ObjectKey, bytes: Bytes) -> Result<Option<bool>> {
-        conditions::honoured(self.put_if_absent(taken, bytes).await)
+        honoured(self.put_if_absent(taken, bytes).await)
     }
 
     /// What the store is like beyond this contract, found out by trying with objects below `scratch`, which whoever asks
@@ -140,6 +140,19 @@ pub trait BackupStore: Debug + Display + Send + Sync + 'static {
     async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {
         let _ = scratch;
         Ok(Vec::new())
+    }
+}
+
+/// What it says of a store that a put on the condition that the name is free, of a name that is taken, came to so.
+fn honoured(put: Result<()>) -> Result<Option<bool>> {
+    match put {
+        Ok(()) => Ok(Some(false)),
+        Err(error) => match error.kind() {
+            ErrorKind::Conflict => Ok(Some(true)),
+            // The right to replace was asked for first.
+            ErrorKind::Denied => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 
@@ -281,7 +294,7 @@ mod tests {
         let long = "x/".repeat(512) + "x";
         for bad in ["", "/a", "a/", "a//b", ".", "..", "a/../b", "a/.", "a\0b", "a\nb", "a/.b.1.pgpersist-tmp", &"x".repeat(231), &long] {
             let error = bad.parse::<ObjectKey>().unwrap_err();
-            assert_eq!(error.kind(), crate::error::ErrorKind::Invalid, "{bad:?}");
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{bad:?}");
             assert!(!error.to_string().contains('\n'), "{bad:?}");
         }
     }

@@ -137,7 +137,8 @@ fn the_composed_container_runs_the_same_way() {
     let container = Container::of_service(service, &image);
     let configuration =
         ["pgpersist.toml", "pg_hba.conf", "app-role.sql"].map(|name| (name.to_owned(), text(&format!("container/etc/{name}"))));
-    let secret: Vec<(String, String)> = words(&service["secrets"]).into_iter().map(|name| (name, "a password".to_owned())).collect();
+    // As `openssl rand -hex` makes them: one of them is a token, which a header carries, and so without a blank.
+    let secret: Vec<(String, String)> = words(&service["secrets"]).into_iter().map(|name| (name, "c0ffee".repeat(8))).collect();
     let node = Node::new(&cluster, &configuration, &secret, container.gid);
     let Some(data) = Volume::create(cluster.scratch.path(), "data", FileSystem::Ext4, ROOMY_MIB) else { return };
     let Some(backups) = Volume::create(cluster.scratch.path(), "backups", FileSystem::Ext4, 64) else { return };

@@ -160,6 +160,37 @@ fn a_server_that_does_not_even_end_at_once_is_told_and_never_killed() {
 }
 
 #[test]
+fn a_request_before_a_server_is_adopted_ends_that_server() {
+    let cluster = TestCluster::planned("");
+    let mut ended = 0;
+    for (round, milliseconds) in [5, 15, 30, 60, 120, 300].into_iter().enumerate() {
+        let mut first = Agent::start(&cluster, &[]);
+        first.wait_for(" is ready after ", round + 1);
+        first.signal(Signal::KILL);
+        first.ended();
+        let mut second = Agent::start(&cluster, &[]);
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        second.signal(Signal::TERM);
+        match second.ended() {
+            Some(0) => {
+                ended += 1;
+                let left = processes::wait_until_gone(cluster.scratch.path(), Duration::from_secs(5));
+                assert!(left.is_empty(), "after {milliseconds} ms: {left:?}\n{}", second.said());
+            }
+            // Its handlers did not stand yet: the server serves on, and is ended by who comes next.
+            code => {
+                assert_eq!(code, None, "{}", second.said());
+                let before = second.said().matches("is adopted").count();
+                let mut third = Agent::start(&cluster, &[]);
+                third.wait_for("is adopted", before + 1);
+                third.stopped();
+            }
+        }
+    }
+    assert!(ended > 0, "every agent was ended before it heard of it");
+}
+
+#[test]
 fn a_request_during_the_way_up_leaves_no_server() {
     let cluster = TestCluster::planned("");
     // From before the directory is made until after the server is ready.

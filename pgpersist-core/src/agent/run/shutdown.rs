@@ -8,7 +8,7 @@ use crate::agent::command::Command;
 use crate::agent::life::Life;
 use crate::agent::run::Agent;
 use crate::agent::status::Phase;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pg::log_line::Severity;
 use crate::server::cluster::Cluster;
 use crate::server::lock::{self, Held};
@@ -56,6 +56,20 @@ impl Agent {
             after: timeout + IMMEDIATE,
             remedy: Some(format!("look at {} and at the processes below {}", cluster.log_file().path().display(), life.pid())),
         })
+    }
+
+    /// It was told to stop before it came to a server: one that an agent before left running is ended all the same.
+    pub(super) async fn end_what_was_left(&mut self) -> Result<()> {
+        let Some(life) = Life::adopt(&self.cluster).await? else { return Ok(()) };
+        let _claim = match self.cluster.directory().claim().await {
+            Ok(claim) => claim,
+            // Somebody else is at home, and it is theirs.
+            Err(error) if error.kind() == ErrorKind::Conflict => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.told.say(Severity::Log, &format!("the server, process {}, runs already and is adopted", life.pid()));
+        self.stop_asked = true;
+        self.shut_down(&life, self.options.stop_timeout, false).await
     }
 
     async fn say_ended(&self, cluster: &Cluster) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::store::cloud::tuning::Tuning;
 use crate::store::cloud::upload::CloudUpload;
 use crate::store::cloud_url::{Cloud, CloudUrl};
 use crate::store::observation::Observation;
-use crate::store::{BackupStore, IsOurs, LONGEST_KEY, ObjectKey, ObjectMeta, Upload, conditions};
+use crate::store::{BackupStore, IsOurs, LONGEST_KEY, ObjectKey, ObjectMeta, Upload, honoured};
 
 /// What an object carries so that its writer knows it again when an answer was lost. Azure takes no hyphen in such a name.
 pub(super) const NONCE: &str = "pgpersistnonce";
@@ -213,11 +213,10 @@ impl BackupStore for CloudBackupStore {
     async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<()> {
         let (path, nonce) = (self.bucket.path(key)?, nonce());
         let options = PutOptions { attributes: self.bucket.attributes(&nonce), tags: self.bucket.tags(), ..PutOptions::default() };
-        let put = self.bucket.client.put_opts(&path, bytes.into(), options).await;
-        match put.map_err(|error| self.bucket.fault("write", key, error)) {
+        match self.bucket.client.put_opts(&path, bytes.into(), options).await {
             // Who may not replace may not even repeat a request whose answer was lost.
-            Err(error) if error.kind() == ErrorKind::Denied && self.bucket.is_mine(key, &path, &nonce).await.is_some() => Ok(()),
-            put => put.map(|_| ()),
+            Err(error) if errors::is_forbidden(&error) && self.bucket.is_mine(key, &path, &nonce).await.is_some() => Ok(()),
+            put => put.map(|_| ()).map_err(|error| self.bucket.fault("write", key, error)),
         }
     }
 
@@ -315,7 +314,7 @@ impl BackupStore for CloudBackupStore {
 
     async fn honours_conditions(&self, taken: &ObjectKey, bytes: Bytes) -> Result<Option<bool>> {
         let path = self.bucket.path(taken)?;
-        conditions::honoured(self.bucket.put_unseen(taken, &path, bytes, &nonce()).await)
+        honoured(self.bucket.put_unseen(taken, &path, bytes, &nonce()).await)
     }
 
     async fn observe(&self, scratch: &ObjectKey) -> Result<Vec<Observation>> {

@@ -41,6 +41,21 @@ pub(super) fn is_without_reason(error: &object_store::Error) -> bool {
     matches!(Trouble::within(error), Some(Trouble::Refused(refusal)) if refusal.message.is_none() && refusal.status < 500 && refusal.status != 404)
 }
 
+/// Whether a part was asked for and this object has none such, or the server gives none.
+pub(super) fn is_about_the_range(error: &object_store::Error) -> bool {
+    match Trouble::within(error) {
+        Some(Trouble::Refused(refusal)) => refusal.status == 416 || refusal.is(&["InvalidRange", "InvalidArgument"]),
+        Some(trouble) => matches!(trouble, Trouble::WholeForPart),
+        // What the other library has against an answer.
+        None => matches!(error, object_store::Error::Generic { .. }),
+    }
+}
+
+/// Whether somebody is known, and has not the right.
+pub(super) fn is_forbidden(error: &object_store::Error) -> bool {
+    matches!(Trouble::within(error), Some(Trouble::Refused(refusal)) if refusal.status == 403)
+}
+
 /// An address that could be read, and for which no store can be made.
 pub(super) fn unusable(url: &CloudUrl, error: &object_store::Error) -> Error {
     Error::invalid(format!("{} cannot be used: {}", url.place(), deepest(error)), credentials(url.cloud()))

@@ -119,22 +119,30 @@ impl Bucket {
     /// The beginning of a range, and the object that it is of. Where nothing can be read before the size is known, none of it.
     async fn beginning(&self, key: &ObjectKey, path: &Path, range: &Range<u64>) -> Result<(Bytes, ObjectMeta)> {
         let first = range.start..range.end.min(range.start.saturating_add(PART_BYTES as u64));
-        let once = || async {
-            let answer = self.ask(key, path, Some(first.clone()), None).await?;
-            let (meta, length) = (answer.meta.clone(), answer.range.end - answer.range.start);
-            if let Some(pace) = &self.pace {
-                pace.pass(length).await;
-            }
-            Ok((self.take(key, answer, length).await?, meta))
-        };
         if !first.is_empty() {
-            match self.again(key, once).await {
-                // It begins behind the end, or is all of the object: then some servers answer as if no range had been asked for.
-                Err(error) if error.kind() == ErrorKind::Invalid => {}
-                read => return read,
+            if let Some(begun) = self.again(key, || self.first_answer(key, path, first.clone())).await? {
+                return begun;
             }
         }
         Ok((Bytes::new(), self.find("read", key, path).await?.meta))
+    }
+
+    /// What one answer brings, and the object that it is of; or that this cannot be had. Nothing where it begins behind the end, or where
+    /// the server has no such part: some give all of a small object as if no part had been asked for. Also all of an object is asked for
+    /// as a part of it, whose answer tells how much there is: one that was cut short is known by that.
+    async fn first_answer(&self, key: &ObjectKey, path: &Path, part: Range<u64>) -> Result<Option<Result<(Bytes, ObjectMeta)>>> {
+        let options = GetOptions { range: Some(GetRange::Bounded(part)), ..GetOptions::default() };
+        let answer = match self.client.get_opts(path, options).await {
+            Ok(answer) => answer,
+            Err(error) if errors::is_about_the_range(&error) => return Ok(None),
+            // It was repeated where that could help.
+            Err(error) => return Ok(Some(Err(self.fault("read", key, error)))),
+        };
+        let (meta, length) = (answer.meta.clone(), answer.range.end - answer.range.start);
+        if let Some(pace) = &self.pace {
+            pace.pass(length).await;
+        }
+        Ok(Some(Ok((self.take(key, answer, length).await?, meta))))
     }
 
     /// A range of an object, in pieces that are all of the same one; `Conflict` when it was replaced meanwhile. What fits into one

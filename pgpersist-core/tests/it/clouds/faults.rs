@@ -155,8 +155,9 @@ async fn a_stale_list_takes_no_name_twice() {
 async fn checksums_that_fit_nothing_are_a_clear_error() {
     for server in one_of_each_with_moto() {
         let (store, proxy) = through(&server, "prefix", "&deadline=5s");
-        store.put(&key("object"), pattern(1000)).await.unwrap();
-        proxy.rule(vec![Rule::new(|request| request.method == "HEAD", Choice::All, Fault::WrongChecksums)]);
+        // What is read in parts: each is asked for on the condition that it is of the same object.
+        store.put(&key("object"), pattern(17 << 20)).await.unwrap();
+        proxy.rule(vec![Rule::new(Request::is_read, Choice::All, Fault::WrongChecksums)]);
         let error = store.get(&key("object")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{:?}: {}", server.protocol, everything(&error));
         assert!(error.to_string().contains("changed"), "{}", everything(&error));

@@ -41,9 +41,12 @@ async fn the_whole_is_never_taken_for_the_part() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_check_finds_out_what_parts_are_worth() {
     for server in one_of_each() {
+        // A part that is an object's beginning would be found out by the first look already.
+        let asks_for_a_later_part =
+            |request: &Request| asks_for_a_part(request) && request.header("range").is_some_and(|range| !range.starts_with("bytes=0-"));
         for (fault, told) in [(Fault::WholeForPart, "all of an object where a part"), (Fault::Flipped, "found")] {
             let (store, proxy) = through(&server, "prefix", "&deadline=5s");
-            proxy.rule(vec![Rule::new(asks_for_a_part, Choice::All, fault)]);
+            proxy.rule(vec![Rule::new(asks_for_a_later_part, Choice::All, fault)]);
             let report = check(&store, &CheckOptions { throughput_bytes: Some(20_000_000) }, &Silent).await.unwrap();
             assert_eq!(report.fitness, Fitness::Unfit, "{:?} {fault:?}: {report:?}", server.protocol);
             let ranges = report.findings.iter().find(|finding| finding.name == "ranges").unwrap();
