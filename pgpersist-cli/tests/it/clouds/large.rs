@@ -37,6 +37,7 @@ fn run_limited(cluster: &TestCluster, server: &StoreServer, url: &str, arguments
 fn a_dump_larger_than_memory_goes_straight_into_a_bucket_and_back() {
     let Some(server) = one_of_each().into_iter().next() else { return };
     let cluster = TestCluster::running("");
+    cluster.sql("postgres", "CREATE DATABASE shop");
     let noise =
         format!("CREATE TABLE noise AS SELECT i, encode(sha512(i::text::bytea), 'base64') AS noise FROM generate_series(1, {ROWS}) AS i");
     cluster.sql("shop", &noise);

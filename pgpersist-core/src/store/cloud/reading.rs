@@ -119,10 +119,10 @@ impl Bucket {
     /// The beginning of a range, and the object that it is of. Where nothing can be read before the size is known, none of it.
     async fn beginning(&self, key: &ObjectKey, path: &Path, range: &Range<u64>) -> Result<(Bytes, ObjectMeta)> {
         let first = range.start..range.end.min(range.start.saturating_add(PART_BYTES as u64));
-        if !first.is_empty() {
-            if let Some(begun) = self.again(key, || self.first_answer(key, path, first.clone())).await? {
-                return begun;
-            }
+        if !first.is_empty()
+            && let Some(begun) = self.again(key, || self.first_answer(key, path, first.clone())).await?
+        {
+            return begun;
         }
         Ok((Bytes::new(), self.find("read", key, path).await?.meta))
     }
