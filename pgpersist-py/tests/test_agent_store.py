@@ -58,19 +58,29 @@ def dumps(store: Store, ending: str) -> list[str]:
     return [key for key in list(store.objects) if key.endswith(ending)]
 
 
-@pytest.mark.parametrize("kind", [DictStore, AsyncDictStore])
-def test_scheduled_dumps_go_into_it_encrypted_as_the_configured_store(make: Make, kind: type[Store]) -> None:
-    store = kind()
-    cluster = make("one", store, dump={"schedule": "* * * * *"}, retention={"keep_last": 2})
-    with Agent(cluster, allow_ephemeral=True) as agent:
+def test_scheduled_dumps_go_into_it_encrypted_as_the_configured_store(make: Make) -> None:
+    """An agent's and a lifespan's, of plain methods and of coroutines: both wait for the same minute."""
+    plain, awaited = DictStore(), AsyncDictStore()
+    keys: dict[str, Any] = {"dump": {"schedule": "* * * * *"}, "retention": {"keep_last": 2}}
+    life = lifespan(make("awaited", awaited, **keys), allow_ephemeral=True)
+
+    async def story() -> None:
+        async with life(Starlette()):
+            assert life.supervision.is_owner
+            until = time.monotonic() + PATIENCE
+            while not all(dumps(store, ".sql.gz.age") for store in (plain, awaited)):
+                assert time.monotonic() < until, "no dump"
+                await asyncio.sleep(0.1)
+            # The agent outlives what the application awaits.
+            assert awaited.loops and asyncio.get_running_loop() not in awaited.loops
+
+    with Agent(make("plain", plain, **keys), allow_ephemeral=True) as agent:
         assert {"dump", "prune"} <= set(agent.status().jobs)
-        until = time.monotonic() + PATIENCE
-        while not dumps(store, ".sql.gz.age"):
-            assert time.monotonic() < until, f"no dump: {agent.status().jobs}"
-            time.sleep(0.1)
-    for key in dumps(store, ".sql.gz.age"):
-        assert bytes(store.objects[key][0]).startswith(b"age-encryption.org/v1\n")
-    assert not dumps(store, ".sql.gz")
+        asyncio.run(story())
+    for store in (plain, awaited):
+        for key in dumps(store, ".sql.gz.age"):
+            assert bytes(store.objects[key][0]).startswith(b"age-encryption.org/v1\n")
+        assert not dumps(store, ".sql.gz")
 
 
 @pytest.mark.parametrize("kind", [DictStore, AsyncDictStore])
@@ -94,20 +104,3 @@ def test_what_is_configured_unencrypted_stays_so(make: Make) -> None:
         cluster.dump()
     assert dumps(store, ".sql.gz") and not dumps(store, ".age")
     assert [dump.database for dump in cluster.dumps()] == ["shop"]
-
-
-def test_a_lifespan_uses_it_and_not_the_applications_loop(make: Make) -> None:
-    store = AsyncDictStore()
-    life = lifespan(make("one", store, dump={"schedule": "* * * * *"}), allow_ephemeral=True)
-
-    async def story() -> None:
-        async with life(Starlette()):
-            assert life.supervision.is_owner
-            until = time.monotonic() + PATIENCE
-            while not dumps(store, ".sql.gz.age"):
-                assert time.monotonic() < until, "no dump"
-                await asyncio.sleep(0.1)
-            # The agent outlives what the application awaits.
-            assert store.loops and asyncio.get_running_loop() not in store.loops
-
-    asyncio.run(story())
