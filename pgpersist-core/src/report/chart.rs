@@ -52,7 +52,7 @@ pub(super) const WIDE: Frame = Frame { name: "wide", width: 880.0, height: 260.0
 /// For a phone: the same text, in less room.
 pub(super) const NARROW: Frame = Frame { name: "narrow", width: 340.0, height: 220.0, ticks: 3 };
 
-const LEFT: f64 = 62.0;
+const LEFT: f64 = 86.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 30.0;
