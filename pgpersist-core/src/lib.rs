@@ -74,6 +74,7 @@ pub mod migrate;
 pub mod pg;
 pub mod progress;
 pub mod quantity;
+pub mod repo;
 pub mod report;
 pub mod retention;
 pub mod schedule;

@@ -14,7 +14,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (2, &["error"]),
     (3, &["fs", "workers", "schedule", "encryption"]),
     (4, &["store", "data_directory"]),
-    (5, &["server", "key_ring"]),
+    (5, &["server", "key_ring", "repo"]),
     (6, &["logical", "temporary"]),
     (7, &["init", "migrate", "health"]),
     (8, &["config", "drill"]),

@@ -1,0 +1,66 @@
+//! The keys of a repository's objects, below its folder.
+
+use crate::repo::names::{PackName, RunName};
+
+/// The descriptor.
+pub const DESCRIPTOR: &str = "repository.json";
+/// Where packs lie.
+pub const PACKS: &str = "packs/";
+/// Where backups lie.
+pub const BACKUPS: &str = "backups/";
+/// Where intents lie.
+pub const RUNS: &str = "runs/";
+
+const PACK_SUFFIX: &str = ".pack";
+const MANIFEST_SUFFIX: &str = ".manifest";
+const INTENT_SUFFIX: &str = ".json";
+
+/// A pack.
+pub fn pack(name: PackName) -> String {
+    format!("{PACKS}{name}{PACK_SUFFIX}")
+}
+
+/// Whose pack a key is, if it is one.
+pub fn parse_pack(key: &str) -> Option<PackName> {
+    key.strip_prefix(PACKS)?.strip_suffix(PACK_SUFFIX)?.parse().ok()
+}
+
+/// A backup's manifest.
+pub fn manifest(run: RunName) -> String {
+    format!("{BACKUPS}{run}{MANIFEST_SUFFIX}")
+}
+
+/// Whose manifest a key is, if it is one.
+pub fn parse_manifest(key: &str) -> Option<RunName> {
+    key.strip_prefix(BACKUPS)?.strip_suffix(MANIFEST_SUFFIX)?.parse().ok()
+}
+
+/// A run's intent.
+pub fn intent(run: RunName) -> String {
+    format!("{RUNS}{run}{INTENT_SUFFIX}")
+}
+
+/// Whose intent a key is, if it is one.
+pub fn parse_intent(key: &str) -> Option<RunName> {
+    key.strip_prefix(RUNS)?.strip_suffix(INTENT_SUFFIX)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back_and_nothing_else_is_one() {
+        let run = RunName::new(datetime!(2026-02-08 09:33:16 UTC), [15, 142, 125, 108]);
+        let name = PackName { run, number: 17 };
+        assert_eq!(pack(name), "packs/20260208T093316Z-0f8e7d6c/000017.pack");
+        assert_eq!(parse_pack(&pack(name)), Some(name));
+        assert_eq!(parse_manifest(&manifest(run)), Some(run));
+        assert_eq!(parse_intent(&intent(run)), Some(run));
+        for wrong in ["", "packs/", "packs/x/000017.pack", "backups/20260208T093316Z-0f8e7d6c", DESCRIPTOR] {
+            assert_eq!((parse_pack(wrong), parse_manifest(wrong), parse_intent(wrong)), (None, None, None), "{wrong}");
+        }
+    }
+}

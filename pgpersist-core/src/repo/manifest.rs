@@ -1,0 +1,254 @@
+//! [`Manifest`]: a backup's first object. A backup exists once this does.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::repo::fault::Fault;
+use crate::repo::names::{Place, RunName};
+
+const MAGIC: [u8; 4] = *b"pgpm";
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 8;
+const DIGEST_BYTES: usize = 32;
+/// What a manifest decompresses to at most: it names lists of entries, not entries.
+const MOST_BYTES: usize = 64 << 20;
+/// How hard it is compressed: it is small, and read more often than it is written.
+const LEVEL: i32 = 9;
+
+/// A physical backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Which backup: the run that made it.
+    pub backup: RunName,
+    /// The backup that this one compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunName>,
+    /// What its user called it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    /// When all files were read and the server had ended the backup: a restore leads to this moment at the earliest.
+    #[serde(with = "time::serde::rfc3339")]
+    pub stopped_at: OffsetDateTime,
+    /// Which cluster.
+    pub cluster: ClusterFacts,
+    /// From where to where the log is needed.
+    pub wal: WalRange,
+    /// What PostgreSQL gave for `backup_label`, byte for byte; it is written last but one at a restore.
+    pub backup_label: String,
+    /// What PostgreSQL gave for `tablespace_map`; nothing where there are no tablespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tablespace_map: Option<String>,
+    /// Where each tablespace lay.
+    pub tablespaces: Vec<Tablespace>,
+    /// The lists of entries, in order.
+    pub entries: Vec<Place>,
+    /// The lists of packs.
+    pub packs: Vec<Place>,
+    /// Sizes.
+    pub sizes: Sizes,
+    /// Pages whose checksum is wrong on the disk. With any that nobody acknowledged, the backup is not good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged_pages: Vec<DamagedPage>,
+}
+
+/// What identifies a cluster, and what a machine must have to run it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterFacts {
+    /// Its system identifier, as text: not every reader of JSON has numbers of 64 bits.
+    pub system_identifier: String,
+    /// The server's version, as it tells it.
+    pub server_version: String,
+    /// The major version.
+    pub major: u32,
+    /// Of `pg_control`.
+    pub control_version: u32,
+    /// Of `pg_control`.
+    pub catalog_version: u32,
+    /// Bytes of a WAL segment.
+    pub wal_segment_size: u32,
+    /// Pages of a segment of a relation.
+    pub blocks_per_segment: u32,
+    /// Whether pages have checksums; else damage of theirs cannot be told.
+    pub data_checksums: bool,
+}
+
+/// A stretch of the write-ahead log on one timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalRange {
+    /// The timeline.
+    pub timeline: u32,
+    /// Where recovery begins.
+    pub start_lsn: String,
+    /// Where the cluster is consistent.
+    pub stop_lsn: String,
+}
+
+/// A tablespace outside the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tablespace {
+    /// Its OID, the name of its link in `pg_tblspc`.
+    pub oid: u32,
+    /// Its name.
+    pub name: String,
+    /// Where it lay.
+    pub location: String,
+}
+
+/// How large a backup is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Files.
+    pub files: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Bytes of all packs that it needs.
+    pub stored_bytes: u64,
+    /// Bytes that it added to the store.
+    pub new_bytes: u64,
+}
+
+/// A page whose checksum is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedPage {
+    /// The file, relative to the data directory.
+    pub path: String,
+    /// The page's number within its fork.
+    pub block: u32,
+    /// The checksum on the page.
+    pub stored: u16,
+    /// The checksum of what is on the page.
+    pub computed: u16,
+}
+
+impl Manifest {
+    /// The object's bytes; `key` is where it will lie, below the repository's folder.
+    ///
+    /// # Errors
+    /// `Bound` when it is too large.
+    pub fn encode(&self, key: &str) -> Result<Vec<u8>, Fault> {
+        let json = serde_json::to_vec(self).map_err(|_| Fault::NotCanonical)?;
+        if json.len() > MOST_BYTES {
+            return Err(Fault::Bound { what: "the manifest" });
+        }
+        let [a, b, c, d] = MAGIC;
+        let mut out = vec![a, b, c, d, VERSION, 0, 0, 0];
+        out.extend_from_slice(&zstd::bulk::compress(&json, LEVEL).map_err(|_| Fault::Compression)?);
+        let digest = digest(key, &out);
+        out.extend_from_slice(&digest);
+        Ok(out)
+    }
+
+    /// Reads what lies under `key`.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes; `Version` when a newer pgpersist wrote them.
+    pub fn parse(key: &str, bytes: &[u8]) -> Result<Self, Fault> {
+        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(Fault::CutOff)?;
+        if header[..4] != MAGIC {
+            return Err(Fault::Magic);
+        }
+        // Before the digest: a newer version may have another one.
+        if header[4] != VERSION {
+            return Err(Fault::Version(header[4]));
+        }
+        let (front, found) = bytes.split_last_chunk::<DIGEST_BYTES>().ok_or(Fault::CutOff)?;
+        let body = front.get(HEADER_BYTES..).ok_or(Fault::CutOff)?;
+        if digest(key, front) != *found {
+            return Err(Fault::Digest);
+        }
+        let json = zstd::bulk::decompress(body, MOST_BYTES).map_err(|_| Fault::Compression)?;
+        serde_json::from_slice(&json).map_err(|_| Fault::NotCanonical)
+    }
+}
+
+fn digest(key: &str, front: &[u8]) -> [u8; DIGEST_BYTES] {
+    Sha256::new().chain_update(key).chain_update([0]).chain_update(front).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::repo::layout;
+    use crate::repo::names::PackName;
+
+    fn run() -> RunName {
+        RunName::new(datetime!(2026-02-08 09:33:16 UTC), [15, 142, 125, 108])
+    }
+
+    fn example() -> Manifest {
+        let place = |item| Place { pack: PackName { run: run(), number: 1 }, item };
+        Manifest {
+            backup: run(),
+            parent: None,
+            label: Some("before the migration".to_owned()),
+            started_at: datetime!(2026-02-08 09:33:16 UTC),
+            stopped_at: datetime!(2026-02-08 09:33:21 UTC),
+            cluster: ClusterFacts {
+                system_identifier: "7591234567890123456".to_owned(),
+                server_version: "15.20".to_owned(),
+                major: 15,
+                control_version: 1300,
+                catalog_version: 202_209_061,
+                wal_segment_size: 16 << 20,
+                blocks_per_segment: 131_072,
+                data_checksums: true,
+            },
+            wal: WalRange { timeline: 1, start_lsn: "0/2000028".to_owned(), stop_lsn: "0/2000138".to_owned() },
+            backup_label: "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n".to_owned(),
+            tablespace_map: None,
+            tablespaces: vec![Tablespace { oid: 16400, name: "fast".to_owned(), location: "/fast".to_owned() }],
+            entries: vec![place(10), place(11)],
+            packs: vec![place(12)],
+            sizes: Sizes { files: 966, bytes: 39 << 20, stored_bytes: 5 << 20, new_bytes: 5 << 20 },
+            damaged_pages: vec![DamagedPage { path: "base/5/1259".to_owned(), block: 7, stored: 1, computed: 2 }],
+        }
+    }
+
+    #[test]
+    fn a_manifest_survives_a_round_trip_under_its_own_name_only() {
+        let key = layout::manifest(run());
+        let bytes = example().encode(&key).unwrap();
+        assert_eq!(Manifest::parse(&key, &bytes), Ok(example()));
+        assert_eq!(Manifest::parse("backups/another.manifest", &bytes), Err(Fault::Digest));
+    }
+
+    #[test]
+    fn every_bit_counts() {
+        let key = layout::manifest(run());
+        let good = example().encode(&key).unwrap();
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                assert!(Manifest::parse(&key, &bad).is_err(), "byte {at}, bit {bit}");
+            }
+        }
+        for length in 0..good.len() {
+            assert!(Manifest::parse(&key, &good[..length]).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let key = layout::manifest(run());
+        let mut bytes = example().encode(&key).unwrap();
+        bytes[4] = 2;
+        assert_eq!(Manifest::parse(&key, &bytes), Err(Fault::Version(2)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let _ = Manifest::parse("backups/x.manifest", &bytes);
+            let with_magic = [&MAGIC, &[VERSION, 0, 0, 0], bytes.as_slice()].concat();
+            let _ = Manifest::parse("backups/x.manifest", &with_magic);
+        }
+    }
+}
