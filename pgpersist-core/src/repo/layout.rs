@@ -3,7 +3,7 @@
 use crate::repo::names::{PackName, RunName};
 
 /// The descriptor.
-pub const DESCRIPTOR: &str = "repository.json";
+pub const DESCRIPTOR: &str = "repository";
 /// Where packs lie.
 pub const PACKS: &str = "packs/";
 /// Where backups lie.
@@ -13,7 +13,7 @@ pub const RUNS: &str = "runs/";
 
 const PACK_SUFFIX: &str = ".pack";
 const MANIFEST_SUFFIX: &str = ".manifest";
-const INTENT_SUFFIX: &str = ".json";
+const INTENT_SUFFIX: &str = ".intent";
 
 /// A pack.
 pub fn pack(name: PackName) -> String {

@@ -1,6 +1,8 @@
 #![doc = include_str!("FORMAT.md")]
 
+pub mod descriptor;
 pub mod entry;
+pub mod envelope;
 pub mod fault;
 pub mod frame;
 pub mod identity;
@@ -9,5 +11,7 @@ pub mod leaf;
 pub mod manifest;
 pub mod names;
 pub mod pack_builder;
+pub mod pack_reader;
+pub mod repository;
 pub mod trailer;
 mod varint;

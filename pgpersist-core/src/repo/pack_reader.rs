@@ -1,0 +1,129 @@
+//! [`OpenPack`]: what a pack in the store holds, and its frames, each held against its hash before anything is made of it.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::error::Result;
+use crate::repo::fault::Fault;
+use crate::repo::frame;
+use crate::repo::layout;
+use crate::repo::names::PackName;
+use crate::repo::repository::Repository;
+use crate::repo::trailer::{FOOTER_BYTES, Footer, FramePlace, HEADER_BYTES, PackKind, Trailer};
+use crate::workers;
+
+/// How much of a pack's end is read at first: the trailer of most packs is within it.
+const TAIL_BYTES: u64 = 512 * 1024;
+
+/// A pack whose trailer was read and is what was written.
+#[derive(Debug, Clone)]
+pub struct OpenPack {
+    /// Which one.
+    pub name: PackName,
+    /// What it holds.
+    pub trailer: Trailer,
+    /// What its footer says of all but the frames; a manifest's list of packs says the same.
+    pub digest: [u8; 32],
+    /// Its length.
+    pub size: u64,
+    places: Vec<FramePlace>,
+}
+
+impl OpenPack {
+    /// Reads what a pack holds.
+    ///
+    /// # Errors
+    /// `NotFound`; `Damaged` when anything but the frames is not what was written; what the store says.
+    pub async fn read(repository: &Repository, name: PackName) -> Result<Self> {
+        let below = layout::pack(name);
+        let key = repository.key(&below)?;
+        let store = repository.store();
+        let size = store.head(&key).await?.size_bytes;
+        let wrong = |fault| repository.wrong(&below, fault);
+        let from = size.saturating_sub(TAIL_BYTES);
+        let mut tail = store.get_range(&key, from..size).await?;
+        if tail.len() as u64 != size - from {
+            return Err(wrong(Fault::CutOff));
+        }
+        let footer = Footer::parse(*tail.last_chunk().ok_or_else(|| wrong(Fault::CutOff))?).map_err(wrong)?;
+        let behind = footer.trailer_bytes as usize + FOOTER_BYTES;
+        let before = size.checked_sub(behind as u64).filter(|before| *before >= HEADER_BYTES as u64).ok_or_else(|| wrong(Fault::CutOff))?;
+        if tail.len() < behind {
+            tail = store.get_range(&key, before..size).await?;
+        }
+        let start = tail.len().checked_sub(behind).ok_or_else(|| wrong(Fault::CutOff))?;
+        let header = store.get_range(&key, 0..HEADER_BYTES as u64).await?;
+        let header: [u8; HEADER_BYTES] = header.as_ref().try_into().map_err(|_| wrong(Fault::CutOff))?;
+        let (bytes, key_text) = (tail.slice(start..tail.len() - FOOTER_BYTES), below.clone());
+        let parsed = workers::run(move || {
+            Ok((|| {
+                PackKind::parse(header)?;
+                footer.verify(&key_text, header, &bytes)?;
+                Trailer::parse(&bytes)
+            })())
+        });
+        let trailer = parsed.await?.map_err(wrong)?;
+        if trailer.ids.len() as u64 != u64::from(footer.items) || HEADER_BYTES as u64 + trailer.stored_bytes() != before {
+            return Err(wrong(Fault::NotCanonical));
+        }
+        let places = trailer.places().collect();
+        Ok(Self { name, trailer, digest: footer.digest, size, places })
+    }
+
+    /// Where the frame lies that holds an item.
+    pub fn frame_of(&self, item: u32) -> Option<&FramePlace> {
+        let at = self.places.partition_point(|place| place.items.end <= item);
+        self.places.get(at)
+    }
+
+    /// Where all frames lie.
+    pub fn places(&self) -> &[FramePlace] {
+        &self.places
+    }
+
+    /// What a frame holds: its bytes as they lie in the store are held against their hash, and decompressed. Blocking.
+    ///
+    /// # Errors
+    /// `Digest`, `Compression`.
+    pub fn open_frame(&self, place: &FramePlace, stored: &[u8]) -> Result<Frame, Fault> {
+        let entry = &self.trailer.frames[place.frame];
+        if <[u8; 32]>::from(Sha256::digest(stored)) != entry.sha256 {
+            return Err(Fault::Digest);
+        }
+        let lengths = &self.trailer.lengths[place.items.start as usize..place.items.end as usize];
+        let content = frame::decompress(entry.codec, stored, lengths.iter().sum())?;
+        Ok(Frame { items: place.items.clone(), lengths: lengths.to_vec(), content: content.into() })
+    }
+
+    /// Reads a frame from the store.
+    ///
+    /// # Errors
+    /// `Damaged`; what the store says.
+    pub async fn read_frame(&self, repository: &Repository, place: &FramePlace) -> Result<Frame> {
+        let below = layout::pack(self.name);
+        let stored = repository.store().get_range(&repository.key(&below)?, place.stored.clone()).await?;
+        let (pack, place) = (self.clone(), place.clone());
+        let opened = workers::run(move || Ok(pack.open_frame(&place, &stored))).await?;
+        opened.map_err(|fault| repository.wrong(&below, fault))
+    }
+}
+
+/// What a frame holds.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    items: Range<u32>,
+    lengths: Vec<u32>,
+    content: Bytes,
+}
+
+impl Frame {
+    /// One of its items, without a copy.
+    pub fn item(&self, number: u32) -> Option<Bytes> {
+        let at = number.checked_sub(self.items.start)? as usize;
+        let length = *self.lengths.get(at)? as usize;
+        let start: usize = self.lengths[..at].iter().map(|length| *length as usize).sum();
+        Some(self.content.slice(start..start + length))
+    }
+}
