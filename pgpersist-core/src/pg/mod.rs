@@ -1,5 +1,6 @@
 //! PostgreSQL's own formats and words as pure values: functions over bytes and names, no I/O, no async.
 
+pub mod backup_label;
 pub mod boolean;
 pub mod control_file;
 pub mod database_name;
@@ -11,3 +12,4 @@ pub mod quote;
 pub mod relation_file;
 pub mod version;
 pub mod wal_page;
+pub mod wal_segment;

@@ -12,6 +12,7 @@ pub mod manifest;
 pub mod names;
 pub mod pack_builder;
 pub mod pack_reader;
+pub mod pack_writer;
 pub mod repository;
 pub mod trailer;
 mod varint;
