@@ -58,6 +58,7 @@
 //! With the feature `testing` come conformance suites for implementors of the traits, and a store that fails on purpose.
 
 pub mod agent;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod configured;

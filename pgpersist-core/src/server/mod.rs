@@ -1,6 +1,7 @@
 //! A PostgreSQL server: its programs, its process, a session with it. Never speaks to a store.
 
 pub mod arguments;
+pub mod base_backup;
 pub mod brought_along;
 pub mod clients;
 pub mod cluster;

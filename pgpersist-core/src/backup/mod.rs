@@ -1,0 +1,7 @@
+//! Physical backup: from a running cluster into a repository.
+
+pub mod excluded;
+pub mod page_reader;
+pub mod physical;
+pub mod reading;
+pub mod source;
