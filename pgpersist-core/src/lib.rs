@@ -77,6 +77,7 @@ pub mod progress;
 pub mod quantity;
 pub mod repo;
 pub mod report;
+pub mod restore;
 pub mod retention;
 pub mod schedule;
 pub mod secret;

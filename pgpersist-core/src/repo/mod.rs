@@ -1,5 +1,6 @@
 #![doc = include_str!("FORMAT.md")]
 
+pub mod contents;
 pub mod descriptor;
 pub mod entry;
 pub mod envelope;

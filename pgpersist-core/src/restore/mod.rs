@@ -1,0 +1,5 @@
+//! Physical restore: from a repository to a data directory that can start.
+
+pub mod physical;
+pub mod recovery;
+pub mod tree;
