@@ -2,6 +2,7 @@
 
 pub mod excluded;
 pub mod page_reader;
+pub mod parent;
 pub mod physical;
 pub mod reading;
 pub mod source;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::backup::reading::{self, ReadFile, Reading, Writers};
+use crate::backup::parent::Parent;
+use crate::backup::reading::{self, ReadFile, Reading, Shared, Writers};
 use crate::backup::source::{self, Source, SourceFile};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -134,12 +135,13 @@ pub async fn back_up(
     let control = control_file(data_directory).await?;
     let (facts, version_folder) = facts(&control.1, version.to_string(), version.major);
     let numbers = PackNumbers::new(run);
+    let parent = Parent::find(repository, control.1.timeline).await?;
     let source = look(data_directory, control.1.blocks_per_segment, version_folder).await?;
     let mut packs = Vec::new();
     let checked = control.1.data_checksums();
     let files: Arc<[SourceFile]> =
         source.files.iter().cloned().map(|file| if checked { file } else { SourceFile { first_block: None, ..file } }).collect();
-    let main = copy(repository, &numbers, options, Arc::clone(&files), data_directory, run, progress, &mut packs).await?;
+    let main = copy(repository, &numbers, options, Arc::clone(&files), data_directory, run, parent.clone(), progress, &mut packs).await?;
     let copy_s = copying.elapsed().as_secs_f64();
 
     progress.event(Event::Step("ending the backup".to_owned()));
@@ -148,7 +150,7 @@ pub async fn back_up(
     let (ended, session) = base.stop().await?;
     let stopped_at = clock.now();
     let wal = wal_files(data_directory, &ended, start_lsn, control.1.wal_segment_size).await?;
-    let wal_read = copy(repository, &numbers, options, Arc::clone(&wal), data_directory, run, progress, &mut packs).await?;
+    let wal_read = copy(repository, &numbers, options, Arc::clone(&wal), data_directory, run, None, progress, &mut packs).await?;
     // The log is in the store: the server need not keep it any longer.
     drop(session);
     let mut entries = entries(&source, &files, &main, run);
@@ -173,16 +175,19 @@ pub async fn back_up(
     for record in &packs {
         look_at(repository, record).await?;
     }
+    let new_bytes = bytes_of(&packs);
+    // What the parent has and this backup needs was looked at when it was compared with.
+    packs.extend(parent.iter().flat_map(|parent| main.needed.iter().filter_map(|name| parent.packs.get(name)).cloned()));
     let mut own_packs = Vec::new();
     let pack_places = lists.packs(&packs, &mut own_packs).await?;
     for record in &own_packs {
         look_at(repository, record).await?;
     }
-    let sizes = sizes(&entries, packs.iter().chain(&own_packs));
+    let sizes = sizes(&entries, &packs, new_bytes + bytes_of(&own_packs), bytes_of(&own_packs));
     let damaged = damaged(&files, &main, start_lsn, ended.stop);
     let manifest = Manifest {
         backup: run,
-        parent: None,
+        parent: parent.as_ref().map(|parent| parent.backup),
         label: options.label.clone(),
         started_at,
         stopped_at,
@@ -273,6 +278,7 @@ async fn copy(
     files: Arc<[SourceFile]>,
     data_directory: &Path,
     run: RunName,
+    parent: Option<Arc<Parent>>,
     progress: &dyn ProgressSink,
     packs: &mut Vec<PackRecord>,
 ) -> Result<Reading> {
@@ -283,10 +289,13 @@ async fn copy(
         writers.push(Writers { chunks, maps });
         written.extend([chunks_written, maps_written]);
     }
-    let (folder, key, done) = (data_directory.to_owned(), repository.hash_key().clone(), Arc::new(AtomicU64::new(0)));
+    let (folder, read_for, done) = (data_directory.to_owned(), repository.clone(), Arc::new(AtomicU64::new(0)));
     let total = files.iter().map(|file| file.size).sum();
     let counted = Arc::clone(&done);
-    let reading = workers::run(move || reading::read(&files, &folder, run, &key, writers, &counted));
+    let reading = workers::run(move || {
+        let shared = Shared { repository: &read_for, parent: parent.as_deref(), run, done: &counted };
+        reading::read(&files, &folder, shared, writers)
+    });
     tokio::pin!(reading);
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
     let reading = loop {
@@ -363,16 +372,19 @@ fn tablespaces(source: &Source, names: &[(u32, String)]) -> Vec<Tablespace> {
     told.map(|one| Tablespace { oid: one.oid, name: name(one.oid), location: one.location.to_string_lossy().into_owned() }).collect()
 }
 
-fn sizes<'a>(entries: &[Entry], packs: impl Iterator<Item = &'a PackRecord>) -> Sizes {
-    let mut sizes = Sizes::default();
+fn bytes_of(packs: &[PackRecord]) -> u64 {
+    packs.iter().map(|pack| pack.size).sum()
+}
+
+/// `lists` are the bytes of the packs that tell of the others.
+fn sizes(entries: &[Entry], packs: &[PackRecord], new_bytes: u64, lists: u64) -> Sizes {
+    let mut sizes = Sizes { stored_bytes: bytes_of(packs) + lists, new_bytes, ..Sizes::default() };
     for entry in entries {
         if let EntryKind::File(FileEntry { size, .. }) = entry.kind {
             sizes.files += 1;
             sizes.bytes += size;
         }
     }
-    sizes.stored_bytes = packs.map(|pack| pack.size).sum();
-    sizes.new_bytes = sizes.stored_bytes;
     sizes
 }
 

@@ -3,23 +3,28 @@
 //! A unit of work is what one leaf tells of: up to 64 MiB of a file. In memory are, for each thread, a block that is read, a frame, and
 //! what waits for the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use tokio::runtime::Handle;
+
 use crate::backup::page_reader::{PageReader, SuspiciousPage};
+use crate::backup::parent::{KnownChunks, Parent};
 use crate::backup::source::SourceFile;
 use crate::error::{Error, Result};
 use crate::fs::on_behalf;
+use crate::repo::contents::Contents;
 use crate::repo::entry::FileEntry;
 use crate::repo::identity::HashKey;
 use crate::repo::leaf::{LEAF_CHUNKS, Leaf, Stretch};
-use crate::repo::names::{Place, RunName};
+use crate::repo::names::{PackName, Place, RunName};
 use crate::repo::pack_builder::Owner;
 use crate::repo::pack_writer::PackWriter;
+use crate::repo::repository::Repository;
 use crate::repo::trailer::CHUNK_BYTES;
 
 /// How much is read at once.
@@ -67,40 +72,64 @@ pub struct Reading {
     pub files: Vec<ReadFile>,
     /// Pages that were wrong whenever they were read: which file, which page.
     pub suspicious: Vec<(usize, SuspiciousPage)>,
+    /// The packs of the parent that are needed still.
+    pub needed: HashSet<PackName>,
 }
 
-/// Reads all files, as the owner of `data_directory`. `done` counts bytes as they are read. Blocking.
+/// What all threads share.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared<'a> {
+    /// Where the packs go, and where the parent's are.
+    pub repository: &'a Repository,
+    /// What is compared with.
+    pub parent: Option<&'a Parent>,
+    /// The name of the backup in the making.
+    pub run: RunName,
+    /// Counts bytes as they are read.
+    pub done: &'a AtomicU64,
+}
+
+/// What one thread has.
+struct Reader<'a> {
+    shared: Shared<'a>,
+    key: &'a HashKey,
+    writers: Writers,
+    /// What the parent holds, as far as this thread looked.
+    known: Contents<'a>,
+    runtime: &'a Handle,
+    buffer: Vec<u8>,
+    suspicious: Vec<SuspiciousPage>,
+    needed: HashSet<PackName>,
+}
+
+/// Reads all files, as the owner of `data_directory`, by as many threads as there are writers. Blocking, and within a runtime.
 ///
 /// # Errors
-/// [`Error::File`] when a file cannot be read; as [`PackWriter::add`].
-pub fn read(
-    files: &[SourceFile],
-    data_directory: &Path,
-    run: RunName,
-    key: &HashKey,
-    writers: Vec<Writers>,
-    done: &AtomicU64,
-) -> Result<Reading> {
+/// [`Error::File`] when a file cannot be read; as [`PackWriter::add`]; what the store says of the parent.
+pub fn read(files: &[SourceFile], data_directory: &Path, shared: Shared<'_>, writers: Vec<Writers>) -> Result<Reading> {
     let units: Vec<Unit> = files
         .iter()
         .enumerate()
         .flat_map(|(file, source)| (0..source.size.div_ceil(LEAF_BYTES).max(1)).map(move |leaf| Unit { file, leaf }))
         .collect();
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let results = Mutex::new((BTreeMap::new(), Vec::new()));
-    let work = |mut writers: Writers| -> Result<()> {
-        let mut buffer = vec![0; BLOCK_BYTES];
+    let (next, failed, runtime) = (AtomicUsize::new(0), AtomicBool::new(false), Handle::current());
+    let results = Mutex::new((BTreeMap::new(), Reading::default()));
+    let work = |writers: Writers| -> Result<()> {
+        let known = Contents::new(shared.repository);
+        let (key, buffer) = (shared.repository.hash_key(), vec![0; BLOCK_BYTES]);
+        let (suspicious, needed) = (Vec::new(), HashSet::new());
+        let mut reader = Reader { shared, key, writers, known, runtime: &runtime, buffer, suspicious, needed };
         while !failed.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(unit) = units.get(at) else { break };
-            let mut suspicious = Vec::new();
-            let read = read_unit(&files[unit.file], unit.leaf, key, &mut writers, &mut buffer, &mut suspicious, done)?;
+            let read = reader.read_unit(&files[unit.file], unit.leaf)?;
             let mut results = results.lock().expect("no code panics while it holds the results");
             results.0.insert(at, read);
-            results.1.extend(suspicious.into_iter().map(|page| (unit.file, page)));
+            results.1.suspicious.extend(reader.suspicious.drain(..).map(|page| (unit.file, page)));
         }
-        writers.chunks.finish()?;
-        writers.maps.finish()
+        results.lock().expect("no code panics while it holds the results").1.needed.extend(reader.needed);
+        reader.writers.chunks.finish()?;
+        reader.writers.maps.finish()
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = writers
@@ -115,16 +144,16 @@ pub fn read(
             })
             .collect();
         let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        // The first that failed says why; the others say that they were stopped.
+        // All of them are waited for, and the first that failed says why.
         results.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
     })?;
-    let (read, suspicious) = results.into_inner().expect("no code panics while it holds the results");
+    let (read, reading) = results.into_inner().expect("no code panics while it holds the results");
     let mut by_file: Vec<Vec<ReadUnit>> = files.iter().map(|_| Vec::new()).collect();
     for (at, unit) in read {
         by_file[units[at].file].push(unit);
     }
-    let files = files.iter().zip(by_file).map(|(source, units)| whole(source, &units, run)).collect();
-    Ok(Reading { files, suspicious })
+    let files = files.iter().zip(by_file).map(|(source, units)| whole(source, &units, shared.run)).collect();
+    Ok(Reading { files, ..reading })
 }
 
 /// The file that its units make. It ends where the first of them ended early: what was cut off meanwhile, recovery cuts off.
@@ -141,49 +170,74 @@ fn whole(source: &SourceFile, units: &[ReadUnit], run: RunName) -> ReadFile {
     ReadFile::Read(FileEntry { mode: source.mode, size, leaves, stamp: source.stamp, read_fully: run })
 }
 
-#[expect(clippy::too_many_arguments, reason = "it is the inside of a loop, and each is a thing of its own")]
-fn read_unit(
-    source: &SourceFile,
-    leaf: u64,
-    key: &HashKey,
-    writers: &mut Writers,
-    buffer: &mut [u8],
-    suspicious: &mut Vec<SuspiciousPage>,
-    done: &AtomicU64,
-) -> Result<ReadUnit> {
-    let file = match File::open(&source.location) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ReadUnit::Vanished),
-        Err(error) => return Err(Error::file("read", &source.location, error)),
-    };
-    let reader = PageReader::new(&file, source.first_block);
-    let start = leaf * LEAF_BYTES;
-    let end = source.size.min(start + LEAF_BYTES);
-    let (mut at, mut map) = (start, Leaf::default());
-    while at < end {
-        let wanted = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
-        // Whole pages are read, so that a page at the end of a file that grew meanwhile is not half a page.
-        let read = reader.read(at, &mut buffer[..wanted], suspicious).map_err(|error| Error::file("read", &source.location, error))?;
-        for (nth, chunk) in buffer[..read].chunks(CHUNK_BYTES as usize).enumerate() {
-            let number = at / u64::from(CHUNK_BYTES) + nth as u64;
-            let place = if chunk.iter().all(|byte| *byte == 0) {
-                None
-            } else {
-                let owner = Owner { path: source.path.as_bytes(), chunk: number };
-                Some(writers.chunks.add(chunk, key.identify(chunk), Some(owner))?)
-            };
-            map.push(Stretch { chunks: 1, place });
+impl Reader<'_> {
+    fn read_unit(&mut self, source: &SourceFile, leaf: u64) -> Result<ReadUnit> {
+        let file = match File::open(&source.location) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ReadUnit::Vanished),
+            Err(error) => return Err(Error::file("read", &source.location, error)),
+        };
+        let mut known = self.known_chunks(source, leaf)?;
+        let pages = PageReader::new(&file, source.first_block);
+        let start = leaf * LEAF_BYTES;
+        let end = source.size.min(start + LEAF_BYTES);
+        let (mut at, mut map) = (start, Leaf::default());
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while at < end {
+            let wanted = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let read = pages.read(at, &mut buffer[..wanted], &mut self.suspicious);
+            let read = read.map_err(|error| Error::file("read", &source.location, error))?;
+            for (nth, chunk) in buffer[..read].chunks(CHUNK_BYTES as usize).enumerate() {
+                let number = at / u64::from(CHUNK_BYTES) + nth as u64;
+                let place = self.chunk(source, number, chunk, known.as_mut())?;
+                map.push(Stretch { chunks: 1, place });
+            }
+            at += read as u64;
+            self.shared.done.fetch_add(read as u64, Ordering::Relaxed);
+            if read < wanted {
+                break;
+            }
         }
-        at += read as u64;
-        done.fetch_add(read as u64, Ordering::Relaxed);
-        if read < wanted {
-            break;
+        self.buffer = buffer;
+        if map.chunks() == 0 {
+            return Ok(ReadUnit::Read(0, None));
+        }
+        Ok(ReadUnit::Read(at - start, Some(self.map(&map, known.as_ref())?)))
+    }
+
+    /// What the parent has of this stretch of a file.
+    fn known_chunks(&mut self, source: &SourceFile, leaf: u64) -> Result<Option<KnownChunks>> {
+        let file = self.shared.parent.and_then(|parent| parent.file(&source.path));
+        let place = file.and_then(|file| file.leaves.get(usize::try_from(leaf).ok()?));
+        match place {
+            Some(place) => self.runtime.block_on(KnownChunks::read(&mut self.known, *place)),
+            None => Ok(None),
         }
     }
-    if map.chunks() == 0 {
-        return Ok(ReadUnit::Read(0, None));
+
+    /// Where a chunk lies: nowhere if it is all zero, where the parent has it if it is the same, else among what is new.
+    fn chunk(&mut self, source: &SourceFile, number: u64, chunk: &[u8], known: Option<&mut KnownChunks>) -> Result<Option<Place>> {
+        if chunk.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let id = self.key.identify(chunk);
+        if let Some(known) = known {
+            let within = (number % u64::from(LEAF_CHUNKS)) as usize;
+            if let Some(place) = self.runtime.block_on(known.same(&mut self.known, within, id))? {
+                self.needed.insert(place.pack);
+                return Ok(Some(place));
+            }
+        }
+        self.writers.chunks.add(chunk, id, Some(Owner { path: source.path.as_bytes(), chunk: number })).map(Some)
     }
-    let bytes = map.encode();
-    let place = writers.maps.add(&bytes, key.identify(&bytes), None)?;
-    Ok(ReadUnit::Read(at - start, Some(place)))
+
+    /// Where the leaf lies: where the parent has it, if nothing changed.
+    fn map(&mut self, map: &Leaf, known: Option<&KnownChunks>) -> Result<Place> {
+        if let Some(known) = known.filter(|known| known.leaf == *map) {
+            self.needed.insert(known.place.pack);
+            return Ok(known.place);
+        }
+        let bytes = map.encode();
+        self.writers.maps.add(&bytes, self.key.identify(&bytes), None)
+    }
 }

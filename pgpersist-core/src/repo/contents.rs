@@ -56,7 +56,11 @@ impl<'a> Contents<'a> {
         frame.item(place.item).ok_or_else(nowhere)
     }
 
-    async fn pack(&mut self, name: PackName) -> Result<Arc<OpenPack>> {
+    /// A pack's trailer.
+    ///
+    /// # Errors
+    /// As [`item`](Self::item).
+    pub async fn pack(&mut self, name: PackName) -> Result<Arc<OpenPack>> {
         if let Some(pack) = self.packs.get(&name) {
             return Ok(pack);
         }

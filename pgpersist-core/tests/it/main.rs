@@ -17,6 +17,7 @@ mod floors;
 mod health;
 mod logical;
 mod migration;
+mod physical;
 mod postmaster_pid;
 mod readme;
 mod root;
