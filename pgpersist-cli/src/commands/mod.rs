@@ -1,5 +1,6 @@
 //! Which subcommand runs which file. Each file has the options of its command beside its code.
 
+mod backup;
 mod completions;
 mod config;
 mod drill;
@@ -14,6 +15,7 @@ mod migrate;
 mod prune;
 mod report;
 mod restart;
+mod restore;
 mod run;
 mod start;
 mod status;
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     Migrate(migrate::Args),
     Dump(dump::Args),
     Load(load::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     List(list::Args),
     Show(list::ShowArgs),
     Verify(verify::Args),
@@ -85,6 +89,8 @@ impl Command {
             Self::Migrate(args) => migrate::run(args, context),
             Self::Dump(args) => dump::run(args, context),
             Self::Load(args) => load::run(args, context),
+            Self::Backup(args) => backup::run(args, context),
+            Self::Restore(args) => restore::run(args, context),
             Self::List(args) => list::run(args, context),
             Self::Show(args) => list::show(args, context),
             Self::Verify(args) => verify::run(args, context),
@@ -156,7 +162,8 @@ impl Command {
             Self::Init(_) => AsRoot::ContinueOnPlan(&[Place::Store, Place::Log, Place::Data]),
             Self::Start(_) | Self::Restart(_) => AsRoot::Continue(&[Place::Log]),
             Self::Migrate(_) => AsRoot::ContinueOnPlan(&[Place::DataAnywhere, Place::Log]),
-            Self::Dump(_) | Self::Sync(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
+            Self::Restore(_) => AsRoot::ContinueOnPlan(&[Place::Data]),
+            Self::Backup(_) | Self::Dump(_) | Self::Sync(_) => AsRoot::ContinueOnPlan(&[Place::Store]),
             Self::Store(args) => args.as_root(),
             _ => AsRoot::Continue(&[]),
         }

@@ -5,4 +5,5 @@ pub mod page_reader;
 pub mod parent;
 pub mod physical;
 pub mod reading;
+pub mod request;
 pub mod source;

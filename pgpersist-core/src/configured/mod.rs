@@ -29,6 +29,7 @@
 //! with [`Config::with_own_store`](crate::config::load::Config::with_own_store).
 
 pub mod agent;
+pub mod backup;
 pub mod cluster;
 pub mod drill;
 pub mod dump;

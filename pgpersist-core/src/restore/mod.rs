@@ -2,4 +2,5 @@
 
 pub mod physical;
 pub mod recovery;
+pub mod request;
 pub mod tree;

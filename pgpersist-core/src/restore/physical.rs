@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::data_directory::local::LocalDataDirectory;
 use crate::data_directory::state::State;
 use crate::data_directory::{DataDirectory, staging};
 use crate::error::{Error, ErrorKind, Result};
@@ -79,7 +78,7 @@ pub async fn newest(repository: &Repository) -> Result<RunName> {
 pub async fn restore(
     repository: &Repository,
     backup: RunName,
-    directory: &LocalDataDirectory,
+    directory: &dyn DataDirectory,
     options: &RestoreOptions,
     progress: &dyn ProgressSink,
 ) -> Result<RestoreReport> {
@@ -138,7 +137,7 @@ fn missing(backup: RunName, error: Error) -> Error {
     }
 }
 
-async fn refuse_occupied(directory: &LocalDataDirectory) -> Result<()> {
+async fn refuse_occupied(directory: &dyn DataDirectory) -> Result<()> {
     match directory.state().await? {
         State::Absent | State::Empty | State::HalfMade { .. } => Ok(()),
         _ => Err(Error::refused(format!("{} is not empty", directory.path().display()), "restore into an absent or empty directory")),

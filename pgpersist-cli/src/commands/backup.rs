@@ -1,0 +1,94 @@
+//! `backup`: a physical backup of the running cluster.
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use crate::commands::status::document;
+use crate::context::Context;
+use crate::exit::{Exit, code};
+use crate::output::printable;
+use crate::progress::count;
+use crate::{cluster, runtime};
+use pgpersist_core::backup::physical::{BackupOptions, BackupReport};
+use pgpersist_core::clock::SystemClock;
+use pgpersist_core::configured;
+use pgpersist_core::error::{ErrorKind, Result};
+use pgpersist_core::repo::frame::Compression;
+use pgpersist_core::server::base_backup::Checkpoint;
+use pgpersist_core::wording::size;
+
+/// Back up the running cluster's files; a backup costs what changed, and needs no other
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Example:\n  pgpersist backup --store /app/backups/postgres")]
+pub(crate) struct Args {
+    /// What you call it
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    label: Option<String>,
+    /// How the server writes the checkpoint that a backup begins with: at once, or spread over minutes
+    #[arg(long, value_name = "HOW", default_value = "fast")]
+    checkpoint: How,
+    /// How pages are compressed
+    #[arg(long, value_name = "CODEC", default_value = "zstd")]
+    compression: Codec,
+    /// How many threads read; else one for each processor, 8 at most
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum How {
+    Fast,
+    Spread,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Codec {
+    Zstd,
+    Lz4,
+    None,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    let mut options = BackupOptions {
+        label: args.label.clone(),
+        checkpoint: match args.checkpoint {
+            How::Fast => Checkpoint::Fast,
+            How::Spread => Checkpoint::Spread,
+        },
+        compression: match args.compression {
+            Codec::Zstd => Compression::default(),
+            Codec::Lz4 => Compression::Lz4,
+            Codec::None => Compression::Plain,
+        },
+        ..BackupOptions::default()
+    };
+    options.workers = args.jobs.map_or(options.workers, usize::from);
+    let request = configured::backup::backup(context.config()?, options)?;
+    if context.common.dry_run {
+        let step = format!("back up {} to {}", request.cluster.path().display(), request.store);
+        context.output.write(|| json!({ "plan": [step] }), || format!("Would {}.\n", printable(&step)))?;
+        return Ok(Exit::DONE);
+    }
+    let report = runtime::block_on("`backup`", request.carry_out(&SystemClock, context.progress.as_ref()));
+    let report = report.inspect_err(|error| cluster::explain_denial(error, context))?;
+    for page in &report.damaged {
+        context.progress.warn(&format!("{}: block {} is damaged on the disk", page.path, page.block));
+    }
+    context.output.write(|| document(&report), || text(&report))?;
+    Ok(if report.damaged.is_empty() { Exit::DONE } else { Exit(code(ErrorKind::Damaged)) })
+}
+
+fn text(report: &BackupReport) -> String {
+    let damaged = match report.damaged.len() as u64 {
+        0 => String::new(),
+        number => format!("; {} on the disk", count(number, "damaged page")),
+    };
+    format!(
+        "{}  {} ({} in the store, {} of it new) in {:.1} s{damaged}\n",
+        report.name,
+        size(report.size_bytes),
+        size(report.stored_bytes),
+        size(report.new_bytes),
+        report.duration_s
+    )
+}
