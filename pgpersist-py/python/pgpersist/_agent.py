@@ -10,11 +10,12 @@ from types import TracebackType
 from typing import Any, Optional, Sequence
 
 from pgpersist import _native
+from pgpersist._arguments import flag, of_type
 from pgpersist._cluster import Cluster
 from pgpersist._faces import awaited, blocking
 from pgpersist._health import HealthCheck, natives_of, standing_checks
 from pgpersist._report import Report
-from pgpersist._seconds import Seconds, seconds
+from pgpersist._seconds import Seconds, deadline
 
 
 class AgentPhase(enum.Enum):
@@ -107,13 +108,13 @@ class Agent:
         ready_timeout: Seconds = 600,
         checks: Sequence[HealthCheck] = (),
     ) -> None:
-        self.cluster = cluster
-        self._ready_timeout = seconds(ready_timeout, "ready_timeout")
+        self.cluster = of_type(cluster, Cluster, "cluster")
+        self._ready_timeout = deadline(ready_timeout, "ready_timeout")
         self._native = _native.NativeAgent(
             cluster._native,
-            allow_ephemeral,
-            trust_stale_pid,
-            seconds(stop_timeout, "stop_timeout"),
+            flag(allow_ephemeral, "allow_ephemeral"),
+            flag(trust_stale_pid, "trust_stale_pid"),
+            deadline(stop_timeout, "stop_timeout"),
             natives_of(standing_checks(checks)),
         )
 
@@ -148,14 +149,14 @@ class Agent:
             PgPersistError: the agent has ended, with its error.
         """
         try:
-            blocking(self._native.ready(seconds(timeout, "timeout")))
+            blocking(self._native.ready(deadline(timeout, "timeout")))
         finally:
             self._forget_if_ended()
 
     async def wait_until_ready_async(self, *, timeout: Seconds = 600) -> None:
         """As :meth:`wait_until_ready`."""
         try:
-            await awaited(self._native.ready(seconds(timeout, "timeout")))
+            await awaited(self._native.ready(deadline(timeout, "timeout")))
         finally:
             self._forget_if_ended()
 
@@ -180,25 +181,25 @@ class Agent:
             immediate: cut sessions off; the next start recovers.
         """
         try:
-            blocking(self._native.stop(immediate))
+            blocking(self._native.stop(flag(immediate, "immediate")))
         finally:
             self._forget_if_ended()
 
     async def stop_async(self, *, immediate: bool = False) -> None:
         """As :meth:`stop`."""
         try:
-            await awaited(self._native.stop(immediate))
+            await awaited(self._native.stop(flag(immediate, "immediate")))
         finally:
             self._forget_if_ended()
 
     def reload(self, cluster: Cluster) -> None:
         """Goes on with another configuration of the same cluster; what cannot change meanwhile counts from the next start."""
-        blocking(self._native.reload(cluster._native))
+        blocking(self._native.reload(of_type(cluster, Cluster, "cluster")._native))
         self.cluster = cluster
 
     async def reload_async(self, cluster: Cluster) -> None:
         """As :meth:`reload`."""
-        await awaited(self._native.reload(cluster._native))
+        await awaited(self._native.reload(of_type(cluster, Cluster, "cluster")._native))
         self.cluster = cluster
 
     def status(self) -> AgentStatus:
