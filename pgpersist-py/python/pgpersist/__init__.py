@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 # At their first use, not here: a program that needs one of them, a command of pytest that needs none, imports no more.
 if TYPE_CHECKING:
-    from pgpersist._agent import Agent, AgentPhase, AgentStatus
+    from pgpersist._agent import Agent
+    from pgpersist._agent_status import AgentPhase, AgentStatus, JobOutcome, JobRun, JobStatus, RecoveryProgress
     from pgpersist._cluster import Cluster
     from pgpersist._config import Config, ConfigValue
     from pgpersist._drill import (
@@ -120,6 +121,9 @@ __all__ = [
     "InitReport",
     "InvalidError",
     "Invariant",
+    "JobOutcome",
+    "JobRun",
+    "JobStatus",
     "Kept",
     "KeyProof",
     "KeyReport",
@@ -142,6 +146,7 @@ __all__ = [
     "ProgressListener",
     "PrunePlan",
     "Query",
+    "RecoveryProgress",
     "RecoveryTimes",
     "RemovedKey",
     "RestoreReport",
@@ -180,10 +185,14 @@ __all__ = [
 
 #: Which module defines what.
 _HOMES = {
-    "_agent": (
-        "Agent",
+    "_agent": ("Agent",),
+    "_agent_status": (
         "AgentPhase",
         "AgentStatus",
+        "JobOutcome",
+        "JobRun",
+        "JobStatus",
+        "RecoveryProgress",
     ),
     "_cluster": ("Cluster",),
     "_dump_reports": (

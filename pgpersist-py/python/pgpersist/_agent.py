@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-import enum
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 from pgpersist import _native
+from pgpersist._agent_status import AgentStatus
 from pgpersist._arguments import flag, of_type
 from pgpersist._cluster import Cluster
 from pgpersist._faces import awaited, blocking
 from pgpersist._health import HealthCheck, natives_of, standing_checks
-from pgpersist._report import Report
 from pgpersist._seconds import Seconds, deadline
-
-
-class AgentPhase(enum.Enum):
-    """What an agent is doing."""
-
-    #: It makes the data directory ready.
-    PREPARING = "preparing"
-    #: The server is on its way up.
-    STARTING = "starting"
-    #: The server replays its log.
-    RECOVERING = "recovering"
-    #: The server accepts connections.
-    READY = "ready"
-    #: The server has ended by itself and is to be started again.
-    WAITING = "waiting"
-    STOPPING = "stopping"
-    #: The server is down until somebody takes the fence away.
-    FENCED = "fenced"
-
-
-@dataclass(frozen=True)
-class AgentStatus(Report):
-    """A look at an agent.
-
-    Attributes:
-        phase: what it is doing.
-        pid: the postmaster's process id, while there is one.
-        restarts: how often the server was started again after it had ended by itself.
-        recovery: how far a recovery is.
-        last_failure: why the server ended last, when it did so by itself.
-        jobs: how it stands with each scheduled job.
-        has_started: whether a server has been ready in this agent's life.
-        is_running: whether the agent has not ended.
-    """
-
-    phase: AgentPhase
-    pid: Optional[int]
-    restarts: int
-    recovery: Optional[Any]
-    last_failure: Optional[str]
-    jobs: Mapping[str, Any]
-    has_started: bool
-    is_running: bool
-
 
 _LEVELS = {
     "DEBUG": logging.DEBUG,

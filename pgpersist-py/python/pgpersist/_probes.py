@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Union
 
-from pgpersist._agent import AgentPhase
+from pgpersist._agent_status import AgentPhase
 from pgpersist._arguments import flag
 from pgpersist._cluster import Cluster
 from pgpersist._exceptions import InvalidError

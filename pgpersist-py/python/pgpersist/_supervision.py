@@ -14,7 +14,8 @@ import time
 from types import TracebackType
 from typing import Literal, Optional, Sequence
 
-from pgpersist._agent import Agent, AgentPhase
+from pgpersist._agent import Agent
+from pgpersist._agent_status import AgentPhase
 from pgpersist._arguments import flag, of_type
 from pgpersist._cluster import Cluster
 from pgpersist._database_url import database_url, database_url_async
