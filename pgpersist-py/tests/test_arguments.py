@@ -36,6 +36,8 @@ _WRONG_TYPES: list[tuple[str, Attempt]] = [
     ("progress", lambda cluster: cluster.dump(progress=5)),  # type: ignore[arg-type]
     ("keep_weeks", lambda cluster: cluster.prune(keep_weeks=5)),
     ("throughput_bytes", lambda _: pgpersist.MemoryBackupStore().check(throughput_bytes=1.5)),  # type: ignore[arg-type]
+    ("cluster", lambda _: pgpersist.plan_restore_drill("x")),  # type: ignore[arg-type]
+    ("seed", lambda _: pgpersist.plan_crash_drill(seed="7")),  # type: ignore[arg-type]
     ("cluster", lambda _: Agent("x")),  # type: ignore[arg-type]
     ("allow_ephemeral", lambda cluster: Agent(cluster, allow_ephemeral="no")),  # type: ignore[arg-type]
     ("trust_stale_pid", lambda cluster: Agent(cluster, trust_stale_pid=1)),  # type: ignore[arg-type]
