@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from starlette.applications import Starlette
 
-from pgpersist import Agent, Cluster, Config
+from pgpersist import Agent, Cluster, Config, JobOutcome
 from pgpersist.fastapi import lifespan
 from support.places import free_port, new_folder
 from support.stores import AsyncDictStore, DictStore
@@ -77,6 +77,12 @@ def test_scheduled_dumps_go_into_it_encrypted_as_the_configured_store(make: Make
     with Agent(make("plain", plain, **keys), allow_ephemeral=True) as agent:
         assert {"dump", "prune"} <= set(agent.status().jobs)
         asyncio.run(story())
+        until = time.monotonic() + PATIENCE
+        while agent.status().jobs["dump"].last is None:
+            assert time.monotonic() < until, "the job has not ended"
+            time.sleep(0.1)
+        job = agent.status().jobs["dump"]
+        assert job.last is not None and job.last.outcome is JobOutcome.SUCCESS and job.last_success_at is not None
     for store in (plain, awaited):
         for key in dumps(store, ".sql.gz.age"):
             assert bytes(store.objects[key][0]).startswith(b"age-encryption.org/v1\n")
