@@ -42,7 +42,10 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
         builder = builder.with_endpoint(endpoint.to_owned());
     }
     let address = address(&builder, url, &account);
-    let requests = address.map(|address| Requests::new(url, &connector, address));
+    let requests = address.map(|address| {
+        connector.habits.store_is_at(&address);
+        Requests::new(client_options(url), &connector, address)
+    });
     let client = builder.build().map_err(|error| errors::unusable(url, &error))?;
     let signer = Authorization { credentials: Arc::clone(client.credentials()), account };
     // A store is opened once with its habits.

@@ -73,7 +73,10 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let is_signed = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_none_or(|skips| skips != "true");
     let address = address(&builder, url, &region, path_style);
-    let requests = address.map(|address| Requests::new(url, &connector, address));
+    let requests = address.map(|address| {
+        connector.habits.store_is_at(&address);
+        Requests::new(client_options(url), &connector, address)
+    });
     let client = builder.build().map_err(|error| errors::unusable(url, &error))?;
     if is_signed {
         let signature = Signature { credentials: Arc::clone(client.credentials()), region };
