@@ -6,6 +6,8 @@
 
 mod addressee;
 #[cfg(feature = "s3")]
+mod aws_container;
+#[cfg(feature = "s3")]
 mod aws_profile;
 #[cfg(feature = "azure")]
 mod azure;
