@@ -70,13 +70,16 @@ fn a_service_that_refuses_is_quoted() {
     }
 }
 
+/// What somebody says to a question, given some nonsense to say.
+type Answers = fn(String) -> Reply;
+
 /// What is named and does not answer may do so later; what answers and has nothing for us may not.
 #[test]
 fn a_source_that_is_named_has_to_be_there() {
     let (url, _) = &clouds()[0];
     let named = |outside: &Outside| format!("http://127.0.0.1:{}/role", outside.port);
     let nonsense = format!(r#"{{"AccessKeyId": 5, "SecretAccessKey": "{SECRET_KEY}"}}"#);
-    let answers: [(fn(String) -> Reply, i32, &str); 5] = [
+    let answers: [(Answers, i32, &str); 5] = [
         (|_| Reply::nothing(), 1, "404"),
         (|_| Reply::Document(403, String::new()), 1, "403"),
         (|_| Reply::Silence, 6, "no answer within"),
