@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -60,23 +61,36 @@ class Tally:
 
 
 class Backend:
-    """The application as a process of its own."""
+    """The application as a process of its own, on a volume of its own.
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    Args:
+        folder: where its volume and its log lie.
+        workers: how many processes serve.
+        program: what starts it.
+    """
+
+    def __init__(
+        self, folder: Path, workers: int, program: Sequence[str] = (sys.executable, "-m", "customer_invoice")
+    ) -> None:
         self.volume = folder / "volume"
         self.port, database_port = _free_port(), _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / "backend.log"
-        environment = {
+        self._environment = {
             **os.environ,
+            "PYTHON": sys.executable,
             "CUSTOMER_INVOICE_VOLUME": str(self.volume),
             "ALLOW_EPHEMERAL": "1",
             "PGPERSIST_CLUSTER_PORT": str(database_port),
             "PYTHONPATH": os.pathsep.join([str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
-        arguments = [sys.executable, "-m", "customer_invoice", "--port", str(self.port), "--workers", str(workers)]
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(arguments, cwd=HOME, env=environment, stdout=log, stderr=log)
+        self._arguments = [*program, "--port", str(self.port), "--workers", str(workers)]
+        self.start()
+
+    def start(self) -> None:
+        """Starts it; again, when it has ended."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(self._arguments, cwd=HOME, env=self._environment, stdout=log, stderr=log)
 
     @property
     def data_directory(self) -> Path:
@@ -308,7 +322,7 @@ def _as_server_user() -> dict[str, Any]:
     return {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid, "cwd": "/"} if os.geteuid() == 0 else {}
 
 
-def _state_on_disk(backend: Backend) -> str:
+def state_on_disk(backend: Backend) -> str:
     """What ``pg_controldata`` says of a server that has ended."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_controldata"), reverse=True)
     major = (backend.data_directory / "PG_VERSION").read_text().strip()
@@ -317,6 +331,19 @@ def _state_on_disk(backend: Backend) -> str:
         [program, str(backend.data_directory)], check=True, capture_output=True, text=True, timeout=60
     )
     return next(line.partition(":")[2].strip() for line in said.stdout.splitlines() if "cluster state" in line)
+
+
+@contextlib.contextmanager
+def folder_for_server() -> Iterator[Path]:
+    """A folder that the server's user can get to; gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="invoice-"))
+    try:
+        folder.chmod(0o755)
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres")
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _free_port() -> int:
@@ -333,20 +360,15 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="invoice-"))
-    # The server's user has to get to its volume.
-    folder.chmod(0o755)
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres")
     began = time.monotonic()
-    backend = Backend(folder, given.workers)
-    try:
+    with folder_for_server() as folder:
+        backend = Backend(folder, given.workers)
         try:
             tally, seen = asyncio.run(story(backend, given.kills, given.clients, given.seed))
             found = judge(backend, tally)
         finally:
             code = backend.stop()
-        state = _state_on_disk(backend)
+        state = state_on_disk(backend)
         followed = sum(was_seen for was_seen, _ in seen.outages)
         good = (
             followed == given.kills
@@ -378,8 +400,6 @@ def main() -> int:
         if not good:
             print(backend.log(), file=sys.stderr)
         return 0 if good else 1
-    finally:
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,7 @@ use pgpersist_core::configured;
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::shelf::Shelf;
 
-/// The shelf. An absent folder is most often a volume that is not mounted, and must not pass for a store without dumps.
+/// The shelf, and a warning where its folder is absent.
 pub(crate) fn existing_shelf(context: &Context) -> Result<Shelf> {
-    let config = context.config()?;
-    // What is wrong with the path itself is an error, and told first.
-    let shelf = configured::stores::shelf(config)?;
-    if let Some(folder) = config.primary_store()?.url.folder().filter(|folder| !folder.exists()) {
-        context.progress.warn(&format!("there is no folder {}: is its volume mounted?", folder.display()));
-    }
-    Ok(shelf)
+    configured::stores::existing_shelf(context.config()?, context.progress.as_ref())
 }

@@ -3,21 +3,25 @@
     python benches/overhead.py [ROUNDS]
 
 The cheapest operation asks a store in memory for a list of nothing. Beside the time on the clock stands the processor's, which
-a busy machine lengthens less.
+a busy machine lengthens less. JSON on stdout, a table on stderr.
 """
 
 from __future__ import annotations
 
 import asyncio
 import resource
-import statistics
 import subprocess
 import sys
 import time
 from typing import Callable
 
+from figures import Figure, head, tell
+
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 31
 CALLS = 2_000
+#: What is wanted at most of an import, in milliseconds, and of a call, in microseconds.
+IMPORT_MS = 30
+CALL_US = 50
 
 
 def _program_ms(line: str) -> tuple[float, float]:
@@ -28,23 +32,22 @@ def _program_ms(line: str) -> tuple[float, float]:
     return (ended - began) * 1000, processor * 1000
 
 
-def _told(what: str, values: list[float], unit: str) -> None:
-    print(f"{what:<44} min {min(values):8.2f} {unit}  median {statistics.median(values):8.2f} {unit}")
-
-
-def imports() -> None:
+def imports() -> list[Figure]:
     """In turn, so that whatever else the machine does hits both."""
     bare, ours = [], []
     for _ in range(ROUNDS):
         bare.append(_program_ms("pass"))
         ours.append(_program_ms("import pgpersist"))
-    for number, clock in enumerate(("clock", "processor")):
+    figures = []
+    for number, (clock, most) in enumerate((("clock", IMPORT_MS), ("processor", None))):
         without = [times[number] for times in bare]
-        _told(f"bare Python, {clock}", without, "ms")
-        _told(f"import pgpersist, over bare Python, {clock}", [times[number] - min(without) for times in ours], "ms")
+        over = [times[number] - min(without) for times in ours]
+        figures.append(Figure(f"bare Python, {clock}", "ms", without))
+        figures.append(Figure(f"import pgpersist, over bare Python, {clock}", "ms", over, most))
+    return figures
 
 
-def calls() -> None:
+def calls() -> list[Figure]:
     """A call, from Python to the runtime's thread and back."""
     from pgpersist import _native
     from pgpersist._faces import awaited, blocking
@@ -64,10 +67,13 @@ def calls() -> None:
         return (time.perf_counter() - began) / CALLS * 1e6
 
     each(lambda: blocking(store.list("")))
-    _told("a blocking call", [each(lambda: blocking(store.list(""))) for _ in range(ROUNDS)], "µs")
-    _told("an awaited call", [asyncio.run(each_async()) for _ in range(ROUNDS)], "µs")
+    return [
+        Figure("a blocking call", "µs", [each(lambda: blocking(store.list(""))) for _ in range(ROUNDS)], CALL_US),
+        Figure("an awaited call", "µs", [asyncio.run(each_async()) for _ in range(ROUNDS)], CALL_US),
+    ]
 
 
 if __name__ == "__main__":
-    imports()
-    calls()
+    head()
+    tell(imports())
+    tell(calls())

@@ -196,6 +196,15 @@ def cases(place: Path, cluster: Cluster, temporary: TemporaryCluster) -> Iterato
     )
     yield Case("verify", cluster.verify, cluster.verify_async)
     yield Case("plan_prune", lambda: cluster.plan_prune(keep_last=3), lambda: cluster.plan_prune_async(keep_last=3))
+    yield Case("stores", lambda: cluster.stores, _async(lambda: cluster.stores))
+    yield Case("plan_dump", cluster.plan_dump, cluster.plan_dump_async)
+    yield Case("plan_load", cluster.plan_load, cluster.plan_load_async)
+    yield Case("plan_crash_drill", pgpersist.plan_crash_drill, pgpersist.plan_crash_drill_async)
+    yield Case(
+        "plan_restore_drill",
+        lambda: pgpersist.plan_restore_drill(cluster),
+        lambda: pgpersist.plan_restore_drill_async(cluster),
+    )
     yield Case("past_drills", lambda: pgpersist.past_drills(cluster), lambda: pgpersist.past_drills_async(cluster))
     yield Case("execute", lambda: temporary.execute("SELECT 1"), lambda: temporary.execute_async("SELECT 1"))
     yield Case("cancelled", lambda: None, lambda: _cancelled(temporary))

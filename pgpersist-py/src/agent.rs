@@ -15,6 +15,7 @@ use crate::operation::{Failure, Operation, document, nothing, value_answer};
 use crate::python_check::{GivenCheck, TakenCheck};
 use crate::{exceptions, runtime};
 use pgpersist_core::agent::command::{self, Command};
+use pgpersist_core::agent::control::protocol::AgentView;
 use pgpersist_core::agent::log::{AgentLog, Speaker};
 use pgpersist_core::agent::options::AgentOptions;
 use pgpersist_core::agent::run;
@@ -166,6 +167,8 @@ impl NativeAgent {
         Ok(Operation::new("looking at the agent", async move {
             let status = life.status.borrow().clone();
             let mut document = document(&status)?;
+            // As every other process is told of them.
+            document["jobs"] = json!(AgentView::of(&status).jobs);
             document["phase_s"] = json!(status.since.elapsed().as_secs_f64());
             document["is_running"] = json!(life.end.borrow().is_none());
             Ok(value_answer(document))

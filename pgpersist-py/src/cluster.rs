@@ -64,6 +64,19 @@ impl Ground {
         configured::stores::shelf(&self.config_here())
     }
 
+    /// The stores: the one that Python brings along, or the configured ones.
+    fn stores(&self) -> Result<Vec<NativeStore>> {
+        if let Some(store) = &self.store {
+            return Ok(vec![NativeStore::of(store.clone())]);
+        }
+        if self.config.stores.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shelf = configured::stores::shelf(&self.config)?;
+        let all = std::iter::once(&shelf).chain(shelf.copies().iter().map(|copy| &copy.shelf));
+        Ok(all.map(|shelf| NativeStore::of(AnyStore::Ours(shelf.store().clone()))).collect())
+    }
+
     /// The same for what can do without.
     pub(crate) fn shelf_if_any(&self) -> Result<Option<Shelf>> {
         configured::stores::shelf_if_any(&self.config_here())
@@ -104,6 +117,11 @@ impl NativeCluster {
     #[getter]
     fn databases(&self) -> Vec<String> {
         self.ground.config.cluster.databases.clone()
+    }
+
+    /// Its stores in their order, as they are opened for its dumps.
+    fn stores(&self, py: Python<'_>) -> PyResult<Vec<NativeStore>> {
+        self.ground.stores().map_err(|error| exceptions::made(py, &error))
     }
 
     fn status(&self, listener: Py<PyAny>, with_bytes: bool) -> Operation {

@@ -11,6 +11,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use toml::{Table, Value};
 
 use crate::{exceptions, value};
+use pgpersist_core::config::file::EXAMPLE;
 use pgpersist_core::config::load::Config;
 use pgpersist_core::config::sources::Sources;
 use pgpersist_core::error::{Error, Result};
@@ -41,6 +42,12 @@ impl NativeConfig {
         let given = given.map(|given| table(given, "")).transpose()?.unwrap_or_default();
         let config = load(file, environment, given).map_err(|error| exceptions::made(py, &error))?;
         Ok(Self { config: Arc::new(config) })
+    }
+
+    /// A file with every key, to begin with.
+    #[staticmethod]
+    fn example() -> &'static str {
+        EXAMPLE
     }
 
     /// Every value with its key and its origin, in a fixed order; secrets are never among them.

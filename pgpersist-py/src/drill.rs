@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::arguments::one_of;
@@ -10,7 +12,9 @@ use crate::cluster::{Ground, NativeCluster};
 use crate::invariant::PythonInvariant;
 use crate::operation::{Operation, document, value_answer, with_warnings};
 use crate::progress::Told;
+use crate::value;
 use pgpersist_core::clock::{Clock, SystemClock};
+use pgpersist_core::config::load::Config;
 use pgpersist_core::configured;
 use pgpersist_core::data_directory::DataDirectory;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
@@ -19,7 +23,9 @@ use pgpersist_core::drill::crash::{self, CrashOptions};
 use pgpersist_core::drill::ground::Target;
 use pgpersist_core::drill::invariants::Invariant;
 use pgpersist_core::drill::kill::KillChoice;
+use pgpersist_core::drill::report::CrashReport;
 use pgpersist_core::drill::restore::{self, RestoreOptions};
+use pgpersist_core::drill::restore_report::RestoreReport;
 use pgpersist_core::drill::subjects::Subjects;
 use pgpersist_core::drill::{KillKind, Plant, history};
 use pgpersist_core::error::{Error, ErrorKind, Result};
@@ -69,14 +75,7 @@ pub(crate) fn crash_drill(
 ) -> PyResult<Operation> {
     let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
     let on = one_of(target, "target", TARGETS)?;
-    let options = CrashOptions {
-        rounds,
-        writers,
-        kill: one_of(kill, "kill", KILLS)?,
-        plant: plant.map(|plant| one_of(plant, "plant", PLANTS)).transpose()?,
-        keep,
-        ..CrashOptions::new(seed.unwrap_or_else(crash::draw_seed))
-    };
+    let options = crash_options(rounds, writers, seed, kill, plant, keep)?;
     Ok(Operation::told("`drill crash`", told.clone(), async move {
         let target = crash_target(on, &ground).await?;
         options.check(&target)?;
@@ -93,6 +92,39 @@ pub(crate) fn crash_drill(
         }
         Ok(with_warnings(document(&report)?, &told))
     }))
+}
+
+/// What that would do.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the layer above has names and defaults for them")]
+pub(crate) fn plan_crash_drill(
+    cluster: &NativeCluster,
+    target: &str,
+    rounds: u32,
+    writers: u32,
+    seed: Option<u64>,
+    kill: &str,
+    plant: Option<&str>,
+    keep: bool,
+) -> PyResult<Operation> {
+    let (ground, on) = (cluster.ground.clone(), one_of(target, "target", TARGETS)?);
+    let options = crash_options(rounds, writers, seed, kill, plant, keep)?;
+    Ok(Operation::new("`drill crash`", async move {
+        let target = crash_target(on, &ground).await?;
+        options.check(&target)?;
+        Ok(value_answer(json!({ "plan": crash::plan(&target, &options) })))
+    }))
+}
+
+fn crash_options(rounds: u32, writers: u32, seed: Option<u64>, kill: &str, plant: Option<&str>, keep: bool) -> PyResult<CrashOptions> {
+    Ok(CrashOptions {
+        rounds,
+        writers,
+        kill: one_of(kill, "kill", KILLS)?,
+        plant: plant.map(|plant| one_of(plant, "plant", PLANTS)).transpose()?,
+        keep,
+        ..CrashOptions::new(seed.unwrap_or_else(crash::draw_seed))
+    })
 }
 
 async fn crash_target(on: On, ground: &Ground) -> Result<Target> {
@@ -126,21 +158,10 @@ pub(crate) fn restore_drill(
     with_bytes: bool,
 ) -> PyResult<Operation> {
     let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
-    let mut own = Vec::new();
-    for (name, database, ask) in invariants {
-        own.push(Arc::new(PythonInvariant::new(name, database, ask)) as Arc<dyn Invariant>);
-    }
+    let wishes = RestoreWishes { databases, dump, invariants: asked(invariants), trust, keep };
     Ok(Operation::told("`drill restore`", told.clone(), async move {
-        let config = &ground.config;
-        let shelf = ground.shelf()?;
-        let mut options = configured::drill::scheduled(config)?;
-        options.invariants.extend(own);
-        let options = RestoreOptions {
-            subjects: subjects(dump, databases, &config.cluster.databases)?,
-            trust: if trust { Trust::Superuser } else { Trust::OwnDump },
-            keep,
-            ..options
-        };
+        let (config, shelf) = (&ground.config, ground.shelf()?);
+        let options = wishes.options(config)?;
         let (clock, progress): (Arc<dyn Clock>, Arc<dyn ProgressSink>) = (Arc::new(SystemClock), told.clone());
         let report = restore::run(&shelf, &options, &clock, &progress).await?;
         if let Err(error) = history::keep_restore(&report, configured::drill::volume(config)?.as_ref(), &shelf).await {
@@ -148,6 +169,52 @@ pub(crate) fn restore_drill(
         }
         Ok(with_warnings(document(&report)?, &told))
     }))
+}
+
+/// What that would do.
+#[pyfunction]
+pub(crate) fn plan_restore_drill(
+    cluster: &NativeCluster,
+    databases: Vec<String>,
+    dump: Option<String>,
+    invariants: Vec<(String, String, Py<PyAny>)>,
+    trust: bool,
+    keep: bool,
+) -> Operation {
+    let ground = cluster.ground.clone();
+    let wishes = RestoreWishes { databases, dump, invariants: asked(invariants), trust, keep };
+    Operation::new("`drill restore`", async move {
+        let plan = restore::plan(&ground.shelf()?, &wishes.options(&ground.config)?).await?;
+        Ok(value_answer(json!({ "plan": plan })))
+    })
+}
+
+/// What is asked of a restore drill.
+struct RestoreWishes {
+    databases: Vec<String>,
+    dump: Option<String>,
+    invariants: Vec<Arc<dyn Invariant>>,
+    trust: bool,
+    keep: bool,
+}
+
+impl RestoreWishes {
+    /// With the checks of the configuration before its own.
+    fn options(self, config: &Config) -> Result<RestoreOptions> {
+        let mut options = configured::drill::scheduled(config)?;
+        options.invariants.extend(self.invariants);
+        Ok(RestoreOptions {
+            subjects: subjects(self.dump, self.databases, &config.cluster.databases)?,
+            trust: if self.trust { Trust::Superuser } else { Trust::OwnDump },
+            keep: self.keep,
+            ..options
+        })
+    }
+}
+
+fn asked(invariants: Vec<(String, String, Py<PyAny>)>) -> Vec<Arc<dyn Invariant>> {
+    let one = |(name, database, ask)| Arc::new(PythonInvariant::new(name, database, ask)) as Arc<dyn Invariant>;
+    invariants.into_iter().map(one).collect()
 }
 
 fn subjects(dump: Option<String>, databases: Vec<String>, configured: &[String]) -> Result<Subjects> {
@@ -170,19 +237,41 @@ pub(crate) fn past_drills(cluster: &NativeCluster, listener: Py<PyAny>, with_byt
         if shelf.is_none() {
             ground.config.data_directory()?;
         }
-        let mut drills = Vec::new();
+        let (mut drills, mut unreadable) = (Vec::new(), Vec::new());
         let has_directory = directory.is_some();
         if let Some(directory) = directory {
             let own = directory.own_folder().clone();
-            drills = workers::run(move || history::list(&own)).await?.0;
+            let (reports, others) = workers::run(move || history::list(&own)).await?;
+            drills = reports;
+            unreadable.extend(others.iter().map(|path| path.display().to_string()));
         }
         if let Some(shelf) = shelf {
             match history::add_from_store(&mut drills, &shelf).await {
                 Err(error) if error.kind() == ErrorKind::Cancelled || !has_directory => return Err(error),
                 Err(error) => told.event(Event::Warning(format!("drills that only the store knows are left out: {error}"))),
-                Ok(_) => {}
+                Ok(others) => unreadable.extend(others),
             }
         }
+        unreadable.iter().for_each(|name| told.event(Event::Warning(format!("{name} is no report of a drill"))));
         Ok(value_answer(json!(drills)))
     })
+}
+
+/// The report of a crash drill as the command prints it, or as it writes it to a file.
+#[pyfunction]
+pub(crate) fn render_crash(document: &Bound<'_, PyAny>, format: &str) -> PyResult<String> {
+    let formats = [("text", CrashReport::to_text as fn(&CrashReport) -> String), ("markdown", CrashReport::to_markdown)];
+    let render = one_of(format, "format", &formats)?;
+    Ok(render(&understood(document)?))
+}
+
+/// The report of a restore drill as the command prints it.
+#[pyfunction]
+pub(crate) fn render_restore(document: &Bound<'_, PyAny>) -> PyResult<String> {
+    understood(document).map(|report: RestoreReport| report.to_text())
+}
+
+fn understood<T: DeserializeOwned>(document: &Bound<'_, PyAny>) -> PyResult<T> {
+    let document = value::from_python(document, "document")?;
+    serde_json::from_value(document).map_err(|fault| PyValueError::new_err(format!("this report is of another version: {fault}")))
 }

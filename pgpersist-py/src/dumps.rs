@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
+use serde_json::{Value, json};
 
 use crate::cluster::NativeCluster;
 use crate::operation::{Operation, document, value_answer, with_warnings};
@@ -10,16 +11,18 @@ use crate::progress::Told;
 use pgpersist_core::agent::supervising;
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::configured;
+use pgpersist_core::error::Result;
 use pgpersist_core::logical::all_stores::AllStores;
 use pgpersist_core::logical::dump::RolePasswords;
 use pgpersist_core::logical::dump_request::DumpRequest;
-use pgpersist_core::logical::load_found::load_found;
+use pgpersist_core::logical::load_found::{self, load_found};
 use pgpersist_core::logical::load_options::{Existing, LoadOptions, LoadedOwners, OtherSessions, Trust};
 use pgpersist_core::logical::prune::Consent;
 use pgpersist_core::logical::prune_all;
+use pgpersist_core::logical::shelf::DumpEntry;
 use pgpersist_core::logical::verify::Depth;
 use pgpersist_core::logical::verify_all::verify_all;
-use pgpersist_core::progress::{ProgressSink, Silent};
+use pgpersist_core::progress::ProgressSink;
 use pgpersist_core::retention::Retention;
 use pgpersist_core::schedule;
 use pgpersist_core::server::clients;
@@ -59,6 +62,16 @@ pub(crate) fn dump(
     })
 }
 
+/// What that would do.
+#[pyfunction]
+pub(crate) fn plan_dump(cluster: &NativeCluster, databases: Vec<String>, begin_anew: bool) -> Operation {
+    let ground = cluster.ground.clone();
+    Operation::new("`dump`", async move {
+        let request = DumpRequest { begin_anew, ..configured::dump::request(&ground.config_here(), databases)? };
+        Ok(value_answer(json!({ "plan": request.plan().await? })))
+    })
+}
+
 /// Loads a dump into a database, all or nothing.
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "the layer above has names and defaults for them")]
@@ -95,21 +108,69 @@ pub(crate) fn load(
     })
 }
 
-/// All dumps of the cluster, the newest first.
+/// What that would do.
 #[pyfunction]
-pub(crate) fn list_dumps(cluster: &NativeCluster) -> Operation {
-    let ground = cluster.ground.clone();
-    Operation::new("`list`", async move { Ok(value_answer(document(&AllStores::look(&ground.shelf()?, &Silent).await?.list())?)) })
+pub(crate) fn plan_load(
+    cluster: &NativeCluster,
+    name: String,
+    database: Option<String>,
+    listener: Py<PyAny>,
+    with_bytes: bool,
+) -> Operation {
+    let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
+    Operation::told("`load`", told.clone(), async move {
+        let config = ground.config_here();
+        let found = configured::load::find(&config, &name, database.as_deref(), told.as_ref()).await?;
+        let database = configured::load::database(&config, &found, database.as_deref())?;
+        let mut document = json!({ "plan": load_found::plan(&found, &database) });
+        // That another store is asked is said of a load in its report.
+        document["warnings"] = json!(found.warnings.iter().chain(&told.warnings()).collect::<Vec<_>>());
+        Ok(value_answer(document))
+    })
+}
+
+/// All dumps of the cluster, the newest first, and the stores that were asked.
+#[pyfunction]
+pub(crate) fn list_dumps(cluster: &NativeCluster, listener: Py<PyAny>, with_bytes: bool) -> Operation {
+    let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
+    Operation::told("`list`", told.clone(), async move {
+        let shelf = configured::stores::existing_shelf(&ground.config_here(), told.as_ref())?;
+        let all = AllStores::look(&shelf, told.as_ref()).await?;
+        let dumps = all.list_with_places().into_iter().map(|(entry, places)| listed(entry, places)).collect::<Result<Vec<_>>>()?;
+        let stores: Vec<Value> =
+            all.stores().map(|(place, shelf, why)| json!({ "place": place, "store": shelf.store().to_string(), "error": why })).collect();
+        Ok(with_warnings(json!({ "backups": [], "dumps": dumps, "windows": [], "stores": stores }), &told))
+    })
 }
 
 /// One dump, by its name or as the latest.
 #[pyfunction]
-pub(crate) fn find_dump(cluster: &NativeCluster, name: String, database: Option<String>) -> Operation {
-    let ground = cluster.ground.clone();
-    Operation::new("`show`", async move {
-        let all = AllStores::look(&ground.shelf()?, &Silent).await?;
-        Ok(value_answer(document(all.find(&name, database.as_deref())?)?))
+pub(crate) fn find_dump(
+    cluster: &NativeCluster,
+    name: String,
+    database: Option<String>,
+    listener: Py<PyAny>,
+    with_bytes: bool,
+) -> Operation {
+    let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
+    Operation::told("`show`", told.clone(), async move {
+        let all = AllStores::look(&ground.shelf()?, told.as_ref()).await?;
+        let entry = all.find(&name, database.as_deref())?;
+        let places = all.places(&entry.name).iter().map(|placed| placed.place).collect();
+        Ok(value_answer(listed(entry, places)?))
     })
+}
+
+/// A dump with the places of the stores that have it.
+fn listed(entry: &DumpEntry, mut places: Vec<usize>) -> Result<Value> {
+    places.sort_unstable();
+    let mut document = document(entry)?;
+    document["stores"] = json!(places);
+    if let Some(side_file) = &entry.side_file {
+        document["sha256"] = json!(side_file.sha256);
+        document["rows"] = json!(side_file.tables.values().sum::<u64>());
+    }
+    Ok(document)
 }
 
 /// Compares dumps with what was written.

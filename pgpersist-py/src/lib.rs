@@ -46,9 +46,9 @@ mod _native {
     #[pymodule_export]
     use crate::config::NativeConfig;
     #[pymodule_export]
-    use crate::drill::{crash_drill, past_drills, restore_drill};
+    use crate::drill::{crash_drill, past_drills, plan_crash_drill, plan_restore_drill, render_crash, render_restore, restore_drill};
     #[pymodule_export]
-    use crate::dumps::{dump, find_dump, list_dumps, load, prune, verify_dumps};
+    use crate::dumps::{dump, find_dump, list_dumps, load, plan_dump, plan_load, prune, verify_dumps};
     #[pymodule_export]
     use crate::embedded::bring_along;
     #[pymodule_export]

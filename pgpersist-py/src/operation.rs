@@ -136,7 +136,13 @@ impl Operation {
             let ended = task.await;
             // Whoever waits for the GIL drives nobody else's work meanwhile: another thread takes that over. Handing the result to
             // another thread instead would cost an idle machine the time to wake it.
-            tokio::task::block_in_place(move || Python::try_attach(|py| call_back(py, what, ended, &done)));
+            tokio::task::block_in_place(move || {
+                Python::try_attach(|py| {
+                    call_back(py, what, ended, &done);
+                    // Here, and not when somebody calls next: it holds the task that waits, and its event loop.
+                    done.drop_ref(py);
+                })
+            });
         });
         Ok(())
     }

@@ -54,8 +54,12 @@ impl NativeStore {
         self.store.clone()
     }
 
+    pub(crate) fn of(store: AnyStore) -> Self {
+        Self { store }
+    }
+
     fn holding(store: Arc<dyn BackupStore>) -> Self {
-        Self { store: AnyStore::Ours(store) }
+        Self::of(AnyStore::Ours(store))
     }
 
     fn asking<T, F>(&self, py: Python<'_>, what: &'static str, key: &str, ask: F) -> PyResult<Operation>

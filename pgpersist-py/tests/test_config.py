@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -48,6 +50,15 @@ def test_each_source_alone_and_one_over_the_other(tmp_path: Path) -> None:
     with pytest.raises(pgpersist.NotFoundError) as caught:
         Config.from_file(tmp_path / "absent.toml")
     assert isinstance(caught.value.__cause__, OSError) and caught.value.errno == 2
+
+
+def test_the_example_is_a_whole_configuration_and_the_commands(tmp_path: Path) -> None:
+    example = Config.example()
+    file = tmp_path / "pgpersist.toml"
+    file.write_text(example)
+    assert Config.from_file(file)["cluster.data_directory"] is not None
+    command = [sys.executable, "-m", "pgpersist", "config", "example"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout == example
 
 
 def test_what_has_no_effect_is_told() -> None:

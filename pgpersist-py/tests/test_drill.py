@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Union
+from pathlib import Path
+from typing import Any, Callable, Union
 
 import psycopg
 import pytest
 
 import pgpersist
-from pgpersist import Cluster, Invariant, Verdict
+from pgpersist import Cluster, Invariant, RestoreReport, Verdict
+
+Call = Callable[..., Any]
 
 
 def test_nothing_acknowledged_is_lost_and_a_fault_is_found() -> None:
@@ -49,4 +52,26 @@ def test_dumps_come_back_and_python_asks_about_them(cluster: Cluster) -> None:
     assert not broken.passed
     told = " ".join(broken.databases[0].reasons)
     assert "never" in told and "throws" in told and "division by zero" in str(broken.to_dict())
-    assert [drill["verdict"] for drill in pgpersist.past_drills(cluster)] == ["fail", "pass"]
+    past = pgpersist.past_drills(cluster)
+    assert [drill.verdict for drill in past] == [Verdict.FAIL, Verdict.PASS]
+    assert isinstance(past[1], RestoreReport) and past[1].started_at == report.started_at
+    assert past[1].databases[0].rows_found == 20 and past[1].to_text() == report.to_text()
+
+
+def test_a_report_is_told_as_the_command_tells_it() -> None:
+    report = pgpersist.crash_drill(rounds=1, writers=1, kill="group")
+    text, markdown = report.to_text(), report.to_markdown()
+    assert text.startswith("pass: after 1 kill nothing acknowledged was lost\n") and f"seed {report.seed}, " in text
+    assert markdown.startswith("# Crash drill: pass\n") and f"| Acknowledged | {report.acknowledged} |" in markdown
+
+
+def test_what_is_no_report_is_left_out_and_told(place: Path, call: Call, caplog: pytest.LogCaptureFixture) -> None:
+    drills = place / "backups" / ".pgpersist" / "main" / "drills"
+    drills.mkdir(parents=True)
+    (drills / "restore_20260101T000000Z_1.json").write_text("torn {")
+    (drills / "restore_20260101T000000Z_2.json").write_text('{"kind": "restore", "id": "2", "verdict": "perhaps"}')
+    (drills / "restore_20260101T000000Z_3.json").write_text('["another", "document"]')
+    assert call(pgpersist, "past_drills", Cluster(store=place / "backups")) == []
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 3 and sum("restore_20260101T000000Z_1.json is no report" in text for text in told) == 1, told
+    assert sum("is not understood, and left out" in text for text in told) == 2, told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -13,17 +12,30 @@ from pathlib import Path
 
 import pytest
 
-from support.serving import Serving, eventually
+from support.serving import PATIENCE, Serving, eventually, server_user
 
 PAGE = Path(__file__).parents[2] / "docs" / "python" / "fastapi.md"
-#: Each file of the page that can be served -> its application, where it tells its readiness, and what else it serves.
+#: Each file of the page that can be served -> its application, where it tells its readiness, and what else it serves, how.
 SERVED = {
-    "shop": ("app", "/readyz", "/where"),
-    "with_pool": ("app", "/internal/readyz", None),
-    "starlette_shop": ("app", "/readyz", None),
-    "plain": ("app", "/readyz", "/"),
-    "mysite_asgi": ("application", "/readyz", "/hello"),
+    "shop": ("app", "/readyz", "/where", "shop"),
+    "with_pool": ("app", "/internal/readyz", None, ""),
+    "starlette_shop": ("app", "/readyz", None, ""),
+    "plain": ("app", "/readyz", "/", "hello"),
+    "mysite_asgi": ("application", "/readyz", "/hello", "hello from shop"),
 }
+#: What Django's readers have beside: a page that asks the database.
+URLS = """
+from django.db import connection
+from django.http import HttpResponse
+from django.urls import path
+
+def hello(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_database()")
+        return HttpResponse(f"hello from {cursor.fetchone()[0]}")
+
+urlpatterns = [path("hello", hello)]
+"""
 
 
 def examples() -> dict[str, str]:
@@ -49,8 +61,6 @@ def test_every_example_is_served_by_a_test() -> None:
 
 @pytest.mark.parametrize("name", SERVED)
 def test_an_example_works_as_it_stands(serving: Serving, name: str, place: Path) -> None:
-    if name == "mysite_asgi" and importlib.util.find_spec("django") is None:
-        pytest.skip("Django is not installed")
     folder = place / "apps"
     folder.mkdir()
     # Another place, another port; and a place that the examples' readers have chosen with more care.
@@ -62,13 +72,14 @@ def test_an_example_works_as_it_stands(serving: Serving, name: str, place: Path)
         text = re.sub(
             r"((?:lifespan|Supervision)\((?:cluster|Cluster\(.*?\)))(?=[,)])", r"\1, allow_ephemeral=True", text
         )
+        if file == "mysite_settings":
+            for line, ours in _settings_of(serving, place).items():
+                assert text.count(line) == 1
+                text = text.replace(line, ours)
         assert name != file or "allow_ephemeral" in text
         (folder / f"{file}.py").write_text(text)
-    (folder / "mysite_urls.py").write_text(
-        "from django.http import HttpResponse\nfrom django.urls import path\n"
-        "urlpatterns = [path('hello', lambda request: HttpResponse('hello'))]\n"
-    )
-    app, readiness, other = SERVED[name]
+    (folder / "mysite_urls.py").write_text(URLS)
+    app, readiness, other, expected = SERVED[name]
     arguments = [
         sys.executable,
         "-m",
@@ -87,6 +98,32 @@ def test_an_example_works_as_it_stands(serving: Serving, name: str, place: Path)
     assert process.poll() is None, serving.log()
     if other is not None:
         answer = serving.get(other)
-        assert answer.status_code == 200 and ("shop" in answer.text or answer.text == "hello")
+        assert answer.status_code == 200 and expected in answer.text
+    if name == "mysite_asgi":
+        _migrates(folder)
     assert serving.terminate() in (0, -signal.SIGTERM)
     assert serving.state_on_disk() == "shut down"
+
+
+def _settings_of(serving: Serving, place: Path) -> dict[str, str]:
+    """Lines of Django's settings -> what they are for a server of ours."""
+    return {
+        '"HOST": "/var/run/postgresql",': f'"HOST": "{place}",',
+        '"PORT": 5432,': f'"PORT": {serving.port},',
+        '"USER": "postgres",': f'"USER": "{server_user()}",',
+    }
+
+
+def _migrates(folder: Path) -> None:
+    """What the page says of ``manage.py migrate``: it finds the server while the application serves."""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "mysite_settings"}
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "migrate", "--no-color"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0 and "No migrations to apply." in done.stdout, done.stdout + done.stderr

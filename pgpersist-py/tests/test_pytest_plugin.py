@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.projects import CACHE, SCHEMA, run, with_schema
+from support.projects import CACHE, SCHEMA, TESTS, run, with_schema
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +22,30 @@ def test_each_test_has_a_database_of_its_own(pytester: pytest.Pytester) -> None:
 
 
 def test_without_a_pool_each_database_is_made_on_demand(pytester: pytest.Pytester) -> None:
-    with_schema(pytester)
+    with_schema(pytester, TESTS + "    assert not pg_database.was_ready\n")
     run(pytester, "--pg-pool-size=0").assert_outcomes(passed=6)
+
+
+def test_a_database_tells_whether_it_was_made_ahead(pytester: pytest.Pytester) -> None:
+    with_schema(
+        pytester,
+        """
+import time
+from pgpersist.pytest_plugin import session_of
+
+def test_the_first_one_is_made_on_the_spot(pg_database, pytestconfig):
+    assert not pg_database.was_ready
+    (pool,) = session_of(pytestconfig)._pools.values()
+    deadline = time.monotonic() + 60
+    while not pool._ready:
+        assert time.monotonic() < deadline, "none was made ahead"
+        time.sleep(0.01)
+
+def test_the_next_one_had_been_made(pg_database):
+    assert pg_database.was_ready and pg_database.query("SELECT count(*) FROM invoice") == [["1"]]
+""",
+    )
+    run(pytester).assert_outcomes(passed=2)
 
 
 def test_a_test_may_leave_its_connections_open(pytester: pytest.Pytester) -> None:

@@ -160,7 +160,7 @@ def test_it(pg_durable):
         time.sleep(600)
 """,
     )
-    command = [sys.executable, "-m", "pytest", "-p", "no:postgresql", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:pytest_postgresql", "-p", "no:cacheprovider"]
     process = subprocess.Popen(
         command, cwd=pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -199,7 +199,7 @@ def test_all_of_it_works_as_a_plain_user(temporary: Path) -> None:
 
     def plain(*below: str) -> str:
         done = subprocess.run(
-            [*below, python, "-m", "pytest", "-ra", "-p", "no:postgresql", "-p", "no:cacheprovider"],
+            [*below, python, "-m", "pytest", "-ra", "-p", "no:pytest_postgresql", "-p", "no:cacheprovider"],
             cwd=project,
             env=environment,
             user=user.pw_uid,

@@ -65,7 +65,7 @@ def test_what_a_killed_session_has_left_the_next_one_drops(pytester: pytest.Pyte
     sleeping = "import pathlib, time\ndef test_it(database):\n    pathlib.Path('ready').touch()\n    time.sleep(600)\n"
     pytester.makepyfile(test_it=sleeping)
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-p", "no:postgresql"],
+        [sys.executable, "-m", "pytest", "-p", "no:pytest_postgresql"],
         cwd=pytester.path,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

@@ -114,7 +114,7 @@ def test_it(pg_database, pg_cluster):
     time.sleep(600)
 """,
     )
-    command = [sys.executable, "-m", "pytest", "-p", "no:postgresql", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:pytest_postgresql", "-p", "no:cacheprovider"]
     process = subprocess.Popen(
         [*command, *(["-n", str(workers)] if workers else [])],
         cwd=pytester.path,

@@ -89,6 +89,68 @@ def test_retention_tells_of_each_store(stores: Stores, call: Call) -> None:
     assert done.stores[0].error is None and done.to_dict()["stores"][1]["error"] == done.stores[1].error
 
 
+def test_a_listing_tells_where_each_dump_is(stores: Stores, call: Call) -> None:
+    (dump,) = stores.cluster.dump().dumps
+    listing = call(stores.cluster, "dumps")
+    assert [(entry.name, entry.stores, entry.rows) for entry in listing] == [(dump.name, (1, 2), 0)]
+    assert [(store.place, store.store, store.error) for store in listing.stores] == [
+        (1, str(stores.first), None),
+        (2, str(stores.second), None),
+    ]
+    assert listing.is_complete and listing.warnings == ()
+    assert call(stores.cluster, "find_dump").stores == (1, 2)
+    assert listing.to_dict()["dumps"][0]["stores"] == [1, 2] and listing.to_dict()["backups"] == []
+
+
+def test_a_listing_is_a_sequence_of_dumps(stores: Stores) -> None:
+    for _ in range(2):
+        stores.cluster.dump()
+    listing = stores.cluster.dumps()
+    newest, oldest = listing
+    assert newest.name > oldest.name and len(listing) == 2 and newest in listing
+    assert listing[0] == newest and listing[-1] == oldest and listing[1:] == (oldest,)
+    assert listing == [newest, oldest] and listing == (newest, oldest) and listing == stores.cluster.dumps()
+    assert listing != [oldest, newest] and listing != "dumps" and hash(listing) == hash((newest, oldest))
+
+
+def test_a_listing_tells_of_a_store_that_does_not_answer(
+    stores: Stores, call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores.cluster.dump()
+    stores.second.rename(stores.second.with_name("away"))
+    stores.second.write_text("no folder")
+    listing = call(stores.cluster, "dumps")
+    assert [entry.stores for entry in listing] == [(1,)] and not listing.is_complete
+    assert listing.stores[0].error is None and listing.stores[1].error
+    assert len(listing.warnings) == 1 and f"the store {stores.second} is left out" in listing.warnings[0]
+    assert ("pgpersist", "WARNING", listing.warnings[0]) in [
+        (record.name, record.levelname, record.getMessage()) for record in caplog.records
+    ]
+
+
+def test_a_listing_warns_of_a_folder_that_is_not_there(place: Path, call: Call) -> None:
+    listing = call(Cluster(store=place / "unmounted"), "dumps")
+    assert listing == [] and listing.is_complete
+    assert listing.warnings == (f"there is no folder {place / 'unmounted'}: is its volume mounted?",)
+
+
+def test_a_configured_store_is_asked_by_its_place(stores: Stores, call: Call) -> None:
+    first, second = stores.cluster.stores
+    assert (str(first), str(second)) == (str(stores.first), str(stores.second))
+    report = call(second, "check")
+    assert report.fitness is Fitness.GOOD and report.store == str(stores.second), report
+    (dump,) = stores.cluster.dump().dumps
+    assert f"{dump.name}.age" in [meta.key for meta in call(second, "list")]
+    assert Cluster().stores == ()
+
+
+def test_a_store_of_ones_own_is_the_only_one(place: Path) -> None:
+    memory = pgpersist.MemoryBackupStore()
+    (own,) = Cluster(config=Config.from_dict({"store": [{"url": str(place / "configured")}]}), store=memory).stores
+    own.put("a", b"1")
+    assert memory.get("a") == b"1" and not (place / "configured").exists()
+
+
 def test_without_a_second_store_there_is_nothing_to_sync(cluster: Cluster, call: Call) -> None:
     with pytest.raises(pgpersist.InvalidError, match="second store"):
         call(cluster, "sync")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import os
 import signal
@@ -20,6 +21,7 @@ import pgpersist.testing
 from pgpersist import ObjectMeta, UploadSource
 from support import stores
 from support.faces import Face, both_faces, faces
+from support.loops import LEFT_PENDING, complaints_of
 from support.places import new_folder, reachable_folder, running_cluster
 from test_health import psql
 
@@ -435,6 +437,7 @@ def test_an_event_loop_that_was_closed_meanwhile_is_told(folder: Path) -> None:
             return []
 
     loop = asyncio.new_event_loop()
+    complaints = complaints_of(loop)
     task = loop.create_task(pgpersist.Cluster(folder / "data", store=Slow()).dumps_async())
     loop.run_until_complete(asyncio.sleep(0))
     assert entered.wait(60)
@@ -443,6 +446,9 @@ def test_an_event_loop_that_was_closed_meanwhile_is_told(folder: Path) -> None:
     assert not task.done()
     # Others are served as before.
     assert pgpersist.Cluster(folder / "data", store=stores.AsyncDictStore()).dumps() == []
+    del task
+    gc.collect()
+    assert set(complaints) <= {LEFT_PENDING}
 
 
 def test_a_store_that_hangs_takes_so_many_threads_and_no_more(folder: Path) -> None:

@@ -39,10 +39,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let request =
         DumpRequest { role_passwords, begin_anew: context.common.yes, ..configured::dump::request(config, args.database.clone())? };
     if context.common.dry_run {
-        let databases = runtime::block_on("`dump --dry-run`", request.resolve())?;
-        let mut steps: Vec<String> =
-            databases.iter().map(|name| format!("dump the database {name} to {}", request.shelf.store())).collect();
-        steps.extend(request.shelf.copies().iter().map(|copy| format!("copy what is missing there to {}", copy.shelf.store())));
+        let steps = runtime::block_on("`dump --dry-run`", request.plan())?;
         context.output.write(
             || serde_json::json!({ "plan": steps }),
             || steps.iter().map(|step| format!("Would {}.\n", printable(step))).collect(),

@@ -15,7 +15,7 @@ use pgpersist_core::config::load::Config;
 use pgpersist_core::configured;
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::dump_source::FoundDump;
-use pgpersist_core::logical::load_found::load_found;
+use pgpersist_core::logical::load_found::{self, load_found};
 use pgpersist_core::logical::load_options::{Existing, LoadOptions, LoadReport, LoadedOwners, OtherSessions, Trust};
 use pgpersist_core::pg::quote;
 use pgpersist_core::progress::ProgressSink;
@@ -62,12 +62,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let report = runtime::block_on("`load`", async {
         let found = find(args, config, progress.as_ref()).await?;
         let database = configured::load::database(config, &found, args.database.as_deref())?;
-        let plan = vec![
-            format!("load {} into a new database", found.source.name),
-            "compare its rows with what was recorded".to_owned(),
-            format!("rename the database {database}, if it holds something, to {database}_before_… and keep it"),
-            format!("give the new database the name {database}"),
-        ];
+        let plan = load_found::plan(&found, &database);
         if context.common.dry_run {
             return Ok(Done::Planned(plan));
         }

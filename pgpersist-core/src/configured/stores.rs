@@ -9,6 +9,7 @@ use crate::encryption::settings::EncryptionSettings;
 use crate::error::Result;
 use crate::logical::prune::PruneRequest;
 use crate::logical::shelf::{CopyShelf, Shelf};
+use crate::progress::{Event, ProgressSink};
 use crate::store::BackupStore;
 use crate::store::open;
 
@@ -56,6 +57,21 @@ pub fn prune_requests(config: &Config) -> Result<Vec<PruneRequest>> {
         requests.push(PruneRequest { place: place + 2, ..PruneRequest::new(copy.shelf, copy.retention) });
     }
     Ok(requests)
+}
+
+/// The same for whoever looks at what is there. An absent folder is most often a volume that is not mounted, and must not pass for a
+/// store without dumps: that is a warning.
+///
+/// # Errors
+/// As [`primary`].
+pub fn existing_shelf(config: &Config, progress: &dyn ProgressSink) -> Result<Shelf> {
+    // What is wrong with the path itself is an error, and told first.
+    let shelf = shelf(config)?;
+    let folder = config.stores.first().and_then(|store| store.url.folder());
+    if let Some(folder) = folder.filter(|folder| !folder.exists()) {
+        progress.event(Event::Warning(format!("there is no folder {}: is its volume mounted?", folder.display())));
+    }
+    Ok(shelf)
 }
 
 fn copies(config: &Config, stores: &[StoreConfig]) -> Result<Vec<CopyShelf>> {

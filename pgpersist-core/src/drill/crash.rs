@@ -185,7 +185,7 @@ pub async fn run(target: &Target, options: &CrashOptions, clock: &dyn Clock, pro
     });
     let notes = drill.notes.iter().cloned().chain(held).collect();
     let mut report = CrashReport {
-        kind: "crash",
+        kind: "crash".into(),
         verdict: if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail },
         seed: options.seed,
         rounds: kills.len() as u32,
@@ -203,8 +203,8 @@ pub async fn run(target: &Target, options: &CrashOptions, clock: &dyn Clock, pro
         writers: options.writers,
         kill: options.kill.as_str().to_owned(),
         planted: options.plant,
-        proves: report::PROVES,
-        proves_not: report::PROVES_NOT,
+        proves: report::PROVES.into(),
+        proves_not: report::PROVES_NOT.into(),
         undisturbed_per_s: drill.per_second,
         notes,
         table: last.map(|judgement| judgement.table.clone()).unwrap_or_default(),

@@ -1,10 +1,11 @@
 //! The judgement: what the ledger was promised, held against what the recovered database says. Counting is apart from asking,
 //! so that every way to lose can be tested without a server.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{TryStreamExt, pin_mut};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::drill::books;
 use crate::drill::ledger::{Record, Records, TransactionName};
@@ -36,10 +37,10 @@ pub(crate) struct Found {
 }
 
 /// One row of the table that people know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comparison {
     /// What is compared.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// What it was before the kill, by the ledger.
     pub before: String,
     /// What the database says after the recovery.
@@ -49,7 +50,7 @@ pub struct Comparison {
 }
 
 /// What became of everything in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Judgement {
     /// Transactions that the server acknowledged.
     pub acknowledged: u64,
@@ -128,7 +129,8 @@ pub(crate) fn judge(records: &Records, found: &Found, seed: u64) -> Judgement {
     say("accounts or counters contradict the entries", wrong.clone());
     judgement.unbalanced = wrong.len() as u64;
     let sum: i64 = found.balances.values().sum();
-    let compare = |what, before: String, after: String| Comparison { matches: before == after, what, before, after };
+    let compare =
+        |what: &'static str, before: String, after: String| Comparison { matches: before == after, what: what.into(), before, after };
     judgement.table = vec![
         compare("acknowledged transactions", judgement.acknowledged.to_string(), found_count.to_string()),
         compare("total they moved", money(promised_total), money(found_total)),

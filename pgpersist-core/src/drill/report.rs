@@ -1,8 +1,9 @@
 //! What a crash drill found, as a document, as text and as Markdown.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::drill::checks::Check;
 use crate::drill::judge::{Comparison, Judgement};
@@ -15,7 +16,7 @@ pub const PROVES_NOT: &str =
     "power loss: SIGKILL leaves the kernel's memory as it is, so whether the disk keeps what was fsynced is not tested";
 
 /// The shortest, the middle and the longest recovery, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RecoveryTimes {
     /// The shortest.
     pub min: f64,
@@ -35,7 +36,7 @@ impl RecoveryTimes {
 }
 
 /// One kill and what came after it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
     /// Its number, from 1.
     pub round: u32,
@@ -64,10 +65,10 @@ pub struct Round {
 }
 
 /// What a crash drill found. Serialised, it is the document of `pgpersist drill crash --json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CrashReport {
     /// `crash`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Whether all went well.
     pub verdict: Verdict,
     /// Why not.
@@ -103,9 +104,9 @@ pub struct CrashReport {
     /// The fault that was put in on purpose.
     pub planted: Option<Plant>,
     /// What such a drill proves.
-    pub proves: &'static str,
+    pub proves: Cow<'static, str>,
     /// What it does not prove.
-    pub proves_not: &'static str,
+    pub proves_not: Cow<'static, str>,
     /// How many transactions a second were acknowledged without a kill.
     pub undisturbed_per_s: f64,
     /// What is worth knowing but is no failure, such as a setting that the writers overrode.
@@ -205,7 +206,7 @@ impl CrashReport {
 
     fn comparison(&self) -> Vec<Vec<String>> {
         let row = |row: &Comparison| {
-            vec![row.what.to_owned(), row.before.clone(), row.after.clone(), if row.matches { "yes" } else { "NO" }.to_owned()]
+            vec![row.what.to_string(), row.before.clone(), row.after.clone(), if row.matches { "yes" } else { "NO" }.to_owned()]
         };
         self.table.iter().map(row).collect()
     }

@@ -150,7 +150,7 @@ pub async fn run(
     databases.iter_mut().for_each(row_counts::shorten);
     let ages = databases.iter().filter_map(|report| report.age_s);
     Ok(RestoreReport {
-        kind: "restore",
+        kind: "restore".into(),
         id,
         verdict: if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail },
         reasons,
@@ -163,7 +163,7 @@ pub async fn run(
         recovery_s: RecoveryTimes::of(databases.iter().filter_map(|report| report.load_s).collect()),
         started_at: now.format(&Rfc3339).map_err(|e| Error::Bug(format!("could not write a time: {e}")))?,
         duration_s: began.elapsed().as_secs_f64(),
-        target: "throw-away",
+        target: "throw-away".into(),
         cluster: shelf.cluster().to_owned(),
         store: shelf.store().to_string(),
         version,
@@ -172,8 +172,8 @@ pub async fn run(
         dump_age_s: ages.reduce(f64::max),
         bytes: databases.iter().filter_map(|report| report.size_bytes).sum(),
         rows: databases.iter().map(|report| report.rows_found).sum(),
-        proves: restore_report::PROVES,
-        proves_not: restore_report::PROVES_NOT,
+        proves: restore_report::PROVES.into(),
+        proves_not: restore_report::PROVES_NOT.into(),
         notes,
         databases,
         kept,

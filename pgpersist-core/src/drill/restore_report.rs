@@ -1,9 +1,10 @@
 //! What a restore drill found, as a document and as text.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::drill::checks::Check;
@@ -21,10 +22,10 @@ pub const PROVES_NOT: &str =
     "how fast the cluster's own volume is: the drill's cluster lay in the temporary folder and did not wait for its disk";
 
 /// What a restore drill found. Serialised, it is the document of `pgpersist drill restore --json`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RestoreReport {
     /// `restore`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// What tells it from another drill of the same second.
     pub id: String,
     /// Whether everything came back.
@@ -50,7 +51,7 @@ pub struct RestoreReport {
     /// How long it took.
     pub duration_s: f64,
     /// `throw-away`.
-    pub target: &'static str,
+    pub target: Cow<'static, str>,
     /// The cluster's name in the store.
     pub cluster: String,
     /// The store.
@@ -68,9 +69,9 @@ pub struct RestoreReport {
     /// The rows that came back.
     pub rows: u64,
     /// What such a drill proves.
-    pub proves: &'static str,
+    pub proves: Cow<'static, str>,
     /// What it does not prove.
-    pub proves_not: &'static str,
+    pub proves_not: Cow<'static, str>,
     /// What is worth knowing but is no failure.
     pub notes: Vec<String>,
     /// Each database.
@@ -78,12 +79,12 @@ pub struct RestoreReport {
     /// The folder of the cluster, where it was kept.
     pub kept: Option<PathBuf>,
     /// The commands that start the kept cluster, look into it, and remove it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept_commands: Vec<String>,
 }
 
 /// What came of one database.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DatabaseReport {
     /// The database.
     pub database: String,
@@ -122,7 +123,7 @@ pub struct DatabaseReport {
 }
 
 /// One table's rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableRows {
     /// Its name, with the schema.
     pub table: String,
@@ -288,7 +289,7 @@ pub(crate) mod tests {
         let subject = Subject { database: "shop".into(), dump: None, places: Vec::new(), obstacle: Some("there is no dump of it".into()) };
         let database = DatabaseReport::of(&subject, datetime!(2026-02-08 09:33:16 UTC));
         RestoreReport {
-            kind: "restore",
+            kind: "restore".into(),
             id: "0000002a".into(),
             verdict: Verdict::Fail,
             reasons: vec!["shop: there is no dump of it".into()],
@@ -301,7 +302,7 @@ pub(crate) mod tests {
             recovery_s: RecoveryTimes::default(),
             started_at: "2026-02-08T09:33:16Z".into(),
             duration_s: 0.1,
-            target: "throw-away",
+            target: "throw-away".into(),
             cluster: "main".into(),
             store: "/backups".into(),
             version: None,
@@ -310,13 +311,19 @@ pub(crate) mod tests {
             dump_age_s: None,
             bytes: 0,
             rows: 0,
-            proves: PROVES,
-            proves_not: PROVES_NOT,
+            proves: PROVES.into(),
+            proves_not: PROVES_NOT.into(),
             notes: Vec::new(),
             databases: vec![database],
             kept: None,
             kept_commands: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_report_that_was_kept_is_read_again() {
+        let kept = serde_json::to_value(report()).unwrap();
+        assert_eq!(serde_json::from_value::<RestoreReport>(kept).unwrap(), report());
     }
 
     #[test]

@@ -53,6 +53,17 @@ impl DumpRequest {
         self.named(&self.cluster.connection("postgres").await?).await
     }
 
+    /// What would be done, one step a line. Looks only.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub async fn plan(&self) -> Result<Vec<String>> {
+        let databases = self.resolve().await?;
+        let mut steps: Vec<String> = databases.iter().map(|name| format!("dump the database {name} to {}", self.shelf.store())).collect();
+        steps.extend(self.shelf.copies().iter().map(|copy| format!("copy what is missing there to {}", copy.shelf.store())));
+        Ok(steps)
+    }
+
     /// Dumps them. What is dropped half-way leaves no dump behind, and no name.
     ///
     /// # Errors

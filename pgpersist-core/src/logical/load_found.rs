@@ -13,6 +13,16 @@ use crate::logical::load_options::{LoadOptions, LoadReport, Trust};
 use crate::logical::verify::told;
 use crate::progress::{Event, ProgressSink};
 
+/// What a load into `database` would do, one step a line.
+pub fn plan(found: &FoundDump, database: &str) -> Vec<String> {
+    vec![
+        format!("load {} into a new database", found.source.name),
+        "compare its rows with what was recorded".to_owned(),
+        format!("rename the database {database}, if it holds something, to {database}_before_… and keep it"),
+        format!("give the new database the name {database}"),
+    ]
+}
+
 /// Loads a dump. How far it is trusted is what the options say where that is [`Trust::Superuser`], else what is known of it.
 /// That another store had to be asked is among the report's warnings.
 ///

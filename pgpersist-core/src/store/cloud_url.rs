@@ -167,6 +167,14 @@ impl CloudUrl {
         self.option("endpoint")
     }
 
+    /// The same at this server; none when that is no address of one, or must not be spoken to without TLS.
+    #[cfg(feature = "s3")]
+    pub(crate) fn at(&self, endpoint: &str) -> Option<Self> {
+        let mut moved = self.clone();
+        moved.options.insert("endpoint", check(Kind::Endpoint, endpoint).ok()?);
+        moved.consistent().ok()
+    }
+
     /// Whether it may be spoken to without TLS: within this machine always, elsewhere when the address says so.
     pub fn allows_http(&self) -> bool {
         self.option("allow_http") == Some("true") || self.endpoint().is_some_and(|endpoint| is_loopback(host_of(endpoint)))
@@ -323,7 +331,8 @@ fn host_of(endpoint: &str) -> &str {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host, without port and brackets, is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 

@@ -6,29 +6,37 @@ from typing import TYPE_CHECKING
 
 # At their first use, not here: a program that needs one of them, a command of pytest that needs none, imports no more.
 if TYPE_CHECKING:
-    from pgpersist._agent import Agent, AgentPhase, AgentStatus
+    from pgpersist._agent import Agent
+    from pgpersist._agent_status import AgentPhase, AgentStatus, JobOutcome, JobRun, JobStatus, RecoveryProgress
     from pgpersist._cluster import Cluster
     from pgpersist._config import Config, ConfigValue
     from pgpersist._drill import (
-        CrashReport,
-        DatabaseReport,
         Invariant,
         Query,
-        RecoveryTimes,
-        RestoreReport,
-        Verdict,
         crash_drill,
         crash_drill_async,
         past_drills,
         past_drills_async,
+        plan_crash_drill,
+        plan_crash_drill_async,
+        plan_restore_drill,
+        plan_restore_drill_async,
         restore_drill,
         restore_drill_async,
     )
+    from pgpersist._drill_reports import (
+        CrashReport,
+        DatabaseReport,
+        DrillReport,
+        RecoveryTimes,
+        RestoreReport,
+        Verdict,
+    )
+    from pgpersist._dump_listing import DumpEntry, DumpListing, ListedStore
     from pgpersist._dump_reports import (
         BadDump,
         Dropped,
         Dump,
-        DumpEntry,
         DumpReport,
         Kept,
         LoadReport,
@@ -66,6 +74,7 @@ if TYPE_CHECKING:
     )
     from pgpersist._native import VERSION as __version__
     from pgpersist._overview import Gap, Overview
+    from pgpersist._plan import Plan
     from pgpersist._progress import BytesDone, ProgressEvent, ProgressEvents, ProgressListener, Step, Warned
     from pgpersist._server_reports import (
         FenceReport,
@@ -105,9 +114,11 @@ __all__ = [
     "DatabaseReport",
     "DeadlineError",
     "DeniedError",
+    "DrillReport",
     "Dropped",
     "Dump",
     "DumpEntry",
+    "DumpListing",
     "DumpReport",
     "FenceReport",
     "Finding",
@@ -120,10 +131,14 @@ __all__ = [
     "InitReport",
     "InvalidError",
     "Invariant",
+    "JobOutcome",
+    "JobRun",
+    "JobStatus",
     "Kept",
     "KeyProof",
     "KeyReport",
     "KeyTest",
+    "ListedStore",
     "LoadReport",
     "LocalBackupStore",
     "MemoryBackupStore",
@@ -136,12 +151,14 @@ __all__ = [
     "OpenStore",
     "Overview",
     "PgPersistError",
+    "Plan",
     "PlannedCopy",
     "ProgressEvent",
     "ProgressEvents",
     "ProgressListener",
     "PrunePlan",
     "Query",
+    "RecoveryProgress",
     "RecoveryTimes",
     "RemovedKey",
     "RestoreReport",
@@ -173,6 +190,10 @@ __all__ = [
     "open_store",
     "past_drills",
     "past_drills_async",
+    "plan_crash_drill",
+    "plan_crash_drill_async",
+    "plan_restore_drill",
+    "plan_restore_drill_async",
     "restore_drill",
     "restore_drill_async",
     "__version__",
@@ -180,16 +201,24 @@ __all__ = [
 
 #: Which module defines what.
 _HOMES = {
-    "_agent": (
-        "Agent",
+    "_agent": ("Agent",),
+    "_agent_status": (
         "AgentPhase",
         "AgentStatus",
+        "JobOutcome",
+        "JobRun",
+        "JobStatus",
+        "RecoveryProgress",
     ),
     "_cluster": ("Cluster",),
+    "_dump_listing": (
+        "DumpEntry",
+        "DumpListing",
+        "ListedStore",
+    ),
     "_dump_reports": (
         "Dump",
         "DumpReport",
-        "DumpEntry",
         "LoadReport",
         "BadDump",
         "VerifyReport",
@@ -214,19 +243,26 @@ _HOMES = {
         "ConfigValue",
     ),
     "_drill": (
-        "CrashReport",
-        "DatabaseReport",
         "Invariant",
         "Query",
-        "RecoveryTimes",
-        "RestoreReport",
-        "Verdict",
         "crash_drill",
         "crash_drill_async",
         "past_drills",
         "past_drills_async",
+        "plan_crash_drill",
+        "plan_crash_drill_async",
+        "plan_restore_drill",
+        "plan_restore_drill_async",
         "restore_drill",
         "restore_drill_async",
+    ),
+    "_drill_reports": (
+        "CrashReport",
+        "DatabaseReport",
+        "DrillReport",
+        "RecoveryTimes",
+        "RestoreReport",
+        "Verdict",
     ),
     "_exceptions": (
         "BugError",
@@ -265,6 +301,7 @@ _HOMES = {
         "Gap",
         "Overview",
     ),
+    "_plan": ("Plan",),
     "_progress": (
         "BytesDone",
         "ProgressEvent",

@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
-import enum
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 from pgpersist import _native
+from pgpersist._agent_status import AgentStatus
+from pgpersist._arguments import flag, of_type
 from pgpersist._cluster import Cluster
 from pgpersist._faces import awaited, blocking
 from pgpersist._health import HealthCheck, natives_of, standing_checks
-from pgpersist._report import Report
-from pgpersist._seconds import Seconds, seconds
-
-
-class AgentPhase(enum.Enum):
-    """What an agent is doing."""
-
-    #: It makes the data directory ready.
-    PREPARING = "preparing"
-    #: The server is on its way up.
-    STARTING = "starting"
-    #: The server replays its log.
-    RECOVERING = "recovering"
-    #: The server accepts connections.
-    READY = "ready"
-    #: The server has ended by itself and is to be started again.
-    WAITING = "waiting"
-    STOPPING = "stopping"
-    #: The server is down until somebody takes the fence away.
-    FENCED = "fenced"
-
-
-@dataclass(frozen=True)
-class AgentStatus(Report):
-    """A look at an agent.
-
-    Attributes:
-        phase: what it is doing.
-        pid: the postmaster's process id, while there is one.
-        restarts: how often the server was started again after it had ended by itself.
-        recovery: how far a recovery is.
-        last_failure: why the server ended last, when it did so by itself.
-        jobs: how it stands with each scheduled job.
-        has_started: whether a server has been ready in this agent's life.
-        is_running: whether the agent has not ended.
-    """
-
-    phase: AgentPhase
-    pid: Optional[int]
-    restarts: int
-    recovery: Optional[Any]
-    last_failure: Optional[str]
-    jobs: Mapping[str, Any]
-    has_started: bool
-    is_running: bool
-
+from pgpersist._seconds import Seconds, deadline
 
 _LEVELS = {
     "DEBUG": logging.DEBUG,
@@ -107,13 +61,13 @@ class Agent:
         ready_timeout: Seconds = 600,
         checks: Sequence[HealthCheck] = (),
     ) -> None:
-        self.cluster = cluster
-        self._ready_timeout = seconds(ready_timeout, "ready_timeout")
+        self.cluster = of_type(cluster, Cluster, "cluster")
+        self._ready_timeout = deadline(ready_timeout, "ready_timeout")
         self._native = _native.NativeAgent(
             cluster._native,
-            allow_ephemeral,
-            trust_stale_pid,
-            seconds(stop_timeout, "stop_timeout"),
+            flag(allow_ephemeral, "allow_ephemeral"),
+            flag(trust_stale_pid, "trust_stale_pid"),
+            deadline(stop_timeout, "stop_timeout"),
             natives_of(standing_checks(checks)),
         )
 
@@ -148,14 +102,14 @@ class Agent:
             PgPersistError: the agent has ended, with its error.
         """
         try:
-            blocking(self._native.ready(seconds(timeout, "timeout")))
+            blocking(self._native.ready(deadline(timeout, "timeout")))
         finally:
             self._forget_if_ended()
 
     async def wait_until_ready_async(self, *, timeout: Seconds = 600) -> None:
         """As :meth:`wait_until_ready`."""
         try:
-            await awaited(self._native.ready(seconds(timeout, "timeout")))
+            await awaited(self._native.ready(deadline(timeout, "timeout")))
         finally:
             self._forget_if_ended()
 
@@ -180,25 +134,25 @@ class Agent:
             immediate: cut sessions off; the next start recovers.
         """
         try:
-            blocking(self._native.stop(immediate))
+            blocking(self._native.stop(flag(immediate, "immediate")))
         finally:
             self._forget_if_ended()
 
     async def stop_async(self, *, immediate: bool = False) -> None:
         """As :meth:`stop`."""
         try:
-            await awaited(self._native.stop(immediate))
+            await awaited(self._native.stop(flag(immediate, "immediate")))
         finally:
             self._forget_if_ended()
 
     def reload(self, cluster: Cluster) -> None:
         """Goes on with another configuration of the same cluster; what cannot change meanwhile counts from the next start."""
-        blocking(self._native.reload(cluster._native))
+        blocking(self._native.reload(of_type(cluster, Cluster, "cluster")._native))
         self.cluster = cluster
 
     async def reload_async(self, cluster: Cluster) -> None:
         """As :meth:`reload`."""
-        await awaited(self._native.reload(cluster._native))
+        await awaited(self._native.reload(of_type(cluster, Cluster, "cluster")._native))
         self.cluster = cluster
 
     def status(self) -> AgentStatus:

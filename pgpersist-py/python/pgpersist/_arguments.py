@@ -22,6 +22,15 @@ def of_type(given: object, kind: type[_Kind], argument: str) -> _Kind:
     raise TypeError(f"{argument} is a {kind.__name__}, not a {type(given).__name__}")
 
 
+def flag(given: bool, argument: str) -> bool:
+    """A truth: a word such as ``"no"``, which is true to Python, is none.
+
+    Raises:
+        TypeError: it is none.
+    """
+    return of_type(given, bool, argument)
+
+
 def mapping(given: Mapping[str, _Value], argument: str) -> Mapping[str, _Value]:
     """The argument, when it is a mapping.
 

@@ -11,11 +11,13 @@ from urllib.parse import quote
 from pgpersist import _native
 from pgpersist._arguments import mapping, names, of_type
 from pgpersist._config import Config
-from pgpersist._dump_reports import DumpEntry, DumpReport, LoadReport, PrunePlan, VerifyReport
+from pgpersist._dump_listing import DumpEntry, DumpListing
+from pgpersist._dump_reports import DumpReport, LoadReport, PrunePlan, VerifyReport
 from pgpersist._faces import awaited, blocking
 from pgpersist._health import HealthCheck, HealthReport, natives_of, tables_of
 from pgpersist._keys import StoreKeys
 from pgpersist._overview import Overview
+from pgpersist._plan import Plan
 from pgpersist._progress import ProgressListener, told
 from pgpersist._seconds import Seconds, seconds
 from pgpersist._server_reports import (
@@ -103,6 +105,14 @@ class Cluster:
     def databases(self) -> tuple[str, ...]:
         """The databases that are created when missing, dumped and watched."""
         return tuple(self._native.databases)
+
+    @property
+    def stores(self) -> tuple[OpenStore, ...]:
+        """Its stores in their order, none where none is named: ``cluster.stores[1].check()`` asks the second one.
+
+        What lies there encrypted is read as it is.
+        """
+        return tuple(OpenStore(native) for native in self._native.stores())
 
     @property
     def keys(self) -> StoreKeys:
@@ -289,6 +299,19 @@ class Cluster:
             native = _native.dump(self._native, list(databases), role_passwords, begin_anew, *listener)
             return DumpReport._of(await awaited(native))
 
+    def plan_dump(self, *databases: str, begin_anew: bool = False) -> Plan:
+        """What :meth:`dump` would do; changes nothing.
+
+        Args:
+            databases: their names.
+            begin_anew: as for the dump: without it, a store that has lost its dumps is refused here, too.
+        """
+        return Plan._of(blocking(_native.plan_dump(self._native, list(databases), begin_anew)))
+
+    async def plan_dump_async(self, *databases: str, begin_anew: bool = False) -> Plan:
+        """As :meth:`plan_dump`."""
+        return Plan._of(await awaited(_native.plan_dump(self._native, list(databases), begin_anew)))
+
     def load(
         self,
         name: _Path = "latest",
@@ -344,13 +367,37 @@ class Cluster:
             )
             return LoadReport._of(await awaited(native))
 
-    def dumps(self) -> list[DumpEntry]:
-        """All dumps of this cluster in the store, the newest first."""
-        return [DumpEntry._of(entry) for entry in blocking(_native.list_dumps(self._native))]
+    def plan_load(self, name: _Path = "latest", *, database: Optional[str] = None) -> Plan:
+        """What :meth:`load` would do; changes nothing, and does not look at the server.
 
-    async def dumps_async(self) -> list[DumpEntry]:
+        Args:
+            name: as for the load.
+            database: as for the load.
+
+        Raises:
+            NotFoundError: there is no such dump.
+        """
+        with told(None) as listener:
+            return Plan._of(blocking(_native.plan_load(self._native, _name(name), database, *listener)))
+
+    async def plan_load_async(self, name: _Path = "latest", *, database: Optional[str] = None) -> Plan:
+        """As :meth:`plan_load`."""
+        with told(None) as listener:
+            return Plan._of(await awaited(_native.plan_load(self._native, _name(name), database, *listener)))
+
+    def dumps(self) -> DumpListing:
+        """All dumps of this cluster in its stores, the newest first.
+
+        Of several stores one that does not answer is told in ``warnings`` and ``stores``, and logged; so is a folder that
+        is not there, as one whose volume is not mounted.
+        """
+        with told(None) as listener:
+            return DumpListing._of(blocking(_native.list_dumps(self._native, *listener)))
+
+    async def dumps_async(self) -> DumpListing:
         """As :meth:`dumps`."""
-        return [DumpEntry._of(entry) for entry in await awaited(_native.list_dumps(self._native))]
+        with told(None) as listener:
+            return DumpListing._of(await awaited(_native.list_dumps(self._native, *listener)))
 
     def find_dump(self, name: str = "latest", *, database: Optional[str] = None) -> DumpEntry:
         """One dump, by its name or as the latest.
@@ -358,11 +405,13 @@ class Cluster:
         Raises:
             NotFoundError: there is none.
         """
-        return DumpEntry._of(blocking(_native.find_dump(self._native, name, database)))
+        with told(None) as listener:
+            return DumpEntry._of(blocking(_native.find_dump(self._native, name, database, *listener)))
 
     async def find_dump_async(self, name: str = "latest", *, database: Optional[str] = None) -> DumpEntry:
         """As :meth:`find_dump`."""
-        return DumpEntry._of(await awaited(_native.find_dump(self._native, name, database)))
+        with told(None) as listener:
+            return DumpEntry._of(await awaited(_native.find_dump(self._native, name, database, *listener)))
 
     def verify(
         self,

@@ -69,6 +69,11 @@ class Config:
         """What ``PGPERSIST_<SECTION>_<KEY>`` and libpq's own variables say, and no file."""
         return cls(os.devnull, environment=environment)
 
+    @staticmethod
+    def example() -> str:
+        """A file with every key, each with what it means, as ``pgpersist config example`` prints it: to begin with."""
+        return _native.NativeConfig.example()
+
     def _with(self, values: Mapping[str, Any]) -> Config:
         """The same with these values laid over it."""
         return Config(self._file, environment=self._environment, values=_laid_over(self._given, values))

@@ -2,126 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Callable, Optional, Sequence, Union
 
 from pgpersist import _native
 from pgpersist._arguments import count, of_type
 from pgpersist._cluster import Cluster
+from pgpersist._drill_reports import CrashReport, DrillReport, RestoreReport
 from pgpersist._faces import awaited, blocking
-from pgpersist._progress import ProgressListener, told
-from pgpersist._report import Report
-
-
-class Verdict(enum.Enum):
-    """What a drill concludes."""
-
-    #: Everything acknowledged is there, whole, and every check that could be made found nothing.
-    PASS = "pass"
-    #: Something is missing, torn or damaged, or a setting gives it up beforehand.
-    FAIL = "fail"
-
-
-@dataclass(frozen=True)
-class RecoveryTimes(Report):
-    """How long recoveries took, in seconds."""
-
-    min: float
-    median: float
-    max: float
-
-
-@dataclass(frozen=True)
-class CrashReport(Report):
-    """What a server still knew after it was killed under load.
-
-    Attributes:
-        verdict: whether all that was acknowledged is there.
-        reasons: why not.
-        seed: repeats the drill's choices.
-        rounds: how many kills.
-        acknowledged: commits that the server had acknowledged.
-        in_flight: those that a kill cut off before their acknowledgement.
-        lost: acknowledged ones that are missing.
-        torn: transactions of which only a part is there.
-        recovery: how long recoveries took.
-        started_at: when it began.
-        duration: how long it took.
-        data_directory: where it was made.
-        kept: where the cluster was kept, if it was.
-    """
-
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    seed: int
-    rounds: int
-    acknowledged: int
-    in_flight: int
-    lost: int
-    torn: int
-    recovery: RecoveryTimes
-    started_at: datetime
-    duration: timedelta
-    data_directory: Path
-    kept: Optional[Path]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing acknowledged was lost."""
-        return self.verdict is Verdict.PASS
-
-
-@dataclass(frozen=True)
-class DatabaseReport(Report):
-    """What came back of one database.
-
-    Attributes:
-        name: the dump's name.
-        rows_expected: as recorded when the dump was made.
-        rows_found: in the restored database.
-    """
-
-    database: str
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    remedy: Optional[str]
-    name: Optional[str]
-    rows_expected: Optional[int]
-    rows_found: int
-
-
-@dataclass(frozen=True)
-class RestoreReport(Report):
-    """What came back of the newest dumps.
-
-    Attributes:
-        verdict: whether everything came back.
-        reasons: why not.
-        restore: how long it took until the cluster was usable: the measured time to recover.
-        databases: each database.
-        rows: how many rows came back.
-    """
-
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    started_at: datetime
-    duration: timedelta
-    restore: timedelta
-    bytes: int
-    rows: int
-    databases: tuple[DatabaseReport, ...]
-    kept: Optional[Path]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether everything came back."""
-        return self.verdict is Verdict.PASS
-
+from pgpersist._plan import Plan
+from pgpersist._progress import ProgressListener, logger, told
 
 #: Asks the restored database: ``query("SELECT …")`` returns rows of texts and ``None``.
 Query = Callable[[str], list[list[Optional[str]]]]
@@ -252,18 +142,98 @@ async def restore_drill_async(
         return RestoreReport._of(await awaited(operation))
 
 
-def past_drills(cluster: Cluster) -> list[dict[str, Any]]:
-    """The reports of past drills, on the volume and in the store, the newest first, as documents."""
+def plan_crash_drill(
+    cluster: Optional[Cluster] = None,
+    *,
+    target: str = "throw-away",
+    rounds: int = 5,
+    writers: int = 4,
+    seed: Optional[int] = None,
+    kill: str = "mix",
+    plant: Optional[str] = None,
+    keep: bool = False,
+) -> Plan:
+    """What :func:`crash_drill` would do; changes nothing. With the same ``seed`` it is what the drill does."""
+    operation = _native.plan_crash_drill(
+        _native_cluster(cluster), target, *_counts(rounds, writers, seed), kill, plant, keep
+    )
+    return Plan._of(blocking(operation))
+
+
+async def plan_crash_drill_async(
+    cluster: Optional[Cluster] = None,
+    *,
+    target: str = "throw-away",
+    rounds: int = 5,
+    writers: int = 4,
+    seed: Optional[int] = None,
+    kill: str = "mix",
+    plant: Optional[str] = None,
+    keep: bool = False,
+) -> Plan:
+    """As :func:`plan_crash_drill`."""
+    operation = _native.plan_crash_drill(
+        _native_cluster(cluster), target, *_counts(rounds, writers, seed), kill, plant, keep
+    )
+    return Plan._of(await awaited(operation))
+
+
+def plan_restore_drill(
+    cluster: Cluster,
+    *databases: str,
+    dump: Optional[str] = None,
+    invariants: Sequence[Invariant] = (),
+    trust: bool = False,
+    keep: bool = False,
+) -> Plan:
+    """What :func:`restore_drill` would do; changes nothing."""
+    operation = _native.plan_restore_drill(
+        _checked(cluster)._native, list(databases), dump, _asked(invariants), trust, keep
+    )
+    return Plan._of(blocking(operation))
+
+
+async def plan_restore_drill_async(
+    cluster: Cluster,
+    *databases: str,
+    dump: Optional[str] = None,
+    invariants: Sequence[Invariant] = (),
+    trust: bool = False,
+    keep: bool = False,
+) -> Plan:
+    """As :func:`plan_restore_drill`."""
+    operation = _native.plan_restore_drill(
+        _checked(cluster)._native, list(databases), dump, _asked(invariants), trust, keep
+    )
+    return Plan._of(await awaited(operation))
+
+
+def past_drills(cluster: Cluster) -> list[DrillReport]:
+    """The reports of past drills, on the volume and in the store, the newest first.
+
+    What is no report of a drill, or one of another version that this one does not understand, is left out, and logged.
+    """
     with told(None) as listener:
-        drills: list[dict[str, Any]] = blocking(_native.past_drills(_checked(cluster)._native, *listener))
-        return drills
+        return _understood(blocking(_native.past_drills(_checked(cluster)._native, *listener)))
 
 
-async def past_drills_async(cluster: Cluster) -> list[dict[str, Any]]:
+async def past_drills_async(cluster: Cluster) -> list[DrillReport]:
     """As :func:`past_drills`."""
     with told(None) as listener:
-        drills: list[dict[str, Any]] = await awaited(_native.past_drills(_checked(cluster)._native, *listener))
-        return drills
+        return _understood(await awaited(_native.past_drills(_checked(cluster)._native, *listener)))
+
+
+def _understood(documents: Sequence[Any]) -> list[DrillReport]:
+    kinds: dict[str, type[DrillReport]] = {"crash": CrashReport, "restore": RestoreReport}
+    reports: list[DrillReport] = []
+    for document in documents:
+        try:
+            reports.append(kinds[document["kind"]]._of(document))
+        except (AttributeError, KeyError, TypeError, ValueError) as fault:
+            logger.warning(
+                "a report of a past drill is not understood, and left out: %s: %s", type(fault).__name__, fault
+            )
+    return reports
 
 
 def _checked(cluster: Cluster) -> Cluster:

@@ -44,25 +44,6 @@ class DumpReport(Report):
 
 
 @dataclass(frozen=True)
-class DumpEntry(Report):
-    """A dump in the store.
-
-    Attributes:
-        name: its name.
-        database: of which database, where that is known.
-        taken_at: when.
-        size_bytes: as stored.
-        encrypted: whether it is encrypted.
-    """
-
-    name: str
-    database: Optional[str]
-    taken_at: datetime
-    size_bytes: int
-    encrypted: bool = False
-
-
-@dataclass(frozen=True)
 class LoadReport(Report):
     """How a load went.
 

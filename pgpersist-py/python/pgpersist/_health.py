@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any, Awaitable, Iterable, Optional, Protocol, Sequence, Union, cast, runtime_checkable
 
 from pgpersist import _native
+from pgpersist._arguments import names
 from pgpersist._exceptions import InvalidError
 from pgpersist._report import Report
 from pgpersist._seconds import seconds
@@ -212,13 +213,7 @@ class HealthReport(Report):
 
 def tables_of(tables: Iterable[str]) -> list[str]:
     """The names of tables, checked."""
-    if isinstance(tables, str):
-        raise TypeError(f"tables is a list of names, not the str {tables!r}")
-    names = list(tables)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"tables holds a {type(name).__name__}, and takes names")
-    return names
+    return names(tables, "tables") or []
 
 
 def native_of(check: object, argument: str) -> tuple[object, str, float]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Union
 
-from pgpersist._agent import AgentPhase
+from pgpersist._agent_status import AgentPhase
+from pgpersist._arguments import flag
 from pgpersist._cluster import Cluster
 from pgpersist._exceptions import InvalidError
 from pgpersist._health import HealthCheck, standing_checks, tables_of
@@ -85,7 +86,7 @@ class Probes:
         else:
             raise TypeError(f"cluster is a pgpersist.Cluster or a lifespan, not a {type(cluster).__name__}")
         self._token = _token(self._cluster, token)
-        self._open_details = open_details
+        self._open_details = flag(open_details, "open_details")
         known = () if self._supervision is None else self._supervision.checks
         # Checked first: errors tell of the argument.
         given = [check.asked for check in standing_checks(checks)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
 from pgpersist._session import ServerAddress
@@ -18,10 +18,12 @@ class PgDatabase:
     Attributes:
         address: the server's.
         name: the database's name.
+        was_ready: whether it had been made ahead; else the test waited for it to be made.
     """
 
     address: ServerAddress
     name: str
+    was_ready: bool = field(default=False, compare=False)
 
     @property
     def url(self) -> str:

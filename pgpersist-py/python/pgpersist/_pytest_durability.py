@@ -12,7 +12,8 @@ import pytest
 
 from pgpersist._cluster import Cluster
 from pgpersist._config import Config
-from pgpersist._drill import CrashReport, crash_drill
+from pgpersist._drill import crash_drill
+from pgpersist._drill_reports import CrashReport
 from pgpersist._exceptions import ConflictError, DeniedError
 from pgpersist._pytest_cluster import ClusterOptions, PgCluster
 from pgpersist._pytest_load import Load

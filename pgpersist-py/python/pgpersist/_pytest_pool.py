@@ -81,16 +81,18 @@ class Pool:
                 thread.start()
             self._taken += 1
             self._waiting += 1
+            was_ready = True
             self._changed.notify_all()
             try:
                 while not self._ready:
+                    was_ready = False
                     self._raise_what_failed()
                     if not self._changed.wait(deadline - time.monotonic()):
                         raise DeadlineError(
                             f"no copy of `{self._template.name}` was made within {_TAKING:.0f} s",
                             remedy="look at the server's log",
                         )
-                return PgDatabase(self._template.cluster.address, self._ready.popleft())
+                return PgDatabase(self._template.cluster.address, self._ready.popleft(), was_ready)
             finally:
                 self._waiting -= 1
                 self._changed.notify_all()

@@ -19,6 +19,8 @@ _Report = TypeVar("_Report", bound="Report")
 class Report:
     """A result. Its fields do not change; :meth:`to_dict` has all that the command line's ``--json`` prints."""
 
+    # A field is what the document has under its name, or under the `key` of its metadata; time spans end in `_s` there.
+
     _document: dict[str, Any] = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -32,7 +34,7 @@ class Report:
         for one in fields(cls):
             if one.name == "_document":
                 continue
-            hint, name = hints[one.name], one.name
+            hint, name = hints[one.name], one.metadata.get("key", one.name)
             if name not in document and f"{name}_s" in document:
                 name = f"{name}_s"
             if name in document:

@@ -14,13 +14,15 @@ import time
 from types import TracebackType
 from typing import Literal, Optional, Sequence
 
-from pgpersist._agent import Agent, AgentPhase
+from pgpersist._agent import Agent
+from pgpersist._agent_status import AgentPhase
+from pgpersist._arguments import flag, of_type
 from pgpersist._cluster import Cluster
 from pgpersist._database_url import database_url, database_url_async
 from pgpersist._exceptions import ConflictError, DeadlineError, InvalidError, PgPersistError
 from pgpersist._health import HealthCheck, standing_checks
 from pgpersist._readiness import Readiness, agent_of
-from pgpersist._seconds import Seconds, seconds
+from pgpersist._seconds import Seconds, deadline
 from pgpersist._server_reports import ServerState, ServerStatus
 from pgpersist._worker_group import WorkerGroup
 
@@ -97,18 +99,17 @@ class Supervision:
         trust_stale_pid: bool = False,
         checks: Sequence[HealthCheck] = (),
     ) -> None:
-        if not isinstance(cluster, Cluster):
-            raise TypeError(f"cluster is a pgpersist.Cluster, not a {type(cluster).__name__}")
+        of_type(cluster, Cluster, "cluster")
         if on_exit not in ("stop", "detach"):
             raise ValueError(f"on_exit is 'stop' or 'detach', not {on_exit!r}")
         self.cluster = cluster
-        self._attach_only = attach_only
-        self._wait = wait
+        self._attach_only = flag(attach_only, "attach_only")
+        self._wait = flag(wait, "wait")
         self._on_exit = on_exit
-        self._ready_timeout = seconds(ready_timeout, "ready_timeout")
-        self._stop_timeout = seconds(stop_timeout, "stop_timeout")
-        self._allow_ephemeral = allow_ephemeral
-        self._trust_stale_pid = trust_stale_pid
+        self._ready_timeout = deadline(ready_timeout, "ready_timeout")
+        self._stop_timeout = deadline(stop_timeout, "stop_timeout")
+        self._allow_ephemeral = flag(allow_ephemeral, "allow_ephemeral")
+        self._trust_stale_pid = flag(trust_stale_pid, "trust_stale_pid")
         self.checks = tuple(check.asked for check in standing_checks(checks))
         self._agent: Optional[Agent] = None
         self.readiness = Readiness(cluster, lambda: self._agent)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, MutableMapping
 from pathlib import Path
 from typing import Any, Callable, Optional, Sequence, Union
 
+from pgpersist._arguments import of_type
 from pgpersist._cluster import Cluster
 from pgpersist._database_url import database_url, database_url_async
 from pgpersist._health import HealthCheck
@@ -88,6 +89,12 @@ def with_cluster(
         health: answers its own paths before the application sees them.
     """
 
+    if not callable(app):
+        raise TypeError(f"app is an ASGI application, not a {type(app).__name__}")
+    of_type(supervision, Supervision, "supervision")
+    if health is not None:
+        of_type(health, HealthApp, "health")
+
     async def served(scope: Any, receive: _Receive, send: _Send) -> None:
         if scope["type"] == "lifespan":
             await _live(app, supervision, scope, receive, send)
@@ -160,8 +167,9 @@ def checked_prefix(prefix: str) -> str:
     """A prefix that begins with a slash and does not end with one, or is empty.
 
     Raises:
+        TypeError: it is no text.
         ValueError: it is something else.
     """
-    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+    if of_type(prefix, str, "prefix") and (not prefix.startswith("/") or prefix.endswith("/")):
         raise ValueError(f"prefix begins with a slash and does not end with one, unlike {prefix!r}")
     return prefix

@@ -117,6 +117,8 @@ def lifespan(
         trust_stale_pid: a left ``postmaster.pid`` is stale although nothing proves it.
         checks: your own questions, asked beside the library's by the cluster's agent and by :func:`health_router`.
     """
+    if inner is not None and not callable(inner):
+        raise TypeError(f"inner is called with the application, and a {type(inner).__name__} cannot be called")
     supervision = Supervision(
         _cluster_of(cluster_or_config),
         attach_only=attach_only,

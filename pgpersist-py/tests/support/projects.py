@@ -28,7 +28,7 @@ def test_untouched(pg_database, number):
 def run(pytester: pytest.Pytester, *arguments: str, timeout: float = 400) -> pytest.RunResult:
     """Runs pytest in a process of its own, with our plugin as it is installed."""
     return pytester.runpytest_subprocess(
-        "-p", "no:postgresql", "-p", "no:cacheprovider", "-ra", *arguments, timeout=timeout
+        "-p", "no:pytest_postgresql", "-p", "no:cacheprovider", "-ra", *arguments, timeout=timeout
     )
 
 

@@ -1,8 +1,10 @@
 //! Stores in a cloud, by the program: on servers that speak as the clouds do, see `support/stores` of the core's tests.
 
+mod addresses;
 mod copies;
 mod credentials;
 mod faulty;
+mod identities;
 mod large;
 mod locked;
 mod story;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use pgpersist_core::clock::{Clock, SystemClock};
@@ -26,11 +27,14 @@ const MOST_OF_A_PROCESSOR: f64 = 0.005;
 const MOST_BYTES: u64 = 30 << 20;
 
 /// Our processes from one on downwards, those above first: those that run our program, and so none of PostgreSQL's.
+///
+/// The program is known by its file: from within a changed root, the path of one that runs among other mounts is told from outside.
 fn ours(from: i32) -> Vec<i32> {
-    let program = fs::canonicalize(env!("CARGO_BIN_EXE_pgpersist")).unwrap();
+    let file = |path: &str| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    let program = file(env!("CARGO_BIN_EXE_pgpersist")).unwrap();
     let (mut found, mut waiting) = (Vec::new(), vec![from]);
     while let Some(id) = waiting.pop() {
-        if fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|runs| runs == program) {
+        if file(&format!("/proc/{id}/exe")).is_ok_and(|runs| runs == program) {
             found.push(id);
         }
         waiting.extend(children_of(id));

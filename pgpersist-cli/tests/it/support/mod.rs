@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod judge;
 pub(crate) mod moments;
 pub(crate) mod mount;
+pub(crate) mod outside;
 pub(crate) mod processes;
 pub(crate) mod proof;
 pub(crate) mod receiver;

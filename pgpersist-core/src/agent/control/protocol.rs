@@ -99,7 +99,8 @@ impl JobView {
 }
 
 impl AgentView {
-    pub(crate) fn of(status: &AgentStatus) -> Self {
+    /// The same of an agent of this process, without asking.
+    pub fn of(status: &AgentStatus) -> Self {
         Self {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -48,15 +48,50 @@ pub(crate) async fn connect(own: &OwnFolder) -> Result<Option<UnixStream>> {
     };
     match connected {
         Ok(stream) => Ok(Some(stream)),
-        // None was ever there, it was left behind, or the place is closed to us: then it is no business of ours.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(error) if is_nobody(error.kind()) => Ok(None),
         Err(error) => Err(Error::file("connect to", own.path().join(FILE_NAME), error)),
+    }
+}
+
+/// None was ever there, it was left behind, it ended before it took the call, or the place is closed to us: then it is no business of
+/// ours.
+fn is_nobody(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotADirectory, NotFound, PermissionDenied};
+    matches!(kind, NotFound | ConnectionRefused | ConnectionReset | PermissionDenied | NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Whoever calls while an agent ends is put through by the kernel, and cut off before anybody answered.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_agent_that_ends_while_it_is_called_is_none() {
+        let volume = tempfile::tempdir().unwrap();
+        let own = OwnFolder::locate(&volume.path().join("data")).unwrap();
+        own.create().unwrap();
+        let (stop, name) = (AtomicBool::new(false), own.path().join(FILE_NAME));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let listener = std::os::unix::net::UnixListener::bind(&name).unwrap();
+                    std::thread::yield_now();
+                    drop(listener);
+                    durable::remove_file(&name).unwrap();
+                }
+            });
+            let called = tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    for _ in 0..3000 {
+                        connect(&own).await?;
+                    }
+                    Ok::<(), Error>(())
+                })
+            });
+            stop.store(true, Ordering::Relaxed);
+            called.unwrap();
+        });
     }
 }

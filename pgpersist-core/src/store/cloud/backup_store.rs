@@ -65,6 +65,7 @@ impl CloudBackupStore {
     /// `Invalid` when the address lacks something, or this build knows no such cloud; `NotFound` when a profile is named that
     /// is not there; `File` when a file that is named cannot be read.
     pub fn open(url: &CloudUrl) -> Result<Self> {
+        let url = &located(url)?;
         let tuning = Tuning::of(url);
         let habits = Arc::new(Habits::new(url.cloud()));
         let pace = url.rate_limit().map(|bytes| Arc::new(Pace::new(bytes)));
@@ -77,6 +78,15 @@ impl CloudBackupStore {
     pub fn url(&self) -> &CloudUrl {
         &self.bucket.url
     }
+}
+
+/// The address with what the environment says of it.
+fn located(url: &CloudUrl) -> Result<CloudUrl> {
+    #[cfg(feature = "s3")]
+    if url.cloud() == Cloud::S3 {
+        return crate::store::cloud::s3::located(url);
+    }
+    Ok(url.clone())
 }
 
 fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {

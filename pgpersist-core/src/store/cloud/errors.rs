@@ -6,6 +6,11 @@ use crate::error::{Error, ErrorKind};
 use crate::store::cloud::trouble::{Refusal, Trouble, causes};
 use crate::store::cloud_url::{Cloud, CloudUrl};
 
+/// What is said of a clock that is wrong.
+const SKEWED: &[&str] = &["RequestTimeTooSkewed", "RequestExpired", "AccessDeniedTimeSkew"];
+/// What is said of credentials that were good once.
+const EXPIRED: &[&str] = &["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "invalid_grant"];
+
 /// What a failed request means; `doing` completes "could not …".
 pub(super) fn translate(url: &CloudUrl, doing: &str, error: object_store::Error) -> Error {
     use object_store::Error as Theirs;
@@ -26,12 +31,20 @@ pub(super) fn translate(url: &CloudUrl, doing: &str, error: object_store::Error)
             let (kind, remedy) = meaning(url, &trouble);
             Error::external(what, kind, remedy, trouble)
         }
-        None => {
-            let (kind, remedy) = without_answer(url, &error);
-            // What the other library says may repeat an address; its deepest cause does not.
-            let told = deepest(&error);
-            Error::external(what, kind, remedy, Trouble::Network(told))
-        }
+        None => match causes(&error).find_map(|cause| cause.downcast_ref::<Error>()) {
+            // One of our own is about a file of credentials. Whoever renews it may be at it just now, and where it is gone, no object is.
+            Some(own) => {
+                let told = own.causes().into_iter().fold(own.to_string(), |told, cause| format!("{told}: {cause}"));
+                let remedy = own.remedy().unwrap_or_else(|| credentials(url.cloud()).to_owned());
+                Error::external(what, ErrorKind::Unavailable, remedy, Trouble::Network(told))
+            }
+            None => {
+                let (kind, remedy) = without_answer(url, &error);
+                // What the other library says may repeat an address; its deepest cause does not.
+                let told = deepest(&error);
+                Error::external(what, kind, remedy, Trouble::Network(told))
+            }
+        },
     }
 }
 
@@ -82,6 +95,7 @@ fn meaning(url: &CloudUrl, trouble: &Trouble) -> (ErrorKind, String) {
             format!("look for a typing error in the address, and whether this machine resolves names ({endpoint})"),
         ),
         Trouble::NoCredentials(_) => (ErrorKind::Denied, credentials(url.cloud()).to_owned()),
+        Trouble::NotIssued(trouble) => not_issued(url, trouble),
         Trouble::WholeForPart => (
             ErrorKind::Invalid,
             "this server does not do all that a store needs: use another one; `pgpersist store check` tells what is missing".to_owned(),
@@ -93,6 +107,19 @@ fn meaning(url: &CloudUrl, trouble: &Trouble) -> (ErrorKind, String) {
     }
 }
 
+/// Why a service that gives credentials has given none.
+fn not_issued(url: &CloudUrl, trouble: &Trouble) -> (ErrorKind, String) {
+    match trouble {
+        Trouble::Refused(refusal) if refusal.is(SKEWED) || refusal.is(EXPIRED) => refused(url, refusal),
+        Trouble::Refused(refusal) if refusal.status < 500 && !matches!(refusal.status, 408 | 429) => (
+            ErrorKind::Denied,
+            format!("look at the identity that this machine was given and at what it may, or {}", credentials(url.cloud())),
+        ),
+        Trouble::Certificate(_) => meaning(url, trouble),
+        _ => (ErrorKind::Unavailable, "look whether the service that gives credentials can be reached from here".to_owned()),
+    }
+}
+
 fn refused(url: &CloudUrl, refusal: &Refusal) -> (ErrorKind, String) {
     let container = url.cloud().container();
     let place = format!("the {container} `{}`", url.bucket());
@@ -100,10 +127,10 @@ fn refused(url: &CloudUrl, refusal: &Refusal) -> (ErrorKind, String) {
     if refusal.is(&["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountNotFound", "InvalidBucketName"]) {
         return (ErrorKind::Invalid, format!("make {place} first, or look for a typing error: pgpersist makes none"));
     }
-    if refusal.is(&["RequestTimeTooSkewed", "RequestExpired", "AccessDeniedTimeSkew"]) {
+    if refusal.is(SKEWED) {
         return own(ErrorKind::Denied, "set this machine's clock: the server's differs too much for a signature to hold");
     }
-    if refusal.is(&["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "invalid_grant"]) {
+    if refusal.is(EXPIRED) {
         return own(ErrorKind::Denied, "the credentials have expired: bring new ones");
     }
     // Azure's emulator says so of a wrong key.

@@ -29,22 +29,27 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
         Some(file) => credentials(file)?,
         None => GoogleCloudStorageBuilder::from_env(),
     };
+    let mut options = client_options(url);
     let mut builder = builder
         .with_bucket_name(url.bucket())
-        .with_client_options(client_options(url))
+        .with_client_options(options.clone())
         .with_retry(no_repetitions())
         .with_http_connector(connector.clone());
     if let Some(endpoint) = url.endpoint() {
         builder = builder.with_base_url(endpoint);
     } else if let Ok(emulator) = std::env::var(EMULATOR) {
         let endpoint = if emulator.contains("://") { emulator } else { format!("http://{emulator}") };
-        let options = client_options(url).with_allow_http(true);
-        builder = builder.with_client_options(options).with_base_url(&endpoint).with_skip_signature(true);
+        options = options.with_allow_http(true);
+        builder = builder.with_client_options(options.clone()).with_base_url(&endpoint).with_skip_signature(true);
     }
     let server = builder.get_config_value(&GoogleConfigKey::BaseUrl).unwrap_or_else(|| SERVER.to_owned());
     let is_signed = builder.get_config_value(&GoogleConfigKey::SkipSignature).is_none_or(|skips| skips != "true");
     let address = format!("{}/{}", server.trim_end_matches('/'), url.bucket());
-    let requests = Requests::new(url, &connector, address);
+    // A service account asks nobody for a token, and its file may name another server.
+    if [GoogleConfigKey::ServiceAccount, GoogleConfigKey::ServiceAccountKey].iter().all(|key| builder.get_config_value(key).is_none()) {
+        connector.habits.store_is_at(&address);
+    }
+    let requests = Requests::new(options, &connector, address);
     let client = builder.build().map_err(|error| errors::unusable(url, &error))?;
     if is_signed {
         // A store is opened once with its habits.

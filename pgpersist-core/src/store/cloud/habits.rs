@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
 use async_trait::async_trait;
+use hyper::Uri;
 use hyper::header::DATE;
 use object_store::client::{HttpRequest, HttpResponse};
 use time::OffsetDateTime;
@@ -32,6 +33,8 @@ pub(super) struct Habits {
     pub(super) signs_all_headers: bool,
     /// Known as soon as the store is open.
     pub(super) signer: OnceLock<Box<dyn Signer>>,
+    /// Where the bucket is, as far as that is known.
+    pub(super) store: OnceLock<Uri>,
     /// The server's time in its last answer, and when that came.
     told_time: Mutex<Option<(OffsetDateTime, Instant)>>,
 }
@@ -44,6 +47,14 @@ impl Habits {
             content_md5: AtomicBool::new(cloud != Cloud::S3),
             signs_all_headers: cloud == Cloud::Azure,
             ..Self::default()
+        }
+    }
+
+    /// Tells where the bucket is: whoever else is asked is asked for credentials.
+    pub(super) fn store_is_at(&self, address: &str) {
+        if let Ok(address) = address.parse() {
+            // A store is opened once with its habits.
+            let _ = self.store.set(address);
         }
     }
 

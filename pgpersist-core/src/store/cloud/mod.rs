@@ -1,9 +1,12 @@
 //! Stores in a cloud: S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
 //!
 //! `backup_store` is the store; `s3`, `gcs` and `azure` find credentials, sign, and say what is special about each; `transport` sends
-//! requests and repeats them; `requests` are those that `object_store` has no word for; `outcome` is what an attempt came to,
+//! requests and repeats them; `addressee` is whom one goes to; `requests` are those that `object_store` has no word for; `outcome` is what an attempt came to,
 //! `trouble` why one failed, and `errors` what that means for the caller.
 
+mod addressee;
+#[cfg(feature = "s3")]
+mod aws_container;
 #[cfg(feature = "s3")]
 mod aws_profile;
 #[cfg(feature = "azure")]

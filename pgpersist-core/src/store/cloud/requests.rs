@@ -9,11 +9,9 @@ use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBo
 use object_store::path::Path;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::store::cloud::opened::client_options;
 use crate::store::cloud::outcome::refusal;
 use crate::store::cloud::transport::{Connector, Document, failure};
 use crate::store::cloud::trouble::Trouble;
-use crate::store::cloud_url::CloudUrl;
 
 /// What needs no encoding anywhere in an address, and must not have it where a signature counts on that.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -31,8 +29,8 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Requests to the bucket at this address. They are signed once the connector's habits know how.
-    pub(super) fn new(url: &CloudUrl, connector: &Connector, address: String) -> Self {
-        Self { connector: connector.clone(), options: client_options(url), address, client: OnceLock::new() }
+    pub(super) fn new(options: ClientOptions, connector: &Connector, address: String) -> Self {
+        Self { connector: connector.clone(), options, address, client: OnceLock::new() }
     }
 
     /// What the server says about the bucket, or about one object.

@@ -5,17 +5,28 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, AwsCredentialProvider};
+use object_store::CredentialProvider;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsAuthorizer, AwsCredential, AwsCredentialProvider};
 use object_store::client::HttpRequest;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::store::cloud::aws_container::Container;
 use crate::store::cloud::aws_profile::Profile;
 use crate::store::cloud::errors;
 use crate::store::cloud::habits::Signer;
 use crate::store::cloud::opened::{Opened, Publishing, client_options, no_repetitions};
 use crate::store::cloud::requests::Requests;
-use crate::store::cloud::transport::Connector;
+use crate::store::cloud::transport::{Connector, failure};
+use crate::store::cloud::trouble::Trouble;
 use crate::store::cloud_url::CloudUrl;
+
+/// What names the server where the address does not: that of S3 alone, and that of all of Amazon's services. The last is an older word.
+const ENDPOINTS: &[&str] = &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+/// What gives credentials before a container does.
+const BEFORE_CONTAINERS: &[&str] = &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"];
+/// Where AWS's tools are told that the machine's metadata are elsewhere, or not to be asked for.
+const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+const NO_METADATA: &str = "AWS_EC2_METADATA_DISABLED";
 
 /// What gives credentials before a profile does.
 const OTHER_CREDENTIALS: &[&str] =
@@ -27,6 +38,24 @@ const DEFAULT_REGION: &str = "us-east-1";
 const BODY: &str = "x-amz-content-sha256";
 /// Where the token of a session travels.
 const TOKEN: &str = "x-amz-security-token";
+
+/// The same address with the server that the environment names, where it names none itself.
+///
+/// # Errors
+/// `Invalid` when that is no address of a server, or one that would be spoken to without TLS.
+pub(super) fn located(url: &CloudUrl) -> Result<CloudUrl> {
+    let named = ENDPOINTS.iter().find_map(|name| Some((*name, variable(name)?)));
+    let Some((name, endpoint)) = named.filter(|_| url.endpoint().is_none()) else { return Ok(url.clone()) };
+    url.at(&endpoint).ok_or_else(|| {
+        let remedy = "write `https://host[:port]` there, or `http://` with `allow_http=true` in the store's address where the network between \
+                      is your own";
+        Error::invalid(format!("{name} is no address that {} can be reached at", url.place()), remedy)
+    })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
 
 /// Opens the bucket. Credentials: those of the environment, a web identity or a container, else a profile of the shared files,
 /// else the machine's own role. A `profile` or a `credentials_file` in the address comes before all of them.
@@ -50,6 +79,14 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
             builder = builder.with_region(region);
         }
         builder = builder.with_credentials(Arc::new(profile));
+    } else if BEFORE_CONTAINERS.iter().all(|name| std::env::var_os(name).is_none()) {
+        if let Some(container) = Container::find(url, &connector)? {
+            builder = builder.with_credentials(Arc::new(container));
+        } else if variable(NO_METADATA).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            builder = builder.with_credentials(Arc::new(Nobody));
+        } else if let Some(address) = variable(METADATA) {
+            builder = builder.with_config(AmazonS3ConfigKey::MetadataEndpoint, address.trim_end_matches('/'));
+        }
     }
     if let Some(region) = url.option("region") {
         builder = builder.with_region(region);
@@ -59,7 +96,8 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
     builder = builder.with_virtual_hosted_style_request(!path_style);
     if let Some(endpoint) = url.endpoint() {
         let of_bucket = endpoint.replacen("://", &format!("://{}.", url.bucket()), 1);
-        builder = builder.with_endpoint(if path_style { endpoint.to_owned() } else { of_bucket });
+        // This one counts where both are there, and the environment's is there already.
+        builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, if path_style { endpoint } else { &of_bucket });
     }
     builder = match url.option("checksum").unwrap_or("sha256") {
         "none" => builder,
@@ -73,7 +111,10 @@ pub(super) fn open(url: &CloudUrl, connector: Connector) -> Result<Opened> {
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let is_signed = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_none_or(|skips| skips != "true");
     let address = address(&builder, url, &region, path_style);
-    let requests = address.map(|address| Requests::new(url, &connector, address));
+    let requests = address.map(|address| {
+        connector.habits.store_is_at(&address);
+        Requests::new(client_options(url), &connector, address)
+    });
     let client = builder.build().map_err(|error| errors::unusable(url, &error))?;
     if is_signed {
         let signature = Signature { credentials: Arc::clone(client.credentials()), region };
@@ -102,6 +143,20 @@ fn config(builder: AmazonS3Builder, key: &str, value: &str) -> AmazonS3Builder {
     match key.parse::<AmazonS3ConfigKey>() {
         Ok(key) => builder.with_config(key, value),
         Err(_) => builder,
+    }
+}
+
+/// Where it was said that the machine is not to be asked.
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait]
+impl CredentialProvider for Nobody {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let why = Trouble::NoCredentials(format!("{NO_METADATA} is set"));
+        Err(object_store::Error::Generic { store: "S3", source: Box::new(failure(why)) })
     }
 }
 

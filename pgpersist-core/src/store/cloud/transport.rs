@@ -19,9 +19,10 @@ use object_store::client::{
 use object_store::{ClientConfigKey, ClientOptions};
 use tokio::time::Instant;
 
+use crate::store::cloud::addressee::Addressee;
 use crate::store::cloud::habits::Habits;
 use crate::store::cloud::locked::LockedUntil;
-use crate::store::cloud::outcome::{Outcome, broken, judge};
+use crate::store::cloud::outcome::{Outcome, broken, judge, refusal};
 use crate::store::cloud::pace::Pace;
 use crate::store::cloud::trouble::Trouble;
 use crate::store::cloud::tuning::{self, Tuning};
@@ -43,8 +44,7 @@ const MOST_RENEWALS: u32 = 3;
 const FIRST_RENEWAL: Duration = Duration::from_millis(250);
 /// Who cannot be reached at all is not tried for longer: most often the address is wrong.
 const UNREACHABLE_FOR: Duration = Duration::from_secs(10);
-/// The machine's own sources of credentials answer at once, or are not there.
-const MACHINE: &[&str] = &["169.254.169.254", "169.254.170.2", "169.254.170.23", "metadata.google.internal"];
+/// How long the machine itself is asked for credentials.
 const MACHINE_FOR: Duration = Duration::from_secs(3);
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
@@ -99,15 +99,18 @@ struct Transport {
 #[async_trait]
 impl HttpService for Transport {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let is_complete = ends_parts(&request);
-        self.add_headers(&mut request, is_complete).await?;
+        let addressee = Addressee::of(request.uri(), self.connector.habits.store.get());
+        let is_complete = addressee == Addressee::Store && ends_parts(&request);
+        if addressee == Addressee::Store {
+            self.add_headers(&mut request, is_complete).await?;
+        }
         let is_tampered = request.extensions().get::<Tampered>().is_some();
         if is_tampered {
             // As long as it was, so that nothing but a checksum notices.
             let length = request.body().content_length();
             *request.body_mut() = HttpRequestBody::from(vec![b'x'; length]);
         }
-        let (repeated_for, attempt) = self.patience(&request);
+        let (repeated_for, attempt) = self.patience(&request, addressee);
         let start = Instant::now();
         let (mut waits, mut renewals) = (0, 0);
         loop {
@@ -116,10 +119,11 @@ impl HttpService for Transport {
             }
             // What is said to be all that it may take is that.
             let left = self.connector.tuning.deadline.map(|deadline| deadline.saturating_sub(start.elapsed()));
-            let outcome = self.attempt(request.clone(), left.map_or(attempt, |left| left.min(attempt)), is_complete).await;
+            let limit = left.map_or(attempt, |left| left.min(attempt));
+            let outcome = self.attempt(request.clone(), limit, addressee, is_complete).await;
             let (trouble, asked) = match outcome {
                 Outcome::Answered(response) => return Ok(response),
-                Outcome::Failed(trouble) if asks_machine(&request) => return Err(failure(Trouble::NoCredentials(trouble.to_string()))),
+                Outcome::Failed(trouble) if addressee != Addressee::Store => return Err(failure(trouble.when_asking(addressee))),
                 Outcome::Failed(Trouble::Refused(refusal))
                     if refusal.is_about_a_missing_md5() && takes_md5(&request) && !request.headers().contains_key(CONTENT_MD5) =>
                 {
@@ -148,16 +152,11 @@ impl HttpService for Transport {
             let wait = asked.unwrap_or_default().max(tuning::wait(waits));
             waits += 1;
             if start.elapsed() + wait >= budget {
-                return Err(failure(if asks_machine(&request) { Trouble::NoCredentials(trouble.to_string()) } else { trouble }));
+                return Err(failure(trouble.when_asking(addressee)));
             }
             tokio::time::sleep(wait).await;
         }
     }
-}
-
-/// Whether it asks the machine for credentials.
-fn asks_machine(request: &HttpRequest) -> bool {
-    request.uri().host().is_some_and(|host| MACHINE.contains(&host))
 }
 
 impl Transport {
@@ -204,21 +203,25 @@ impl Transport {
     }
 
     /// For how long a request is repeated, and how long each attempt may take.
-    fn patience(&self, request: &HttpRequest) -> (Duration, Duration) {
+    fn patience(&self, request: &HttpRequest, addressee: Addressee) -> (Duration, Duration) {
         let tuning = &self.connector.tuning;
-        if asks_machine(request) {
+        if addressee == Addressee::Machine {
             return (MACHINE_FOR, MACHINE_FOR);
         }
         let is_part = request.body().content_length() > SMALL_BYTES;
         (tuning.repeated_for, if is_part { tuning.part_attempt } else { tuning.small_attempt })
     }
 
-    async fn attempt(&self, request: HttpRequest, limit: Duration, is_complete: bool) -> Outcome {
-        let reads_object = request.method() == Method::GET && !lists(&request) && request.extensions().get::<Document>().is_none();
+    async fn attempt(&self, request: HttpRequest, limit: Duration, addressee: Addressee, is_complete: bool) -> Outcome {
+        let asks_store = addressee == Addressee::Store;
+        let is_document = lists(&request) || request.extensions().get::<Document>().is_some();
+        let reads_object = asks_store && request.method() == Method::GET && !is_document;
         let wants_part = reads_object && request.headers().contains_key(RANGE);
         let answer = async {
             let mut response = self.client.execute(request).await?;
-            self.connector.habits.hear(&response);
+            if asks_store {
+                self.connector.habits.hear(&response);
+            }
             LockedUntil::note(&mut response);
             let is_success = response.status().is_success();
             if is_success && reads_object {
@@ -240,7 +243,13 @@ impl Transport {
             // Whole instead of a part: what follows would be taken for the part.
             Ok(Ok((response, None))) if wants_part && response.status() == StatusCode::OK => Outcome::Failed(Trouble::WholeForPart),
             Ok(Ok((response, None))) => Outcome::Answered(response),
-            Ok(Ok((response, Some(text)))) => judge(response, &text),
+            Ok(Ok((response, Some(text)))) => match judge(response, &text) {
+                // That something is not there means of a store alone that all is well.
+                Outcome::Answered(response) if !asks_store => {
+                    Outcome::Failed(Trouble::Refused(refusal(response.status(), response.headers(), &text)))
+                }
+                outcome => outcome,
+            },
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use time::OffsetDateTime;
 
+use crate::store::cloud::addressee::Addressee;
 use crate::store::cloud::locked::named_in;
 
 /// Why a request failed.
@@ -30,6 +31,9 @@ pub(super) enum Trouble {
     /// The machine itself was asked for credentials, and has none for us.
     #[error("there are no credentials in the environment, and this machine has none of its own: {0}")]
     NoCredentials(String),
+    /// Another service was asked for credentials, and gave none.
+    #[error("no credentials came from the service that gives them: {0}")]
+    NotIssued(Box<Trouble>),
     /// It took too long.
     #[error("no answer within {} s", .0.as_secs_f64())]
     Deadline(Duration),
@@ -132,6 +136,15 @@ impl Trouble {
     /// What is found in the chain of causes of another library's error.
     pub(super) fn within<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         causes(error).find_map(|cause| cause.downcast_ref::<Self>())
+    }
+
+    /// What it means where this one was asked.
+    pub(super) fn when_asking(self, addressee: Addressee) -> Self {
+        match addressee {
+            Addressee::Store => self,
+            Addressee::Machine => Self::NoCredentials(self.to_string()),
+            Addressee::Issuer => Self::NotIssued(Box::new(self)),
+        }
     }
 
     /// What a failed exchange means.

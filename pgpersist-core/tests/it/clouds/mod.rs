@@ -14,6 +14,7 @@ mod other_clients;
 mod pages;
 mod ranges;
 mod renewal;
+mod service_account;
 mod tls;
 mod unfinished;
 mod weak_servers;

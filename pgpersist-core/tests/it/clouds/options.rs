@@ -5,10 +5,15 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use futures_util::TryStreamExt;
 use pgpersist_core::clock::{Clock, SystemClock};
+use pgpersist_core::store::read_ahead::read_ahead;
 use time::format_description::well_known::Rfc2822;
 
-use crate::clouds::{key, one_of_each_with_moto, opened, pattern, upload};
+use crate::clouds::{key, one_of_each_with_moto, opened, pattern, through, upload};
+use crate::support::stores::proxy::Request;
+use crate::support::stores::proxy::faults::{Choice, Fault, Rule};
 use crate::support::stores::{ACCOUNT, ACCOUNT_KEY, BUCKET, StoreServer, azurite, gcs, moto};
 
 /// A header of an answer, in small letters.
@@ -84,6 +89,32 @@ async fn azure_gets_class_and_tags() {
         for (name, value) in [("team", "db"), ("env", "prod")] {
             assert!(tags.contains(&format!("<Key>{name}</Key><Value>{value}</Value>")), "{tags}");
         }
+    }
+}
+
+/// So many parts of an object are on their way at once, and not one more: up, down, and as a dump is loaded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn so_many_parts_are_in_flight() {
+    const COUNT: usize = 3;
+    let together = |fits: fn(&Request) -> bool| vec![Rule::new(fits, Choice::All, Fault::Together { count: COUNT })];
+    for server in one_of_each_with_moto() {
+        let bytes = pattern(41 << 20);
+        let (store, proxy) = through(&server, "prefix", "&concurrency=3");
+        proxy.rule(together(Request::is_part));
+        upload(&store, "large", &bytes).await.unwrap();
+        assert_eq!((proxy.hits(), proxy.most_together()), (6, COUNT), "{:?}: up", server.protocol);
+
+        // The first answer tells how large it is.
+        let (store, proxy) = through(&server, "prefix", "&concurrency=3");
+        proxy.rule(together(|request| request.is_read() && request.header("range").is_some_and(|range| !range.starts_with("bytes=0-"))));
+        assert!(store.get(&key("large")).await.unwrap() == bytes);
+        assert_eq!((proxy.hits(), proxy.most_together()), (5, COUNT), "{:?}: down", server.protocol);
+
+        let (store, proxy) = through(&server, "prefix", "&concurrency=3");
+        proxy.rule(together(Request::is_read));
+        let ranges: Vec<Bytes> = read_ahead(store, key("large"), bytes.len() as u64).try_collect().await.unwrap();
+        assert!(ranges.concat() == bytes);
+        assert_eq!((proxy.hits(), proxy.most_together()), (7, COUNT), "{:?}: loaded", server.protocol);
     }
 }
 

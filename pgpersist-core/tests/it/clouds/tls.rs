@@ -2,13 +2,18 @@
 
 use pgpersist_core::error::ErrorKind;
 
-use crate::clouds::{everything, keeps_secrets, key, opened};
+use crate::clouds::{everything, keeps_secrets, key, one_of_each, opened};
 use crate::support::stores::proxy::{AUTHORITY, Proxy};
-use crate::support::stores::{Protocol, s3s};
+use crate::support::stores::{Protocol, StoreServer, s3s};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_authority_is_refused_until_it_is_named() {
-    let Some(server) = s3s::start() else { return };
+    for server in one_of_each() {
+        refused_until_named(&server).await;
+    }
+}
+
+async fn refused_until_named(server: &StoreServer) {
     let proxy = Proxy::encrypted(server.port());
     let url = server.url_at(&proxy.endpoint(), "prefix");
     let error = opened(&url).put(&key("object"), "bytes".into()).await.unwrap_err();

@@ -16,9 +16,9 @@ use crate::support::cluster::TestCluster;
 /// Makes a program that adds each event to what [`events`] returns, and then does this.
 fn alert(cluster: &TestCluster, then: &str) {
     cluster.scratch.folder("told");
-    // Where it works it is found, since its environment has nothing of the test.
+    // Where it works it is found, since its environment has nothing of the test. Who sees the event finds the environment.
     let script = format!(
-        "#!/bin/sh\ncd {{dir}}/told\n{{ cat; echo; }} >> {{dir}}/told/events\nenv | grep PGPERSIST_ >> {{dir}}/told/environment\n{then}\n"
+        "#!/bin/sh\ncd {{dir}}/told\nenv | grep PGPERSIST_ >> {{dir}}/told/environment\n{{ cat; echo; }} >> {{dir}}/told/events\n{then}\n"
     );
     let path = cluster.scratch.write("alert", &script);
     fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();

@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     WrongChecksums,
     /// A list is asked for in pieces of at most so many entries. A signature that counts on the question does not survive it.
     FewerAtOnce { entries: usize },
+    /// It is held until so many are there at once, see [`Proxy::most_together`](super::Proxy::most_together).
+    Together { count: usize },
     /// The answer tells the time of a clock that is so many seconds ahead of this machine's, or behind it.
     ClockAhead { seconds: i64 },
 }

@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgpersist_core::clock::{Clock, SystemClock};
 use rustls::pki_types::pem::PemObject;
@@ -44,8 +44,22 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     /// The first answer to each list.
     lists: Mutex<HashMap<String, Answer>>,
+    gathering: Mutex<Gathering>,
     is_over: AtomicBool,
 }
+
+/// Requests that are held until several are there.
+#[derive(Debug, Default)]
+struct Gathering {
+    now: usize,
+    most: usize,
+    is_complete: bool,
+}
+
+/// How long requests are held that stay alone.
+const GATHERED_WITHIN: Duration = Duration::from_secs(20);
+/// How long each is held besides, so that one too many shows.
+const GATHERED_FOR: Duration = Duration::from_millis(200);
 
 /// It listens on the loopback as long as it lives.
 pub(crate) struct Proxy {
@@ -78,6 +92,7 @@ impl Proxy {
             random: Mutex::new(Random(seed)),
             seen: Mutex::default(),
             lists: Mutex::default(),
+            gathering: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -118,6 +133,11 @@ impl Proxy {
         locked(&self.shared.seen).clone()
     }
 
+    /// How many of those that were held until they are several were there at once.
+    pub(crate) fn most_together(&self) -> usize {
+        locked(&self.shared.gathering).most
+    }
+
     /// How many were hit so far.
     pub(crate) fn hits(&self) -> usize {
         locked(&self.shared.seen).iter().filter(|seen| seen.fault.is_some()).count()
@@ -151,6 +171,7 @@ impl Shared {
             Some(Fault::Reset) => return reset(socket),
             Some(Fault::FlippedOnTheWay) => flip(&mut request.body),
             Some(Fault::FewerAtOnce { entries }) => request.limit_entries(entries),
+            Some(Fault::Together { count }) => self.gather(count),
             _ => {}
         }
         let made = fault.and_then(|fault| made_up(fault, &request));
@@ -185,6 +206,8 @@ impl Shared {
                 answer.replace(|name| name.contains("checksum") || name == "x-goog-hash" || name == "content-md5", "AAAAAA==");
             }
             Some(Fault::ClockAhead { seconds }) => answer.set("Date", &date(seconds)),
+            // Before its client knows, who may send the next one then.
+            Some(Fault::Together { .. }) => locked(&self.gathering).now -= 1,
             _ => {}
         }
         stream.write_all(&answer.head())?;
@@ -215,6 +238,21 @@ impl Shared {
         }
         let _ = socket.shutdown(Shutdown::Write);
         Ok(())
+    }
+
+    /// Holds a request until so many are there. Once they have been, those that come later pass soon.
+    fn gather(&self, count: usize) {
+        {
+            let mut gathering = locked(&self.gathering);
+            gathering.now += 1;
+            gathering.most = gathering.most.max(gathering.now);
+            gathering.is_complete |= gathering.now >= count;
+        }
+        let end = Instant::now() + GATHERED_WITHIN;
+        while !locked(&self.gathering).is_complete && Instant::now() < end && !self.is_over.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(GATHERED_FOR);
     }
 
     fn judge(&self, request: &Request) -> Option<Fault> {
