@@ -13,9 +13,10 @@ use pgpersist_core::configured;
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::all_stores::AllStores;
 use pgpersist_core::logical::shelf::{DumpEntry, DumpState, Shelf};
+use pgpersist_core::repo::catalog::{self, BackupSummary};
 use pgpersist_core::wording::size;
 
-/// List the dumps in the stores, newest first
+/// List the backups and the dumps in the stores, newest first
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist list --store /app/backups/postgres")]
 pub(crate) struct Args {}
@@ -35,20 +36,27 @@ pub(crate) struct ShowArgs {
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
     let shelf = store::existing_shelf(context)?;
     let all = runtime::block_on("`list`", async { AllStores::look(&shelf, context.progress.as_ref()).await })?;
+    let backups = runtime::block_on("`list`", backups(context))?;
     let dumps = all.list_with_places();
     let several = all.stores().count() > 1;
     context.output.write(
         || {
             let dumps: Vec<Value> = dumps.iter().map(|(entry, places)| placed(short(entry), places)).collect();
             let store = |(place, shelf, why): (usize, &Shelf, Option<&str>)| json!({ "place": place, "store": shelf.store().to_string(), "error": why });
-            json!({ "backups": [], "dumps": dumps, "windows": [], "stores": all.stores().map(store).collect::<Vec<_>>() })
+            json!({ "backups": document(&backups), "dumps": dumps, "windows": [], "stores": all.stores().map(store).collect::<Vec<_>>() })
         },
         || {
+            let mut text: String = backups.iter().map(backup_line).collect();
+            if dumps.is_empty() && !backups.is_empty() {
+                return text;
+            }
             if dumps.is_empty() {
                 let stores: Vec<String> = all.stores().map(|(_, shelf, _)| shelf.store().to_string()).collect();
                 return format!("No dumps in {}.\n", printable(&stores.join(" and ")));
             }
-            dumps.iter().map(|(entry, places)| if several { with_places(&line(entry), places) } else { line(entry) }).collect()
+            let line = |(entry, places): &(&DumpEntry, Vec<usize>)| if several { with_places(&line(entry), places) } else { line(entry) };
+            text.extend(dumps.iter().map(line));
+            text
         },
     )?;
     Ok(Exit::DONE)
@@ -79,6 +87,21 @@ pub(crate) fn show(args: &ShowArgs, context: &Context) -> Result<Exit> {
         },
     )?;
     Ok(Exit::DONE)
+}
+
+/// The physical backups in the primary store. One that cannot be told of is a warning.
+async fn backups(context: &Context) -> Result<Vec<BackupSummary>> {
+    let Some(repository) = configured::backup::repository(context.config()?).await? else { return Ok(Vec::new()) };
+    let (backups, damaged) = catalog::list(&repository).await?;
+    damaged.iter().for_each(|error| context.progress.warn(&error.to_string()));
+    Ok(backups)
+}
+
+fn backup_line(backup: &BackupSummary) -> String {
+    let label = backup.label.as_deref().map(|label| format!("  {}", printable(label))).unwrap_or_default();
+    let damaged = if backup.damaged_pages == 0 { String::new() } else { format!("  DAMAGED pages: {}", backup.damaged_pages) };
+    let (whole, stored) = (size(backup.size_bytes), size(backup.stored_bytes));
+    format!("{}  whole cluster  {}  {whole} ({stored} in the store){label}{damaged}\n", backup.name, moment(backup.started_at))
 }
 
 /// An entry of a listing: without the rows of each table.

@@ -1,5 +1,7 @@
 //! `verify`: are the dumps what was written?
 
+use serde_json::Value;
+
 use crate::commands::status::document;
 use crate::context::{Context, Reading};
 use crate::exit::{Exit, code};
@@ -7,17 +9,20 @@ use crate::keys::KeyArgs;
 use crate::output::printable;
 use crate::progress::count;
 use crate::{database, runtime, store};
-use pgpersist_core::error::{ErrorKind, Result};
+use pgpersist_core::configured;
+use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::logical::verify::Depth;
 use pgpersist_core::logical::verify_all::verify_all;
+use pgpersist_core::repo::names::RunName;
+use pgpersist_core::repo::verify::{self as repo, DamagedObject, RepositoryReport};
 use pgpersist_core::wording::size;
 
-/// Compare the dumps in all stores with what was written
+/// Compare the dumps in all stores, and the backups in the primary one, with what was written
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist verify --store /app/backups/postgres")]
 #[command(after_help = "Exit codes: 0 all are whole, 7 one is damaged, 6 or 1 one could not be read")]
 pub(crate) struct Args {
-    /// One dump's name, or `latest`; else all of them, and those of roles
+    /// One dump's or backup's name, or `latest` for a dump; else all of them, and dumps of roles
     #[arg(value_name = "NAME")]
     name: Option<String>,
     /// The database, where `latest` could mean several; else only its dumps
@@ -37,12 +42,19 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
+    if let Some(backup) = args.name.as_deref().and_then(|name| name.parse().ok()) {
+        return one_backup(backup, args, context);
+    }
     let shelf = store::existing_shelf(context)?;
     let progress = context.progress.clone();
     let report = runtime::block_on("`verify`", async {
         let depth = if args.quick { Depth::Quick } else { Depth::Full };
         verify_all(&shelf, args.name.as_deref(), args.database.as_deref(), depth, progress.as_ref()).await
     })?;
+    let backups = match (&args.name, &args.database) {
+        (None, None) => runtime::block_on("`verify`", backups(None, args, context))?.unwrap_or_default(),
+        _ => RepositoryReport::default(),
+    };
     if !report.unopened.is_empty() {
         let what = count(report.unopened.len() as u64, "dump");
         context.progress.warn(&format!(
@@ -50,7 +62,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         ));
     }
     context.output.write(
-        || document(&report),
+        || with_backups(document(&report), &backups),
         || {
             let mut text = String::new();
             for damaged in &report.damaged {
@@ -65,6 +77,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
                 let (name, reason) = (printable(unreadable.name.as_str()), printable(&unreadable.reason));
                 text.push_str(&format!("UNREAD   {name}{}  {reason}\n", in_store(unreadable.store.as_deref())));
             }
+            text.push_str(&damaged_lines(&backups));
             let unread = match report.unreadable.len() {
                 0 => String::new(),
                 number => format!(", {number} could not be read"),
@@ -75,14 +88,59 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
                 size(report.bytes),
                 report.damaged.len()
             ));
+            if backups.objects > 0 {
+                text.push_str(&backups_line(&backups));
+            }
             text
         },
     )?;
     Ok(match (&report.damaged[..], &report.unreadable[..]) {
+        _ if !backups.damaged.is_empty() => Exit(code(ErrorKind::Damaged)),
         ([], []) => Exit::DONE,
         ([], [first, ..]) => Exit(code(first.kind)),
         _ => Exit(code(ErrorKind::Damaged)),
     })
+}
+
+/// One backup, by its name.
+fn one_backup(backup: RunName, args: &Args, context: &Context) -> Result<Exit> {
+    let found = runtime::block_on("`verify`", backups(Some(backup), args, context))?;
+    let report =
+        found.ok_or_else(|| Error::not_found(format!("there is no backup {backup}"), "see `pgpersist list` for those that there are"))?;
+    context.output.write(|| document(&report), || damaged_lines(&report) + &backups_line(&report))?;
+    Ok(if report.damaged.is_empty() { Exit::DONE } else { Exit(code(ErrorKind::Damaged)) })
+}
+
+/// Looks at the backups in the primary store; nothing where it has no repository.
+async fn backups(only: Option<RunName>, args: &Args, context: &Context) -> Result<Option<RepositoryReport>> {
+    let Some(repository) = configured::backup::repository(context.config()?).await? else { return Ok(None) };
+    let depth = if args.quick { repo::Depth::Quick } else { repo::Depth::Full };
+    repo::verify(&repository, only, depth, context.progress.as_ref()).await.map(Some)
+}
+
+/// The promised document of both.
+fn with_backups(mut document: Value, backups: &RepositoryReport) -> Value {
+    let whole = |value: &Value| value.as_u64().unwrap_or_default();
+    document["objects"] = (whole(&document["objects"]) + backups.objects).into();
+    document["bytes"] = (whole(&document["bytes"]) + backups.bytes).into();
+    if let (Value::Array(all), Value::Array(more)) = (&mut document["damaged"], self::document(&backups.damaged)) {
+        all.extend(more);
+    }
+    document
+}
+
+fn damaged_lines(report: &RepositoryReport) -> String {
+    let line = |damaged: &DamagedObject| {
+        let needed: Vec<String> = damaged.backups.iter().map(ToString::to_string).collect();
+        let (name, reason) = (printable(damaged.name.as_str()), printable(&damaged.reason));
+        format!("DAMAGED  {name}  {reason}; needed by {}\n", needed.join(" and "))
+    };
+    report.damaged.iter().map(line).collect()
+}
+
+fn backups_line(report: &RepositoryReport) -> String {
+    let (objects, bytes) = (count(report.objects, "object"), size(report.bytes));
+    format!("Looked at {objects} of backups ({bytes}); {} damaged.\n", report.damaged.len())
 }
 
 /// Where it lies, where there is more than one place.

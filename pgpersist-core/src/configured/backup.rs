@@ -8,6 +8,7 @@ use crate::config::load::Config;
 use crate::configured::{cluster, stores};
 use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, Result};
+use crate::repo::repository::Repository;
 use crate::restore::physical::RestoreOptions;
 use crate::restore::request::RestoreRequest;
 
@@ -28,6 +29,14 @@ pub fn backup(config: &Config, options: BackupOptions) -> Result<BackupRequest> 
 pub fn restore(config: &Config, backup: String, options: RestoreOptions) -> Result<RestoreRequest> {
     let cluster = cluster::open(config, BTreeMap::new())?;
     Ok(RestoreRequest { cluster, store: stores::primary(config)?, folder: request::folder(&config.cluster.name)?, backup, options })
+}
+
+/// The repository of the configured cluster in its primary store; nothing where it has none.
+///
+/// # Errors
+/// As [`stores::primary`] and [`Repository::open`].
+pub async fn repository(config: &Config) -> Result<Option<Repository>> {
+    Repository::open(stores::primary(config)?, request::folder(&config.cluster.name)?).await
 }
 
 fn refuse_encryption(config: &Config) -> Result<()> {

@@ -1,5 +1,6 @@
 #![doc = include_str!("FORMAT.md")]
 
+pub mod catalog;
 pub mod contents;
 pub mod descriptor;
 pub mod entry;
@@ -17,3 +18,4 @@ pub mod pack_writer;
 pub mod repository;
 pub mod trailer;
 mod varint;
+pub mod verify;
