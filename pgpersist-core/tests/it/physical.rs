@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt;
 use pgpersist_core::backup::physical::{BackupOptions, BackupReport, back_up};
 use pgpersist_core::clock::SystemClock;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
@@ -15,11 +16,12 @@ use pgpersist_core::progress::Silent;
 use pgpersist_core::repo::frame::Compression;
 use pgpersist_core::repo::layout;
 use pgpersist_core::repo::repository::Repository;
+use pgpersist_core::repo::verify::{Depth, verify};
 use pgpersist_core::restore::physical::{RestoreOptions, RestoreReport, newest, restore};
 use pgpersist_core::server::connection::{ConnectionOptions, Host};
 use pgpersist_core::server::session::Session;
-use pgpersist_core::store::BackupStore;
 use pgpersist_core::store::memory::MemoryBackupStore;
+use pgpersist_core::store::{BackupStore, ObjectKey, ObjectMeta};
 use time::OffsetDateTime;
 
 use crate::support::server::{BIN, TestServer};
@@ -241,4 +243,58 @@ async fn a_second_backup_costs_what_changed_and_needs_no_other() {
     let sum = "SELECT pg_catalog.md5(pg_catalog.string_agg(note, '' ORDER BY id)) FROM public.orders";
     assert_eq!(restored.text("shop", sum).await, server.text("shop", sum).await);
     restored.check();
+}
+
+/// All objects of a store.
+async fn objects(store: &dyn BackupStore) -> Vec<ObjectKey> {
+    let listed: Vec<ObjectMeta> = store.list("").try_collect().await.unwrap();
+    listed.into_iter().map(|meta| meta.key).collect()
+}
+
+/// What `verify` names as damaged; a repository that cannot be opened names itself.
+async fn damaged(store: &Arc<dyn BackupStore>) -> Vec<String> {
+    let folder = ".pgpersist/main/repository".parse().unwrap();
+    let repository = match Repository::open(Arc::clone(store), folder).await {
+        Ok(repository) => repository.unwrap(),
+        Err(error) => {
+            assert!(matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Invalid), "{error}");
+            return vec![error.to_string()];
+        }
+    };
+    let report = verify(&repository, None, Depth::Full, &Silent).await.unwrap();
+    report.damaged.into_iter().map(|damaged| damaged.name.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_byte_a_cut_or_a_missing_object_is_found_and_named() {
+    let server = server_with(500).await;
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let repository = repository(Arc::clone(&store), &server).await;
+    for _ in 0..2 {
+        backup(&server, &repository, &BackupOptions { workers: 1, ..BackupOptions::default() }).await.unwrap();
+        server.run("shop", "UPDATE public.orders SET note = 'another' WHERE id = 1").await;
+    }
+    assert_eq!(damaged(&store).await, Vec::<String>::new());
+    for key in objects(store.as_ref()).await {
+        let good = store.get(&key).await.unwrap();
+        let last = good.len() - 1;
+        // Of the large ones a few, their ends among them.
+        for at in [0, 4, 5, 8, last / 3, last / 2, last - 60, last - 33, last] {
+            let mut bad = good.to_vec();
+            bad[at.min(last)] ^= 0x10;
+            store.put(&key, bad.into()).await.unwrap();
+            let named = damaged(&store).await;
+            assert!(named.iter().any(|name| name.contains(key.as_str())), "byte {at} of {key}: {named:?}");
+        }
+        store.put(&key, good.slice(..last)).await.unwrap();
+        let named = damaged(&store).await;
+        assert!(named.iter().any(|name| name.contains(key.as_str())), "{key} without its last byte: {named:?}");
+        if !key.as_str().ends_with("/repository") && !key.as_str().ends_with(".manifest") {
+            store.delete(&key).await.unwrap();
+            let named = damaged(&store).await;
+            assert!(named.iter().any(|name| name.contains(key.as_str())), "{key} is gone: {named:?}");
+        }
+        store.put(&key, good).await.unwrap();
+    }
+    assert_eq!(damaged(&store).await, Vec::<String>::new());
 }

@@ -12,17 +12,19 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
     let text = value.as_str().unwrap_or_default();
     let fits = match word {
         "pid" | "port" | "rounds" | "files" | "data_keys" => value.as_u64().is_some_and(|number| number > 0),
-        "size_bytes" | "bytes" | "freed_bytes" | "unfinished_uploads" | "objects" | "seed" | "acknowledged" | "in_flight" | "lost"
-        | "torn" | "uncompressed_bytes" | "rows" | "rows_expected" | "rows_found" | "table_count" | "free_bytes" | "total_bytes" => {
-            value.is_u64()
-        }
+        "size_bytes" | "stored_bytes" | "new_bytes" | "bytes" | "freed_bytes" | "unfinished_uploads" | "objects" | "seed"
+        | "acknowledged" | "in_flight" | "lost" | "torn" | "uncompressed_bytes" | "rows" | "rows_expected" | "rows_found"
+        | "table_count" | "free_bytes" | "total_bytes" => value.is_u64(),
         "put_bytes_per_second" | "get_bytes_per_second" => value.as_f64().is_some_and(|rate| rate > 0.0),
         "put" | "get" | "head" | "list" | "duration_s" | "downtime_s" | "min" | "median" | "max" | "cluster_s" | "restore_s"
-        | "dump_age_s" | "age_s" | "load_s" | "check_s" => value.as_f64().is_some_and(|seconds| seconds >= 0.0),
+        | "dump_age_s" | "age_s" | "load_s" | "check_s" | "start_s" | "copy_s" | "stop_s" | "publish_s" => {
+            value.as_f64().is_some_and(|seconds| seconds >= 0.0)
+        }
         "verified" | "valid" | "changed" | "resumed" | "immediate" | "present" | "matches" => value.is_boolean(),
         "started_at" | "made_at" | "taken_at" | "time" | "since" | "last_dump_at" | "proven_at" => {
             OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.offset().is_utc())
         }
+        "start_lsn" | "stop_lsn" => text.split_once('/').is_some_and(|(high, low)| !high.is_empty() && !low.is_empty()),
         "public_key" | "data_key" | "recipients" | "holder" | "holders" => text.starts_with("age1"),
         "sha256" => text.len() == 64 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')),
         // Text, since a number of 64 bits is rounded by many readers of JSON.

@@ -13,6 +13,7 @@ mod dumps;
 mod health;
 mod kinds;
 mod migrate;
+mod physical;
 mod root;
 mod store;
 mod store_keys;
@@ -45,6 +46,7 @@ fn promises() -> Vec<Case> {
         health::journey(),
         backups::journey(),
         migrate::journey(),
+        physical::journey(),
         drill::journey(),
         drill::restores(),
         drill::live(),
