@@ -22,6 +22,7 @@ use crate::progress::{Event, ProgressSink};
 use crate::repo::entry::{self, Entry, EntryKind, EntryPath, FileEntry};
 use crate::repo::frame::Compression;
 use crate::repo::identity::HashKey;
+use crate::repo::intent::Intent;
 use crate::repo::layout;
 use crate::repo::manifest::{ClusterFacts, DamagedPage, Manifest, Sizes, Tablespace, WalRange};
 use crate::repo::names::{Place, RunName};
@@ -136,6 +137,9 @@ pub async fn back_up(
     let (facts, version_folder) = facts(&control.1, version.to_string(), version.major);
     let numbers = PackNumbers::new(run);
     let parent = Parent::find(repository, control.1.timeline).await?;
+    let builds_on = parent.as_ref().map(|parent| parent.backup);
+    let intent = Intent { run, operation: "backup".to_owned(), parent: builds_on, began_at: started_at };
+    intent.put(repository).await?;
     let source = look(data_directory, control.1.blocks_per_segment, version_folder).await?;
     let mut packs = Vec::new();
     let checked = control.1.data_checksums();
@@ -187,7 +191,7 @@ pub async fn back_up(
     let damaged = damaged(&files, &main, start_lsn, ended.stop);
     let manifest = Manifest {
         backup: run,
-        parent: parent.as_ref().map(|parent| parent.backup),
+        parent: builds_on,
         label: options.label.clone(),
         started_at,
         stopped_at,
@@ -202,6 +206,7 @@ pub async fn back_up(
         damaged_pages: damaged.clone(),
     };
     repository.publish(&manifest).await?;
+    intent.remove(repository).await?;
     Ok(BackupReport {
         name: run.to_string(),
         size_bytes: sizes.bytes,

@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod fault;
 pub mod frame;
 pub mod identity;
+pub mod intent;
 pub mod layout;
 pub mod leaf;
 pub mod manifest;
