@@ -92,6 +92,7 @@ pub struct Shared<'a> {
 /// What one thread has.
 struct Reader<'a> {
     shared: Shared<'a>,
+    data_directory: &'a Path,
     key: &'a HashKey,
     writers: Writers,
     /// What the parent holds, as far as this thread looked.
@@ -102,7 +103,7 @@ struct Reader<'a> {
     needed: HashSet<PackName>,
 }
 
-/// Reads all files, as the owner of `data_directory`, by as many threads as there are writers. Blocking, and within a runtime.
+/// Reads all files, opened as the owner of `data_directory`, by as many threads as there are writers. Blocking, and within a runtime.
 ///
 /// # Errors
 /// [`Error::File`] when a file cannot be read; as [`PackWriter::add`]; what the store says of the parent.
@@ -118,7 +119,7 @@ pub fn read(files: &[SourceFile], data_directory: &Path, shared: Shared<'_>, wri
         let known = Contents::new(shared.repository);
         let (key, buffer) = (shared.repository.hash_key(), vec![0; BLOCK_BYTES]);
         let (suspicious, needed) = (Vec::new(), HashSet::new());
-        let mut reader = Reader { shared, key, writers, known, runtime: &runtime, buffer, suspicious, needed };
+        let mut reader = Reader { shared, data_directory, key, writers, known, runtime: &runtime, buffer, suspicious, needed };
         while !failed.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(unit) = units.get(at) else { break };
@@ -137,7 +138,7 @@ pub fn read(files: &[SourceFile], data_directory: &Path, shared: Shared<'_>, wri
             .map(|writers| {
                 let (work, failed) = (&work, &failed);
                 scope.spawn(move || {
-                    let result = on_behalf::as_owner(data_directory, || work(writers));
+                    let result = work(writers);
                     failed.fetch_or(result.is_err(), Ordering::Relaxed);
                     result
                 })
@@ -172,11 +173,13 @@ fn whole(source: &SourceFile, units: &[ReadUnit], run: RunName) -> ReadFile {
 
 impl Reader<'_> {
     fn read_unit(&mut self, source: &SourceFile, leaf: u64) -> Result<ReadUnit> {
-        let file = match File::open(&source.location) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ReadUnit::Vanished),
-            Err(error) => return Err(Error::file("read", &source.location, error)),
-        };
+        // Opening is what takes the owner's rights. All else stays ours: a thread that the runtime makes for us would inherit them.
+        let opened = on_behalf::as_owner(self.data_directory, || match File::open(&source.location) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("read", &source.location, error)),
+        });
+        let Some(file) = opened? else { return Ok(ReadUnit::Vanished) };
         let mut known = self.known_chunks(source, leaf)?;
         let pages = PageReader::new(&file, source.first_block);
         let start = leaf * LEAF_BYTES;
