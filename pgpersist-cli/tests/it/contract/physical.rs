@@ -35,7 +35,8 @@ pub(super) fn journey() -> Vec<Case> {
             .value("/damaged", serde_json::json!([])),
         promise("backup is told in words", &["backup", "--compression", "lz4", "--jobs", "1"])
             .stdout(" in the store, ")
-            .stdout(" of it new) in "),
+            .stdout(" of it new) in ")
+            .stderr("reading {dir}/volume/data"),
         promise("an unknown compression is invalid", &["backup", "--compression", "zip"]).code(2).stderr("zip"),
         promise("list has the backups", &["list", "--json"])
             .fields(&[
@@ -76,7 +77,8 @@ pub(super) fn journey() -> Vec<Case> {
         promise("a damaged pack is told in words", &["verify"])
             .code(7)
             .stdout("DAMAGED  .pgpersist/main/repository/packs/")
-            .stdout("needed by "),
+            .stdout("needed by ")
+            .stderr("looking at "),
     ]
 }
 
