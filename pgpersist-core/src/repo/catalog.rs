@@ -4,6 +4,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::pg::lsn::Lsn;
 use crate::repo::manifest::Manifest;
 use crate::repo::repository::Repository;
 
@@ -54,7 +55,7 @@ impl From<Manifest> for BackupSummary {
     }
 }
 
-/// All backups, newest first, and what is wrong with those that cannot be told of.
+/// All backups, newest first by their place in the log, since clocks can go back; and what is wrong with those that cannot be told of.
 ///
 /// # Errors
 /// What the store says, but for damage.
@@ -69,5 +70,7 @@ pub async fn list(repository: &Repository) -> Result<(Vec<BackupSummary>, Vec<Er
             Err(error) => return Err(error),
         }
     }
+    let place = |backup: &BackupSummary| (backup.timeline, backup.stop_lsn.parse::<Lsn>().unwrap_or_default());
+    found.sort_by_key(|backup| std::cmp::Reverse(place(backup)));
     Ok((found, damaged))
 }
