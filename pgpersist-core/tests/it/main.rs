@@ -20,6 +20,7 @@ mod migration;
 mod postmaster_pid;
 mod readme;
 mod root;
+mod session;
 mod shelf;
 mod store_check;
 mod store_contract;
