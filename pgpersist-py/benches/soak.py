@@ -95,6 +95,9 @@ def main() -> int:
     parser.add_argument("--slow-calls", type=int, help="how often one that starts processes is; else as often")
     parser.add_argument("--only", default="", help="operations, separated by commas")
     arguments = parser.parse_args()
+    if os.environ.get("MALLOC_ARENA_MAX") != "1":
+        # glibc keeps for each thread an arena of what was given back to it; with a single one, what grows is what is held.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "MALLOC_ARENA_MAX": "1"})
     only = {name.strip() for name in arguments.only.split(",") if name.strip()}
     place, loop, grew = _place(), asyncio.new_event_loop(), False
     with socket.socket() as listener:

@@ -72,7 +72,7 @@ impl NativeSession {
 async fn ask(session: &Mutex<Option<Session>>, action: String, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
     let session = session.lock().await;
     let session = session.as_ref().ok_or_else(|| Error::conflict("this session was closed", "open another one"))?;
-    session.client().simple_query(sql).await.map_err(|error| {
+    session.simple_query(sql).await.map_err(|error| {
         let line = error.as_db_error().and_then(|server| match server.position() {
             Some(ErrorPosition::Original(position)) => Some(line_of(sql, *position)),
             _ => None,

@@ -92,3 +92,25 @@ def test_a_cluster_is_used_by_many_tasks_at_once() -> None:
             assert len(set(urls)) == 8
 
     asyncio.run(work())
+
+
+def test_a_cancelled_statement_is_given_up_by_the_server() -> None:
+    with TemporaryCluster() as cluster:
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(600)%'"
+
+        async def until(wanted: int) -> None:
+            for _ in range(3000):
+                if _ask(cluster.url(), asleep) == wanted:
+                    return
+                await asyncio.sleep(0.02)
+            raise AssertionError(f"{_ask(cluster.url(), asleep)} sleep, not {wanted}")
+
+        async def cancelled() -> None:
+            task = asyncio.ensure_future(cluster.execute_async("SELECT pg_sleep(600)"))
+            await until(1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(0)
+
+        asyncio.run(cancelled())

@@ -2,27 +2,36 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use tokio::net::UnixStream;
-use tokio_postgres::{Client, NoTls};
+use tokio::runtime::Handle;
+use tokio_postgres::{CancelToken, Client, NoTls, SimpleQueryMessage};
 
 use crate::error::{Error, Result};
 use crate::fs::on_behalf;
+use crate::fs::os_user::OsUser;
 use crate::pg::quote;
 use crate::pg::version::ServerVersion;
 use crate::server::connection::ConnectionOptions;
 use crate::workers;
 
+/// How long it may take to have the server give up a statement.
+const CANCELLING: Duration = Duration::from_secs(10);
 /// How long the wait is before a socket is tried again that had no place for us.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
-/// An open session. Its `search_path` is empty, so names must be qualified; dropping it closes it.
+/// An open session. Its `search_path` is empty, so names must be qualified; dropping it closes it, and has the server give up the
+/// statement that it still works at, which it would finish else: it looks at its client when it has an answer.
 #[derive(Debug)]
 pub struct Session {
     client: Client,
+    options: ConnectionOptions,
+    /// How many statements have no answer yet. One that nobody waits for any more is counted for ever.
+    unanswered: AtomicUsize,
 }
 
 impl Session {
@@ -32,7 +41,8 @@ impl Session {
     /// [`Error::Sql`] when the server is not there or refuses; [`Error::Deadline`] when it does not answer.
     pub async fn connect(options: &ConnectionOptions, deadline: Duration) -> Result<Self> {
         let open = async {
-            let session = Self { client: open(options, deadline).await? };
+            let client = open(options, deadline).await?;
+            let session = Self { client, options: options.clone(), unanswered: AtomicUsize::new(0) };
             session
                 .execute(
                     "set up the session",
@@ -66,7 +76,23 @@ impl Session {
     /// # Errors
     /// [`Error::Sql`].
     pub async fn execute(&self, action: &str, statements: &str) -> Result<()> {
-        self.client.batch_execute(statements).await.map_err(|e| Error::sql(action, e))
+        self.answered(self.client.batch_execute(statements)).await.map_err(|e| Error::sql(action, e))
+    }
+
+    /// Runs statements and returns what the server says to each, values as text.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub async fn simple_query(&self, statements: &str) -> Result<Vec<SimpleQueryMessage>, tokio_postgres::Error> {
+        self.answered(self.client.simple_query(statements)).await
+    }
+
+    /// Waits for the answer to a statement, and counts it until then.
+    async fn answered<T>(&self, statement: impl Future<Output = T>) -> T {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        let answer = statement.await;
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        answer
     }
 
     /// The first column of the first row, as text; `None` when there is no row or it is null.
@@ -74,11 +100,11 @@ impl Session {
     /// # Errors
     /// [`Error::Sql`].
     pub async fn text(&self, action: &str, query: &str) -> Result<Option<String>> {
-        let rows = self.client.simple_query(query).await.map_err(|e| Error::sql(action, e))?;
+        let rows = self.simple_query(query).await.map_err(|e| Error::sql(action, e))?;
         Ok(rows
             .iter()
             .find_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
+                SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
                 _ => None,
             })
             .flatten())
@@ -139,6 +165,33 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Outside of a runtime the whole process ends, and the server finds out by itself.
+        if *self.unanswered.get_mut() > 0
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let (token, options) = (self.client.cancel_token(), self.options.clone());
+            runtime.spawn(async move {
+                // It may have ended meanwhile: then there is nothing to give up.
+                let _ = tokio::time::timeout(CANCELLING, cancel(&token, &options)).await;
+            });
+        }
+    }
+}
+
+/// Has the server give up what a session is at, over a connection of its own.
+async fn cancel(token: &CancelToken, options: &ConnectionOptions) -> Result<()> {
+    let failed = |error| Error::sql("have the server give up a statement", error);
+    match options.socket_for_user() {
+        None => token.cancel_query(NoTls).await.map_err(failed),
+        Some((socket, user)) => {
+            let stream = connect_as(&socket, &user, Instant::now() + CANCELLING).await?;
+            token.cancel_query_raw(stream, NoTls).await.map_err(failed)
+        }
+    }
+}
+
 /// Opens a connection. Its task ends with the session: when the client is dropped, or the connection breaks, which the client's
 /// next statement then reports.
 async fn open(options: &ConnectionOptions, deadline: Duration) -> Result<Client> {
@@ -152,10 +205,17 @@ async fn open(options: &ConnectionOptions, deadline: Duration) -> Result<Client>
         tokio::spawn(connection);
         return Ok(client);
     };
-    let unreachable = |error| Error::file("connect to", &socket, error);
-    let until = Instant::now() + deadline;
+    let stream = connect_as(&socket, &user, Instant::now() + deadline).await?;
+    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(failed)?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Connects to a socket as somebody else.
+async fn connect_as(socket: &Path, user: &OsUser, until: Instant) -> Result<UnixStream> {
+    let unreachable = |error| Error::file("connect to", socket, error);
     let connected = loop {
-        let (path, user) = (socket.clone(), user.clone());
+        let (path, user) = (socket.to_owned(), user.clone());
         // The server asks the kernel who connected, and the kernel remembers the thread that did (SO_PEERCRED, *unix(7)*).
         match workers::run(move || on_behalf::as_user(Some(&user), &path, || Ok(connect(&path)))).await? {
             Ok(connected) => break connected,
@@ -164,10 +224,7 @@ async fn open(options: &ConnectionOptions, deadline: Duration) -> Result<Client>
             Err(error) => return Err(unreachable(error.into())),
         }
     };
-    let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(connected)).map_err(unreachable)?;
-    let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(failed)?;
-    tokio::spawn(connection);
-    Ok(client)
+    UnixStream::from_std(std::os::unix::net::UnixStream::from(connected)).map_err(unreachable)
 }
 
 /// Never waits.

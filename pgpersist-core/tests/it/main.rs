@@ -21,6 +21,7 @@ mod physical;
 mod postmaster_pid;
 mod readme;
 mod root;
+mod session;
 mod shelf;
 mod store_check;
 mod store_contract;
