@@ -8,10 +8,12 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench's result is what it prints")]
 
 mod agent;
+mod backup;
 mod dump;
 mod encryption;
 mod list;
 mod load;
+mod restore;
 mod store;
 mod support;
 mod temporary_cluster;
@@ -27,12 +29,14 @@ fn main() {
     let arguments = Arguments::read();
     match arguments.bench.as_str() {
         "agent" => agent::compare(&arguments),
+        "backup" => backup::compare(&arguments),
         "dump" => dump::compare(&arguments),
         "encryption" => encryption::compare(&arguments),
         "list" => list::compare(&arguments),
         "load" => load::compare(&arguments),
+        "restore" => restore::compare(&arguments),
         "store" => store::compare(&arguments),
         "temporary_cluster" => temporary_cluster::compare(&arguments),
-        other => panic!("unknown bench `{other}`: agent, dump, encryption, list, load, store or temporary_cluster"),
+        other => panic!("unknown bench `{other}`: agent, backup, dump, encryption, list, load, restore, store or temporary_cluster"),
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod arguments;
 pub(crate) mod machine;
 pub(crate) mod measure;
+pub(crate) mod pgbackrest;
 pub(crate) mod place;
 pub(crate) mod server;
 pub(crate) mod store_server;

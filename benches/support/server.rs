@@ -62,6 +62,16 @@ impl Server {
         self.process.id()
     }
 
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Where its socket is.
+    pub(crate) fn sockets(&self) -> &Path {
+        &self.folder
+    }
+
     /// The environment that tells clients of it.
     pub(crate) fn tell(&self, command: &mut Command) {
         let path = format!("{}:{}", bin_directory().display(), std::env::var("PATH").unwrap_or_default());

@@ -8,13 +8,17 @@ use crate::args::Common;
 use crate::output::printable;
 use crate::terminal;
 use pgpersist_core::progress::{Event, ProgressSink};
-use pgpersist_core::wording::size;
+use pgpersist_core::wording::{duration, shortened, size};
 
 /// How often a line is drawn over: faster is not seen.
 const REDRAW: Duration = Duration::from_millis(100);
 /// How often a file gets a line about bytes.
 const NOW_AND_THEN: Duration = Duration::from_secs(30);
-const BAR_WIDTH: usize = 24;
+const BAR_WIDTH: usize = 12;
+/// How long a step is watched before its pace is told.
+const WATCHED: Duration = Duration::from_secs(2);
+/// Short of the usual width of a terminal: a line that wraps can no longer be drawn over.
+const WIDTH: usize = 78;
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub(crate) struct Progress {
 struct State {
     step: String,
     drawn: bool,
+    /// When the step's first bytes were told, and how many those were.
+    first_bytes: Option<(Instant, u64)>,
     last_bytes: Option<Instant>,
     warnings: Vec<String>,
 }
@@ -92,7 +98,7 @@ impl ProgressSink for Progress {
             }
             Event::Step(step) => {
                 state.step = printable(&step).into_owned();
-                state.last_bytes = None;
+                (state.first_bytes, state.last_bytes) = (None, None);
                 state.show_step(self.style, self.keep_steps)
             }
             Event::Bytes { done, total } => state.show_bytes(self.style, done, total),
@@ -123,19 +129,24 @@ impl State {
             Style::Redrawn => REDRAW,
         };
         let now = Instant::now();
+        let (since, before) = *self.first_bytes.get_or_insert((now, done));
         let last = *self.last_bytes.get_or_insert_with(|| if style == Style::Lines { now } else { now - pause });
         if now.duration_since(last) < pause {
             return String::new();
         }
         self.last_bytes = Some(now);
-        let line = format!("{}  {}", self.step, amount(done, total));
-        if style == Style::Lines { format!("{line}\n") } else { self.draw(&line) }
+        let amount = format!("{}{}", amount(done, total), pace(now.duration_since(since), done.saturating_sub(before), done, total));
+        if style == Style::Lines {
+            return format!("{}  {amount}\n", self.step);
+        }
+        // What changes is worth more than what does not.
+        let room = WIDTH.saturating_sub(amount.chars().count() + 2);
+        self.draw(&format!("{}  {amount}", shortened(&self.step, room)))
     }
 
     fn draw(&mut self, line: &str) -> String {
         self.drawn = true;
-        // Cut short of the usual width: a line that wraps can no longer be drawn over.
-        let short: String = line.chars().take(78).collect();
+        let short: String = line.chars().take(WIDTH).collect();
         format!("\r\x1b[K{short}")
     }
 }
@@ -150,6 +161,18 @@ fn amount(done: u64, total: Option<u64>) -> String {
         }
         None => size(done),
     }
+}
+
+/// How fast it goes, and how long it takes yet, once that can be told: `, 85 MB/s, 12 s left`.
+fn pace(watched: Duration, bytes: u64, done: u64, total: Option<u64>) -> String {
+    if watched < WATCHED || bytes == 0 {
+        return String::new();
+    }
+    let a_second = bytes as f64 / watched.as_secs_f64();
+    let left =
+        total.map(|total| total.saturating_sub(done) as f64 / a_second).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let left = left.map(|left| format!(", {} left", duration(left))).unwrap_or_default();
+    format!(", {}/s{left}", size(a_second as u64))
 }
 
 /// A number and its noun: `1 table`, `2 tables`.
@@ -172,6 +195,27 @@ mod tests {
     fn a_bar_never_exceeds_its_width() {
         assert_eq!(amount(2, Some(1)), format!("[{}] 100 % of 1 bytes", "#".repeat(BAR_WIDTH)));
         assert_eq!(amount(0, Some(0)), "0 bytes");
+    }
+
+    #[test]
+    fn a_pace_is_told_once_it_is_known() {
+        let told = |seconds, bytes, total| pace(Duration::from_secs(seconds), bytes, bytes + (1 << 20), total);
+        assert_eq!(told(1, 10 << 20, Some(100 << 20)), "");
+        assert_eq!(told(10, 0, Some(100 << 20)), "");
+        assert_eq!(told(2, 19 << 20, Some(115 << 20)), ", 9.5 MB/s, 10 s left");
+        assert_eq!(told(10, 10 << 20, None), ", 1.0 MB/s");
+        assert_eq!(told(10, 10 << 20, Some(1)), ", 1.0 MB/s, 0 s left");
+    }
+
+    #[test]
+    fn a_long_step_is_cut_rather_than_what_changes() {
+        let mut state = State { step: "reading ".to_owned() + &"x".repeat(100), ..State::default() };
+        let line = state.show_bytes(Style::Redrawn, 1 << 20, Some(2 << 20));
+        let line = line.trim_start_matches("\r\x1b[K");
+        assert!(
+            line.chars().count() <= WIDTH && line.starts_with("reading xxx") && line.ends_with("…  [######......]  50 % of 2.0 MB"),
+            "{line}"
+        );
     }
 
     #[test]

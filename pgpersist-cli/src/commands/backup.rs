@@ -1,5 +1,7 @@
 //! `backup`: a physical backup of the running cluster.
 
+use std::num::NonZeroU64;
+
 use clap::ValueEnum;
 use serde_json::json;
 
@@ -13,6 +15,7 @@ use pgpersist_core::backup::physical::{BackupOptions, BackupReport};
 use pgpersist_core::clock::SystemClock;
 use pgpersist_core::configured;
 use pgpersist_core::error::{ErrorKind, Result};
+use pgpersist_core::quantity;
 use pgpersist_core::repo::frame::Compression;
 use pgpersist_core::server::base_backup::Checkpoint;
 use pgpersist_core::wording::size;
@@ -33,6 +36,18 @@ pub(crate) struct Args {
     /// How many threads read; else one for each processor, 8 at most
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
+    /// How much they read a second, all together, such as 50MB; else as much as they can
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
+    rate_limit: Option<NonZeroU64>,
+    /// Read each file; else those are left out that have not changed since the backup before and were read within a week
+    #[arg(long)]
+    full_read: bool,
+}
+
+/// Reads a size of which something can be read in a second.
+fn rate(text: &str) -> std::result::Result<NonZeroU64, String> {
+    let bytes = quantity::size_bytes(text).map_err(|error| error.to_string())?;
+    NonZeroU64::new(bytes).ok_or_else(|| "nothing would ever be read".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -63,6 +78,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         ..BackupOptions::default()
     };
     options.workers = args.jobs.map_or(options.workers, usize::from);
+    options.rate_limit = args.rate_limit;
+    if args.full_read {
+        options.full_read_days = 0;
+    }
     let request = configured::backup::backup(context.config()?, options)?;
     if context.common.dry_run {
         let step = format!("back up {} to {}", request.cluster.path().display(), request.store);

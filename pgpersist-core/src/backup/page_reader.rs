@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::pg::lsn::Lsn;
 use crate::pg::page::{PAGE_SIZE, Page, PageCheck};
@@ -41,21 +41,31 @@ impl SuspiciousPage {
 pub struct PageReader<'a> {
     file: &'a File,
     first_block: Option<u32>,
+    reading: Duration,
+    verifying: Duration,
 }
 
 impl<'a> PageReader<'a> {
     /// `first_block` is the number of the file's first page within its fork; without one, pages are not looked at.
     pub fn new(file: &'a File, first_block: Option<u32>) -> Self {
-        Self { file, first_block }
+        Self { file, first_block, reading: Duration::ZERO, verifying: Duration::ZERO }
+    }
+
+    /// How long it has read, and how long it has held pages against their checksums.
+    pub fn spent(&self) -> (Duration, Duration) {
+        (self.reading, self.verifying)
     }
 
     /// Fills as much of `buffer` as there is, from `offset`, a multiple of a page's size. The buffer has whole pages.
     ///
     /// # Errors
     /// What the system says.
-    pub fn read(&self, offset: u64, buffer: &mut [u8], suspicious: &mut Vec<SuspiciousPage>) -> io::Result<usize> {
+    pub fn read(&mut self, offset: u64, buffer: &mut [u8], suspicious: &mut Vec<SuspiciousPage>) -> io::Result<usize> {
+        let began = Instant::now();
         let read = fill(self.file, offset, buffer)?;
+        self.reading += began.elapsed();
         let Some(first_block) = self.first_block else { return Ok(read) };
+        let began = Instant::now();
         for (at, page) in buffer[..read].chunks_exact_mut(PAGE_SIZE).enumerate() {
             let offset = offset + (at * PAGE_SIZE) as u64;
             let Some(block) = u32::try_from(offset / PAGE_SIZE as u64).ok().and_then(|page| first_block.checked_add(page)) else {
@@ -66,6 +76,7 @@ impl<'a> PageReader<'a> {
             }
             suspicious.extend(self.read_again(offset, block, page)?);
         }
+        self.verifying += began.elapsed();
         Ok(read)
     }
 

@@ -10,7 +10,7 @@ use crate::repo::entry::{EntryKind, EntryPath, FileEntry};
 use crate::repo::identity::ItemId;
 use crate::repo::leaf::Leaf;
 use crate::repo::manifest::Manifest;
-use crate::repo::names::{PackName, Place, RunName};
+use crate::repo::names::{PackName, Place};
 use crate::repo::pack_builder::PackRecord;
 use crate::repo::pack_reader::OpenPack;
 use crate::repo::repository::Repository;
@@ -18,8 +18,8 @@ use crate::repo::repository::Repository;
 /// A backup of the same cluster, and what it holds.
 #[derive(Debug)]
 pub struct Parent {
-    /// Which one.
-    pub backup: RunName,
+    /// Its manifest.
+    pub manifest: Manifest,
     /// Its packs.
     pub packs: HashMap<PackName, PackRecord>,
     files: HashMap<EntryPath, FileEntry>,
@@ -61,7 +61,7 @@ impl Parent {
             EntryKind::File(file) => Some((entry.path, file)),
             EntryKind::Directory { .. } | EntryKind::Link { .. } => None,
         });
-        Ok(Self { backup: manifest.backup, packs, files: files.collect() })
+        Ok(Self { manifest: manifest.clone(), packs, files: files.collect() })
     }
 
     /// What it says of a file.
@@ -70,7 +70,8 @@ impl Parent {
     }
 }
 
-fn is_gone(kind: ErrorKind) -> bool {
+/// Whether what was asked for is not there, or not what was written.
+pub(super) fn is_gone(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Damaged | ErrorKind::NotFound)
 }
 

@@ -1,16 +1,18 @@
 //! [`back_up`]: a physical backup of a running cluster: start, read, stop, the log, look at the packs, publish.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::backup::copying::{Known, copy};
+use crate::backup::outside;
 use crate::backup::parent::Parent;
-use crate::backup::reading::{self, ReadFile, Reading, Shared, Writers};
+use crate::backup::reading::{ReadFile, Reading};
 use crate::backup::source::{self, Source, SourceFile};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -19,6 +21,7 @@ use crate::pg::control_file::{CONTROL_FILE_PATH, ControlFile};
 use crate::pg::lsn::Lsn;
 use crate::pg::wal_segment::WalSegment;
 use crate::progress::{Event, ProgressSink};
+use crate::repo::effort::EffortSeconds;
 use crate::repo::entry::{self, Entry, EntryKind, EntryPath, FileEntry};
 use crate::repo::frame::Compression;
 use crate::repo::identity::HashKey;
@@ -28,7 +31,7 @@ use crate::repo::manifest::{ClusterFacts, DamagedPage, Manifest, Sizes, Tablespa
 use crate::repo::names::{Place, RunName};
 use crate::repo::pack_builder::PackRecord;
 use crate::repo::pack_reader::OpenPack;
-use crate::repo::pack_writer::{PackNumbers, PackWriter, WrittenPacks};
+use crate::repo::pack_writer::{PackNumbers, PackWriter};
 use crate::repo::repository::Repository;
 use crate::repo::trailer::PackKind;
 use crate::server::base_backup::{BaseBackup, Checkpoint, EndedBackup};
@@ -43,6 +46,9 @@ const CONTROL_FILE_TRIES: u32 = 50;
 /// How large a list of entries or packs grows before the next one begins.
 const LIST_BYTES: usize = 512 * 1024;
 
+/// After how many days a file is read that does not look changed, unless told otherwise.
+const FULL_READ_DAYS: u32 = 7;
+
 /// How a backup is made.
 #[derive(Debug, Clone)]
 pub struct BackupOptions {
@@ -54,12 +60,23 @@ pub struct BackupOptions {
     pub compression: Compression,
     /// How many threads read.
     pub workers: usize,
+    /// How many bytes they read a second, all together; else as many as they can.
+    pub rate_limit: Option<NonZeroU64>,
+    /// Each file is read at least so often, whether it looks changed or not. With 0, each time.
+    pub full_read_days: u32,
 }
 
 impl Default for BackupOptions {
     fn default() -> Self {
         let workers = std::thread::available_parallelism().map_or(2, |count| count.get().min(8));
-        Self { label: None, checkpoint: Checkpoint::default(), compression: Compression::default(), workers }
+        Self {
+            label: None,
+            checkpoint: Checkpoint::default(),
+            compression: Compression::default(),
+            workers,
+            rate_limit: None,
+            full_read_days: FULL_READ_DAYS,
+        }
     }
 }
 
@@ -74,6 +91,8 @@ pub struct BackupReport {
     pub stored_bytes: u64,
     /// What it added.
     pub new_bytes: u64,
+    /// The length of the files that were not read, since they are what the backup before it read.
+    pub unread_bytes: u64,
     /// How long it took.
     pub duration_s: f64,
     /// When it began.
@@ -100,6 +119,8 @@ pub struct Phases {
     pub stop_s: f64,
     /// Looking at the packs in the store, and publishing.
     pub publish_s: f64,
+    /// What all threads together spent their time on meanwhile.
+    pub work: EffortSeconds,
 }
 
 /// Makes a backup of the cluster in `data_directory`, whose server `connection` reaches.
@@ -108,7 +129,7 @@ pub struct Phases {
 ///
 /// # Errors
 /// `Unsafe` when the server's log does not make a backup whole, or the repository is of another cluster; `Unavailable` when the server is not
-/// there; what the store says; [`Error::File`].
+/// there, or ends the session, is restarted or promoted meanwhile, which makes the backup void; what the store says; [`Error::File`].
 pub async fn back_up(
     connection: &ConnectionOptions,
     data_directory: &Path,
@@ -137,34 +158,39 @@ pub async fn back_up(
     let (facts, version_folder) = facts(&control.1, version.to_string(), version.major);
     let numbers = PackNumbers::new(run);
     let parent = Parent::find(repository, control.1.timeline).await?;
-    let builds_on = parent.as_ref().map(|parent| parent.backup);
+    let builds_on = parent.as_ref().map(|parent| parent.manifest.backup);
     let intent = Intent { run, operation: "backup".to_owned(), parent: builds_on, began_at: started_at };
     intent.put(repository).await?;
+    let outside = outside::gather(base.session(), data_directory, progress).await?;
     let source = look(data_directory, control.1.blocks_per_segment, version_folder).await?;
     let mut packs = Vec::new();
     let checked = control.1.data_checksums();
     let files: Arc<[SourceFile]> =
         source.files.iter().cloned().map(|file| if checked { file } else { SourceFile { first_block: None, ..file } }).collect();
-    let main = copy(repository, &numbers, options, Arc::clone(&files), data_directory, run, parent.clone(), progress, &mut packs).await?;
+    let known = Known::of(parent.clone(), data_directory, &source, options.full_read_days, clock.now()).await?;
+    let copied =
+        copy(repository, &numbers, options, Arc::clone(&files), data_directory, run, known, Some(base.session()), progress, &mut packs);
+    let (main, unread_bytes) = copied.await?;
     let copy_s = copying.elapsed().as_secs_f64();
 
     progress.event(Event::Step("ending the backup".to_owned()));
     let stopping = Instant::now();
-    let (last_control, _) = control_file(data_directory).await?;
-    let (ended, session) = base.stop().await?;
+    // Of a standby, the last of all files: what it says must have been replayed is in the others then.
+    let (last_control, last) = control_file(data_directory).await?;
+    let (mut ended, session) = base.stop().await?;
+    refuse_another_timeline(&ended, &last)?;
+    if ended.label.from_standby {
+        ended.stop = ended.stop.max(last.min_recovery_point);
+    }
     let stopped_at = clock.now();
     let wal = wal_files(data_directory, &ended, start_lsn, control.1.wal_segment_size).await?;
-    let wal_read = copy(repository, &numbers, options, Arc::clone(&wal), data_directory, run, None, progress, &mut packs).await?;
+    let copied = copy(repository, &numbers, options, Arc::clone(&wal), data_directory, run, Known::default(), None, progress, &mut packs);
+    let (wal_read, _) = copied.await?;
     // The log is in the store: the server need not keep it any longer.
     drop(session);
     let mut entries = entries(&source, &files, &main, run);
     for (file, read) in wal.iter().zip(&wal_read.files) {
-        let ReadFile::Read(read) = read else {
-            return Err(Error::unavailable(
-                format!("{} is gone: the server did not keep it", file.location.display()),
-                "run the backup again",
-            ));
-        };
+        let ReadFile::Read(read) = read else { return Err(gone(&file.location)) };
         entries.push(Entry { path: file.path.clone(), kind: EntryKind::File(read.clone()) });
     }
     let lists = Lists { repository, numbers: &numbers, options };
@@ -204,6 +230,7 @@ pub async fn back_up(
         packs: pack_places,
         sizes,
         damaged_pages: damaged.clone(),
+        outside,
     };
     repository.publish(&manifest).await?;
     intent.remove(repository).await?;
@@ -212,11 +239,12 @@ pub async fn back_up(
         size_bytes: sizes.bytes,
         stored_bytes: sizes.stored_bytes,
         new_bytes: sizes.new_bytes,
+        unread_bytes,
         duration_s: began.elapsed().as_secs_f64(),
         started_at,
         start_lsn,
         stop_lsn: ended.stop,
-        phases: Phases { start_s, copy_s, stop_s, publish_s: publishing.elapsed().as_secs_f64() },
+        phases: Phases { start_s, copy_s, stop_s, publish_s: publishing.elapsed().as_secs_f64(), work: numbers.effort().seconds() },
         damaged,
     })
 }
@@ -274,50 +302,16 @@ async fn look(data_directory: &Path, blocks_per_segment: u32, version_folder: St
     workers::run(move || on_behalf::as_owner(&folder, || Source::look(&folder, blocks_per_segment, &version_folder))).await
 }
 
-/// Reads files into packs, and waits until those are in the store.
-#[expect(clippy::too_many_arguments, reason = "it is a step of one operation, with that operation's parts")]
-async fn copy(
-    repository: &Repository,
-    numbers: &PackNumbers,
-    options: &BackupOptions,
-    files: Arc<[SourceFile]>,
-    data_directory: &Path,
-    run: RunName,
-    parent: Option<Arc<Parent>>,
-    progress: &dyn ProgressSink,
-    packs: &mut Vec<PackRecord>,
-) -> Result<Reading> {
-    let (mut writers, mut written): (Vec<Writers>, Vec<WrittenPacks>) = (Vec::new(), Vec::new());
-    for _ in 0..options.workers.max(1) {
-        let (chunks, chunks_written) = PackWriter::begin(repository, numbers.clone(), PackKind::Chunks, options.compression)?;
-        let (maps, maps_written) = PackWriter::begin(repository, numbers.clone(), PackKind::Maps, options.compression)?;
-        writers.push(Writers { chunks, maps });
-        written.extend([chunks_written, maps_written]);
+/// A standby may follow its primary onto another timeline meanwhile: the log of one alone would not make the backup whole.
+fn refuse_another_timeline(ended: &EndedBackup, last: &ControlFile) -> Result<()> {
+    let now = last.min_recovery_point_timeline.max(last.timeline);
+    if !ended.label.from_standby || now == ended.label.timeline {
+        return Ok(());
     }
-    let (folder, read_for, done) = (data_directory.to_owned(), repository.clone(), Arc::new(AtomicU64::new(0)));
-    let total = files.iter().map(|file| file.size).sum();
-    let counted = Arc::clone(&done);
-    let reading = workers::run(move || {
-        let shared = Shared { repository: &read_for, parent: parent.as_deref(), run, done: &counted };
-        reading::read(&files, &folder, shared, writers)
-    });
-    tokio::pin!(reading);
-    let mut ticks = tokio::time::interval(Duration::from_millis(200));
-    let reading = loop {
-        tokio::select! {
-            reading = &mut reading => break reading,
-            _ = ticks.tick() => progress.event(Event::Bytes { done: done.load(Ordering::Relaxed), total: Some(total) }),
-        }
-    };
-    // What the store said comes first: the reader only knows that it was stopped.
-    for written in written {
-        match written.wait().await {
-            Ok(records) => packs.extend(records),
-            Err(error @ Error::Cancelled { .. }) => return Err(reading.err().unwrap_or(error)),
-            Err(error) => return Err(error),
-        }
-    }
-    reading
+    Err(Error::unavailable(
+        format!("the standby went from timeline {} to {now} while it was backed up: the backup is void", ended.label.timeline),
+        "wait until it has replayed a checkpoint of the new timeline, and run the backup again",
+    ))
 }
 
 /// The segments of the log from START to STOP, and the history of the timeline where it has one.
@@ -339,10 +333,17 @@ async fn wal_files(data_directory: &Path, ended: &EndedBackup, start: Lsn, segme
     workers::run(move || on_behalf::as_owner(&folder, || names.iter().map(|name| wal_file(&folder, name)).collect())).await
 }
 
+fn gone(location: &Path) -> Error {
+    Error::unavailable(format!("{} is gone: the server did not keep it", location.display()), "run the backup again")
+}
+
 fn wal_file(data_directory: &Path, name: &str) -> Result<SourceFile> {
     let relative = PathBuf::from(format!("pg_wal/{name}"));
     let location = data_directory.join(&relative);
-    let metadata = fs::metadata(&location).map_err(|error| Error::file("look at", &location, error))?;
+    let metadata = fs::metadata(&location).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => gone(&location),
+        _ => Error::file("look at", &location, error),
+    })?;
     source::file(&relative, location, &metadata, None)
 }
 

@@ -9,17 +9,21 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 
+use crate::backup::pace::Pace;
 use crate::backup::page_reader::{PageReader, SuspiciousPage};
-use crate::backup::parent::{KnownChunks, Parent};
+use crate::backup::parent::{self, KnownChunks, Parent};
 use crate::backup::source::SourceFile;
+use crate::backup::unchanged::Unchanged;
 use crate::error::{Error, Result};
 use crate::fs::on_behalf;
 use crate::repo::contents::Contents;
+use crate::repo::effort::{Effort, Work};
 use crate::repo::entry::FileEntry;
-use crate::repo::identity::HashKey;
+use crate::repo::identity::{HashKey, ItemId};
 use crate::repo::leaf::{LEAF_CHUNKS, Leaf, Stretch};
 use crate::repo::names::{PackName, Place, RunName};
 use crate::repo::pack_builder::Owner;
@@ -62,6 +66,8 @@ struct Unit {
 enum ReadUnit {
     /// So many bytes, and the leaf, where there were any.
     Read(u64, Option<Place>),
+    /// The same, taken over from the parent unread.
+    Kept(u64, Option<Place>),
     Vanished,
 }
 
@@ -83,10 +89,26 @@ pub struct Shared<'a> {
     pub repository: &'a Repository,
     /// What is compared with.
     pub parent: Option<&'a Parent>,
+    /// Which files the parent has as they are; without it, all are read.
+    pub unchanged: Option<&'a Unchanged>,
     /// The name of the backup in the making.
     pub run: RunName,
-    /// Counts bytes as they are read.
+    /// How fast, and whether at all any more.
+    pub pace: &'a Pace,
+    /// What the time is spent on.
+    pub effort: &'a Effort,
+    /// Counts bytes as they are read, and those that need not be.
     pub done: &'a AtomicU64,
+    /// Counts those that need not be.
+    pub unread: &'a AtomicU64,
+}
+
+impl<'a> Shared<'a> {
+    /// What the parent says of a file that has not changed since.
+    fn unchanged(&self, source: &SourceFile) -> Option<&'a FileEntry> {
+        let before = self.parent?.file(&source.path)?;
+        self.unchanged?.is(source, before).then_some(before)
+    }
 }
 
 /// What one thread has.
@@ -99,8 +121,11 @@ struct Reader<'a> {
     known: Contents<'a>,
     runtime: &'a Handle,
     buffer: Vec<u8>,
+    ids: Vec<Option<ItemId>>,
     suspicious: Vec<SuspiciousPage>,
     needed: HashSet<PackName>,
+    /// Packs of the parent that were seen in the store.
+    seen: HashSet<PackName>,
 }
 
 /// Reads all files, opened as the owner of `data_directory`, by as many threads as there are writers. Blocking, and within a runtime.
@@ -118,8 +143,8 @@ pub fn read(files: &[SourceFile], data_directory: &Path, shared: Shared<'_>, wri
     let work = |writers: Writers| -> Result<()> {
         let known = Contents::new(shared.repository);
         let (key, buffer) = (shared.repository.hash_key(), vec![0; BLOCK_BYTES]);
-        let (suspicious, needed) = (Vec::new(), HashSet::new());
-        let mut reader = Reader { shared, data_directory, key, writers, known, runtime: &runtime, buffer, suspicious, needed };
+        let (suspicious, needed, seen, ids) = (Vec::new(), HashSet::new(), HashSet::new(), Vec::new());
+        let mut reader = Reader { shared, data_directory, key, writers, known, runtime: &runtime, buffer, ids, suspicious, needed, seen };
         while !failed.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(unit) = units.get(at) else { break };
@@ -153,26 +178,38 @@ pub fn read(files: &[SourceFile], data_directory: &Path, shared: Shared<'_>, wri
     for (at, unit) in read {
         by_file[units[at].file].push(unit);
     }
-    let files = files.iter().zip(by_file).map(|(source, units)| whole(source, &units, shared.run)).collect();
+    let files = files.iter().zip(by_file).map(|(source, units)| whole(source, &units, shared)).collect();
     Ok(Reading { files, ..reading })
 }
 
 /// The file that its units make. It ends where the first of them ended early: what was cut off meanwhile, recovery cuts off.
-fn whole(source: &SourceFile, units: &[ReadUnit], run: RunName) -> ReadFile {
-    let (mut size, mut leaves) = (0, Vec::new());
+fn whole(source: &SourceFile, units: &[ReadUnit], shared: Shared<'_>) -> ReadFile {
+    let (mut size, mut leaves, mut read_fully) = (0, Vec::new(), shared.run);
     for unit in units {
-        let ReadUnit::Read(bytes, leaf) = *unit else { return ReadFile::Vanished };
+        let (bytes, leaf) = match *unit {
+            ReadUnit::Read(bytes, leaf) => (bytes, leaf),
+            ReadUnit::Kept(bytes, leaf) => {
+                read_fully = shared.unchanged(source).map_or(read_fully, |before| before.read_fully);
+                (bytes, leaf)
+            }
+            ReadUnit::Vanished => return ReadFile::Vanished,
+        };
         size += bytes;
         leaves.extend(leaf);
         if bytes < LEAF_BYTES {
             break;
         }
     }
-    ReadFile::Read(FileEntry { mode: source.mode, size, leaves, stamp: source.stamp, read_fully: run })
+    ReadFile::Read(FileEntry { mode: source.mode, size, leaves, stamp: source.stamp, read_fully })
 }
 
 impl Reader<'_> {
     fn read_unit(&mut self, source: &SourceFile, leaf: u64) -> Result<ReadUnit> {
+        if let Some(before) = self.shared.unchanged(source)
+            && let Some(kept) = self.keep(source, before, leaf)?
+        {
+            return Ok(kept);
+        }
         // Opening is what takes the owner's rights. All else stays ours: a thread that the runtime makes for us would inherit them.
         let opened = on_behalf::as_owner(self.data_directory, || match File::open(&source.location) {
             Ok(file) => Ok(Some(file)),
@@ -181,18 +218,20 @@ impl Reader<'_> {
         });
         let Some(file) = opened? else { return Ok(ReadUnit::Vanished) };
         let mut known = self.known_chunks(source, leaf)?;
-        let pages = PageReader::new(&file, source.first_block);
+        let mut pages = PageReader::new(&file, source.first_block);
         let start = leaf * LEAF_BYTES;
         let end = source.size.min(start + LEAF_BYTES);
         let (mut at, mut map) = (start, Leaf::default());
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let (mut buffer, mut ids) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.ids));
         while at < end {
             let wanted = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            self.shared.pace.pass(wanted as u64)?;
             let read = pages.read(at, &mut buffer[..wanted], &mut self.suspicious);
             let read = read.map_err(|error| Error::file("read", &source.location, error))?;
-            for (nth, chunk) in buffer[..read].chunks(CHUNK_BYTES as usize).enumerate() {
+            self.identify(&buffer[..read], &mut ids);
+            for (nth, (chunk, id)) in buffer[..read].chunks(CHUNK_BYTES as usize).zip(&ids).enumerate() {
                 let number = at / u64::from(CHUNK_BYTES) + nth as u64;
-                let place = self.chunk(source, number, chunk, known.as_mut())?;
+                let place = self.chunk(source, number, chunk, *id, known.as_mut())?;
                 map.push(Stretch { chunks: 1, place });
             }
             at += read as u64;
@@ -201,11 +240,68 @@ impl Reader<'_> {
                 break;
             }
         }
-        self.buffer = buffer;
+        (self.buffer, self.ids) = (buffer, ids);
+        let (reading, verifying) = pages.spent();
+        self.shared.effort.add(Work::Read, reading);
+        self.shared.effort.add(Work::Verify, verifying);
         if map.chunks() == 0 {
             return Ok(ReadUnit::Read(0, None));
         }
         Ok(ReadUnit::Read(at - start, Some(self.map(&map, known.as_ref())?)))
+    }
+
+    /// Takes this stretch of a file over from the parent, if all that it needs is seen in the store; nothing else is said of it then.
+    fn keep(&mut self, source: &SourceFile, before: &FileEntry, leaf: u64) -> Result<Option<ReadUnit>> {
+        self.shared.pace.pass(0)?;
+        let start = leaf * LEAF_BYTES;
+        let bytes = source.size.min(start + LEAF_BYTES).saturating_sub(start);
+        if bytes == 0 {
+            return Ok(Some(ReadUnit::Kept(0, None)));
+        }
+        let Some(place) = usize::try_from(leaf).ok().and_then(|leaf| before.leaves.get(leaf)).copied() else { return Ok(None) };
+        let known = match self.runtime.block_on(self.known.leaf(place)) {
+            Ok(known) if u64::from(known.chunks()) == bytes.div_ceil(CHUNK_BYTES.into()) => known,
+            Ok(_) => return Ok(None),
+            Err(error) if parent::is_gone(error.kind()) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let packs: Vec<PackName> = known.packs().into_iter().chain([place.pack]).collect();
+        for pack in &packs {
+            if !self.is_in_the_store(*pack)? {
+                return Ok(None);
+            }
+        }
+        self.needed.extend(packs);
+        self.shared.done.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.unread.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Some(ReadUnit::Kept(bytes, Some(place))))
+    }
+
+    /// Whether a pack of the parent is there, and is the one that was put.
+    fn is_in_the_store(&mut self, pack: PackName) -> Result<bool> {
+        if self.seen.contains(&pack) {
+            return Ok(true);
+        }
+        let Some(record) = self.shared.parent.and_then(|parent| parent.packs.get(&pack)) else { return Ok(false) };
+        let opened = match self.runtime.block_on(self.known.pack(pack)) {
+            Ok(opened) => opened,
+            Err(error) if parent::is_gone(error.kind()) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let same = opened.digest == record.digest && opened.size == record.size;
+        if same {
+            self.seen.insert(pack);
+        }
+        Ok(same)
+    }
+
+    /// The identities of chunks; of one that is all zero none.
+    fn identify(&self, chunks: &[u8], ids: &mut Vec<Option<ItemId>>) {
+        let began = Instant::now();
+        let is_zero = |chunk: &[u8]| chunk.iter().all(|byte| *byte == 0);
+        ids.clear();
+        ids.extend(chunks.chunks(CHUNK_BYTES as usize).map(|chunk| (!is_zero(chunk)).then(|| self.key.identify(chunk))));
+        self.shared.effort.add(Work::Hash, began.elapsed());
     }
 
     /// What the parent has of this stretch of a file.
@@ -219,11 +315,15 @@ impl Reader<'_> {
     }
 
     /// Where a chunk lies: nowhere if it is all zero, where the parent has it if it is the same, else among what is new.
-    fn chunk(&mut self, source: &SourceFile, number: u64, chunk: &[u8], known: Option<&mut KnownChunks>) -> Result<Option<Place>> {
-        if chunk.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
-        let id = self.key.identify(chunk);
+    fn chunk(
+        &mut self,
+        source: &SourceFile,
+        number: u64,
+        chunk: &[u8],
+        id: Option<ItemId>,
+        known: Option<&mut KnownChunks>,
+    ) -> Result<Option<Place>> {
+        let Some(id) = id else { return Ok(None) };
         if let Some(known) = known {
             let within = (number % u64::from(LEAF_CHUNKS)) as usize;
             if let Some(place) = self.runtime.block_on(known.same(&mut self.known, within, id))? {

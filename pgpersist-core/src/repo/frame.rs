@@ -1,5 +1,7 @@
 //! Compressing and decompressing frames: each by itself, so that any can be read alone, and never a byte more than was put in.
 
+use std::time::{Duration, Instant};
+
 use crate::repo::fault::Fault;
 use crate::repo::trailer::{Codec, MOST_FRAME_BYTES};
 
@@ -24,6 +26,7 @@ impl Default for Compression {
 pub struct Compressor {
     compression: Compression,
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    spent: Duration,
 }
 
 impl Compressor {
@@ -36,7 +39,12 @@ impl Compressor {
             Compression::Zstd(level) => Some(zstd::bulk::Compressor::new(level).map_err(|_| Fault::Compression)?),
             Compression::Plain | Compression::Lz4 => None,
         };
-        Ok(Self { compression, zstd })
+        Ok(Self { compression, zstd, spent: Duration::ZERO })
+    }
+
+    /// How long it has compressed since this was asked last.
+    pub fn take_spent(&mut self) -> Duration {
+        std::mem::take(&mut self.spent)
     }
 
     /// Appends the frame to `out`; as it is, where compressing it saves nothing.
@@ -44,6 +52,13 @@ impl Compressor {
     /// # Errors
     /// `Compression`, `Bound`.
     pub fn compress(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<Codec, Fault> {
+        let began = Instant::now();
+        let codec = self.append(raw, out);
+        self.spent += began.elapsed();
+        codec
+    }
+
+    fn append(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Result<Codec, Fault> {
         if raw.len() > MOST_FRAME_BYTES as usize {
             return Err(Fault::Bound { what: "the content of a frame" });
         }

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod contents;
 pub mod descriptor;
+pub mod effort;
 pub mod entry;
 pub mod envelope;
 pub mod fault;

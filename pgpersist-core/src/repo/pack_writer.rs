@@ -4,12 +4,14 @@
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
+use crate::repo::effort::{Effort, Work};
 use crate::repo::fault::Fault;
 use crate::repo::frame::{Compression, Compressor};
 use crate::repo::identity::ItemId;
@@ -26,17 +28,23 @@ const PIECE_BYTES: usize = 1 << 20;
 /// How many pieces wait for the store, at most: 4 MiB a writer.
 const QUEUE: usize = 4;
 
-/// Numbers for the packs of a run.
+/// What the writers of a run share: numbers for its packs, and the count of what their time was spent on.
 #[derive(Debug, Clone)]
 pub struct PackNumbers {
     run: RunName,
     next: Arc<AtomicU32>,
+    effort: Arc<Effort>,
 }
 
 impl PackNumbers {
     /// From the beginning.
     pub fn new(run: RunName) -> Self {
-        Self { run, next: Arc::default() }
+        Self { run, next: Arc::default(), effort: Arc::default() }
+    }
+
+    /// What the time of all that has to do with the run was spent on.
+    pub fn effort(&self) -> &Arc<Effort> {
+        &self.effort
     }
 
     fn next(&self) -> PackName {
@@ -72,7 +80,7 @@ impl PackWriter {
     /// `Bug` when the compression cannot be had.
     pub fn begin(repository: &Repository, numbers: PackNumbers, kind: PackKind, compression: Compression) -> Result<(Self, WrittenPacks)> {
         let (store, messages) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(put(repository.clone(), messages));
+        let task = tokio::spawn(put(repository.clone(), messages, Arc::clone(numbers.effort())));
         let compressor = Compressor::new(compression).map_err(bug)?;
         Ok((Self { numbers, kind, compressor, pack: None, piece: Vec::new(), store }, WrittenPacks(task)))
     }
@@ -89,11 +97,15 @@ impl PackWriter {
             Some(pack) => pack,
             empty => {
                 let name = self.numbers.next();
-                send(&self.store, Message::Begin(name))?;
+                send(&self.store, &self.numbers.effort, Message::Begin(name))?;
                 empty.insert(PackBuilder::begin(name, self.kind, &mut self.piece))
             }
         };
+        let (began, before) = (Instant::now(), pack.stored_bytes());
         let place = pack.add(item, id, owner, &mut self.compressor, &mut self.piece).map_err(bug)?;
+        if pack.stored_bytes() > before {
+            self.count_frame(began);
+        }
         if self.piece.len() >= PIECE_BYTES {
             self.send_piece()?;
         }
@@ -110,14 +122,23 @@ impl PackWriter {
 
     fn end_pack(&mut self) -> Result<()> {
         let Some(pack) = self.pack.take() else { return Ok(()) };
+        let began = Instant::now();
         let record = pack.finish(&mut self.compressor, &mut self.piece).map_err(bug)?;
+        self.count_frame(began);
         self.send_piece()?;
-        send(&self.store, Message::End(record))
+        send(&self.store, &self.numbers.effort, Message::End(record))
+    }
+
+    /// Counts a frame that was closed since then. What was not compressing was its digest.
+    fn count_frame(&mut self, began: Instant) {
+        let (spent, compressing) = (began.elapsed(), self.compressor.take_spent());
+        self.numbers.effort.add(Work::Compress, compressing);
+        self.numbers.effort.add(Work::Hash, spent.saturating_sub(compressing));
     }
 
     fn send_piece(&mut self) -> Result<()> {
         let piece = mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4));
-        send(&self.store, Message::Bytes(piece.into()))
+        send(&self.store, &self.numbers.effort, Message::Bytes(piece.into()))
     }
 }
 
@@ -127,8 +148,11 @@ impl std::fmt::Debug for PackWriter {
     }
 }
 
-fn send(store: &mpsc::Sender<Message>, message: Message) -> Result<()> {
-    store.blocking_send(message).map_err(|_| Error::Cancelled { what: "writing packs".to_owned() })
+fn send(store: &mpsc::Sender<Message>, effort: &Effort, message: Message) -> Result<()> {
+    let began = Instant::now();
+    let sent = store.blocking_send(message).map_err(|_| Error::Cancelled { what: "writing packs".to_owned() });
+    effort.add(Work::Wait, began.elapsed());
+    sent
 }
 
 impl WrittenPacks {
@@ -141,21 +165,27 @@ impl WrittenPacks {
     }
 }
 
-async fn put(repository: Repository, mut messages: mpsc::Receiver<Message>) -> Result<Vec<PackRecord>> {
+async fn put(repository: Repository, mut messages: mpsc::Receiver<Message>, effort: Arc<Effort>) -> Result<Vec<PackRecord>> {
     let mut records = Vec::new();
     while let Some(message) = messages.recv().await {
         let Message::Begin(name) = message else { return Err(Error::Bug("a pack does not begin".to_owned())) };
         let mut upload = repository.store().upload(&repository.key(&layout::pack(name))?).await?;
         let record = loop {
             match messages.recv().await {
-                Some(Message::Bytes(bytes)) => upload.write(bytes).await?,
+                Some(Message::Bytes(bytes)) => {
+                    let began = Instant::now();
+                    upload.write(bytes).await?;
+                    effort.add(Work::Put, began.elapsed());
+                }
                 Some(Message::End(record)) => break record,
                 Some(Message::Begin(_)) => return Err(Error::Bug("a pack does not end".to_owned())),
                 // An upload that is dropped leaves nothing.
                 None => return Err(Error::Cancelled { what: "writing packs".to_owned() }),
             }
         };
+        let began = Instant::now();
         let stored = upload.finish().await?;
+        effort.add(Work::Sync, began.elapsed());
         if stored.size_bytes != record.size {
             return Err(repository.wrong(&layout::pack(name), Fault::CutOff));
         }

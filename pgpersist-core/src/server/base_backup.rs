@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, Result};
 use crate::pg::backup_label::BackupLabel;
@@ -58,6 +59,8 @@ impl BaseBackup {
                 "set wal_level = replica and restart the server",
             ));
         }
+        // It says nothing while files are read, for as long as that takes.
+        session.execute("keep the session open", "SET idle_session_timeout = 0").await?;
         // Before the checkpoint, which may remove the very log that the backup begins with.
         let reserve = format!("SELECT pg_catalog.pg_create_physical_replication_slot({}, true, true)", quote::literal(slot));
         session.text("keep the log by a replication slot", &reserve).await?;
@@ -93,7 +96,7 @@ impl BaseBackup {
         } else {
             "SELECT lsn, labelfile, spcmapfile FROM pg_catalog.pg_stop_backup(false, false)"
         };
-        let rows = self.session.client().simple_query(end).await.map_err(|error| Error::sql("end the backup", error))?;
+        let rows = self.session.client().simple_query(end).await.map_err(not_ended)?;
         let row = rows.iter().find_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
         let column = |at: usize| row.and_then(|row| row.get(at)).unwrap_or_default().to_owned();
         let (stop, label_text, map) = (column(0), column(1), column(2));
@@ -102,5 +105,15 @@ impl BaseBackup {
         let label = BackupLabel::parse(&label_text).ok_or_else(|| strange("label"))?;
         let tablespace_map = Some(map).filter(|map| !map.trim().is_empty());
         Ok((EndedBackup { stop, label, label_text, tablespace_map }, self.session))
+    }
+}
+
+/// A standby that was promoted meanwhile says so; the other ways to this state are a restarted server and a broken session.
+fn not_ended(error: tokio_postgres::Error) -> Error {
+    let said =
+        error.as_db_error().filter(|said| said.code() == &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE).map(|said| said.message().to_owned());
+    match said {
+        Some(said) => Error::unavailable(format!("the backup is void: the server says `{said}`"), "run the backup again"),
+        None => Error::sql("end the backup", error),
     }
 }

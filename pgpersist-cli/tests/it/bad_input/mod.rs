@@ -4,6 +4,7 @@
 //! command takes the claim before it can know; they are empty, or name the process that held them last.
 
 mod as_root;
+mod backups;
 mod clock;
 mod clusters;
 mod configuration;

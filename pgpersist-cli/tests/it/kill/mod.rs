@@ -5,12 +5,15 @@
 //! Larger counts for `script/proofs`: `PGPERSIST_TEST_ROUNDS`, `PGPERSIST_TEST_SWEEP` (so many points in each sweep),
 //! `PGPERSIST_TEST_SEED`.
 
+mod backup;
 pub(crate) mod dump;
 mod harness;
 mod init;
 mod load;
 pub(crate) mod migrate;
 mod prune;
+mod restore;
+mod restored;
 mod start;
 pub(crate) mod sweep;
 mod sync;

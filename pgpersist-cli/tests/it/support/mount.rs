@@ -26,6 +26,12 @@ impl Mount {
         }
     }
 
+    /// Gives it so many KiB in all.
+    pub(crate) fn grow(&self, size_kib: u64) {
+        let option = format!("remount,size={size_kib}k");
+        assert!(Command::new("mount").args(["-o", &option]).arg(&self.path).status().unwrap().success());
+    }
+
     pub(crate) fn make_read_only(&self) {
         assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.path).status().unwrap().success());
     }
