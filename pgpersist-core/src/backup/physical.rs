@@ -204,6 +204,7 @@ pub async fn back_up(
         packs: pack_places,
         sizes,
         damaged_pages: damaged.clone(),
+        outside: Vec::new(),
     };
     repository.publish(&manifest).await?;
     intent.remove(repository).await?;

@@ -48,8 +48,8 @@ fn refuse(rules: &Path, text: &[u8], source: Option<&Path>, depth: usize) -> Res
     Ok(())
 }
 
-/// The files that the active lines name.
-fn included(text: &str) -> Vec<PathBuf> {
+/// The files and folders that the active lines name.
+pub(crate) fn included(text: &str) -> Vec<PathBuf> {
     let mut named = Vec::new();
     for line in text.replace("\\\n", "").lines() {
         let active = line.split('#').next().unwrap_or_default();

@@ -27,7 +27,7 @@ pub mod debian;
 pub mod plan;
 pub mod run;
 
-mod access_rules;
+pub(crate) mod access_rules;
 mod command_line;
 mod copy;
 mod facts;

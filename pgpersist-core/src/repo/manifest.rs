@@ -49,6 +49,20 @@ pub struct Manifest {
     /// Pages whose checksum is wrong on the disk. With any that nobody acknowledged, the backup is not good.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged_pages: Vec<DamagedPage>,
+    /// The configuration files that lay outside the data directory, such as Debian's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<OutsideFile>,
+}
+
+/// A configuration file that lay outside the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutsideFile {
+    /// What led to it: `config_file`, `hba_file`, `ident_file`, or `include` where another file includes it.
+    pub setting: String,
+    /// Where it lay.
+    pub location: String,
+    /// What stood in it.
+    pub content: String,
 }
 
 /// What identifies a cluster, and what a machine must have to run it.
@@ -184,6 +198,11 @@ mod tests {
             packs: vec![place(12)],
             sizes: Sizes { files: 966, bytes: 39 << 20, stored_bytes: 5 << 20, new_bytes: 5 << 20 },
             damaged_pages: vec![DamagedPage { path: "base/5/1259".to_owned(), block: 7, stored: 1, computed: 2 }],
+            outside: vec![OutsideFile {
+                setting: "hba_file".to_owned(),
+                location: "/etc/postgresql/15/main/pg_hba.conf".to_owned(),
+                content: "local all all peer\n".to_owned(),
+            }],
         }
     }
 

@@ -29,13 +29,13 @@ use crate::support::server::{BIN, TestServer};
 /// Generous: on a loaded machine a recovery takes a while.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-async fn repository(store: Arc<dyn BackupStore>, server: &TestServer) -> Repository {
+pub(crate) async fn repository(store: Arc<dyn BackupStore>, server: &TestServer) -> Repository {
     let system_identifier = server.session("postgres").await.system_identifier().await.unwrap();
     let folder = ".pgpersist/main/repository".parse().unwrap();
     Repository::open_or_make(store, folder, system_identifier, OffsetDateTime::UNIX_EPOCH).await.unwrap()
 }
 
-async fn backup(server: &TestServer, repository: &Repository, options: &BackupOptions) -> Result<BackupReport> {
+pub(crate) async fn backup(server: &TestServer, repository: &Repository, options: &BackupOptions) -> Result<BackupReport> {
     back_up(&server.connection("postgres"), &server.path("data"), repository, options, &SystemClock, &Silent).await
 }
 
@@ -49,13 +49,13 @@ async fn restored(server: &TestServer, repository: &Repository, name: &str) -> R
 }
 
 /// A server on a restored directory, with a socket of its own.
-struct Restored {
+pub(crate) struct Restored {
     server: Child,
     socket: tempfile::TempDir,
 }
 
 impl Restored {
-    async fn start(data: &Path) -> Self {
+    pub(crate) async fn start(data: &Path) -> Self {
         let socket = tempfile::Builder::new().prefix("pgpersist-it-").tempdir().unwrap();
         std::fs::set_permissions(socket.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = if rustix::process::geteuid().is_root() {
@@ -94,13 +94,13 @@ impl Restored {
         ConnectionOptions { host, port: 5432, user: "postgres".into(), database: database.into(), password: None, os_user: None }
     }
 
-    async fn text(&self, database: &str, sql: &str) -> String {
+    pub(crate) async fn text(&self, database: &str, sql: &str) -> String {
         let session = Session::connect(&self.connection(database), DEADLINE).await.unwrap();
         session.text("ask", sql).await.unwrap().unwrap_or_default()
     }
 
     /// `pg_amcheck` over everything, heap against indexes.
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         let output = Command::new(Path::new(BIN).join("pg_amcheck"))
             .args(["--all", "--heapallindexed", "--install-missing", "-U", "postgres", "-h"])
             .arg(self.socket.path())
@@ -120,7 +120,7 @@ impl Drop for Restored {
 }
 
 /// A server with a table of so many rows, and things of several kinds beside it.
-async fn server_with(rows: u32) -> TestServer {
+pub(crate) async fn server_with(rows: u32) -> TestServer {
     let server = TestServer::start("", "").await;
     server.session("postgres").await.create_database("shop").await.unwrap();
     let fill = format!(
