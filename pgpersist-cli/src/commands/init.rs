@@ -84,7 +84,8 @@ pub(super) fn step(plan: &InitPlan, directory: &str) -> String {
     match plan {
         InitPlan::Adopt { system_identifier } => format!("adopt the cluster {system_identifier} in {directory}"),
         InitPlan::Create => format!("create a cluster in {directory}"),
-        InitPlan::Restore { dumps } => {
+        InitPlan::Restore { backup: Some(backup), .. } => format!("restore the backup {} to {directory}", printable(backup)),
+        InitPlan::Restore { backup: None, dumps } => {
             format!("create a cluster in {directory} and load {}", dumps.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", "))
         }
     }

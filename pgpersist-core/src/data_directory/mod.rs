@@ -20,8 +20,11 @@ pub mod identity;
 pub mod local;
 pub mod own_folder;
 pub mod placement;
+pub mod staged_tablespaces;
 pub mod staging;
 pub mod state;
+
+mod replaced;
 
 /// A place where one cluster's files live.
 ///

@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::data_directory::own_folder::{OwnFolder, STAGING, Whereabouts};
+use crate::data_directory::replaced::Replaced;
+use crate::data_directory::staged_tablespaces;
 use crate::error::{Error, Result};
 use crate::fs::durable;
 
 /// Where `pg_control` waits while all else is moved.
-const CONTROL_ASIDE: &str = ".pg_control.last";
+pub(super) const CONTROL_ASIDE: &str = ".pg_control.last";
 
 /// The marker of a half-made directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub(crate) struct Marker {
     /// The finished folder, below our own.
     #[serde(default = "staging_folder")]
     pub(crate) folder: PathBuf,
+    /// The cluster that is in its place and makes room first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replaces: Option<Replaced>,
 }
 
 fn staging_folder() -> PathBuf {
@@ -60,8 +65,17 @@ impl Marker {
 /// [`Error::File`].
 pub fn begin(own: &OwnFolder) -> Result<()> {
     own.create()?;
-    durable::remove_tree(&own.staging())?;
+    abandon(own)?;
     durable::create_directory(&own.staging(), 0o700)
+}
+
+/// Removes a staging folder that was never published, and what was staged elsewhere with it.
+fn abandon(own: &OwnFolder) -> Result<()> {
+    if own.staging().exists() {
+        staged_tablespaces::undo(own)?;
+    }
+    durable::remove_tree(&own.staging())?;
+    staged_tablespaces::settle(own)
 }
 
 /// Publishes the staging folder as the data directory. The caller holds the claim and knows that the data directory is
@@ -81,21 +95,48 @@ pub fn publish_folder(directory: &Path, own: &OwnFolder, operation: &str, folder
     let staging = own.path().join(folder);
     durable::sync_tree(&staging)?;
     match own.whereabouts() {
-        Whereabouts::Beside => durable::rename(&staging, directory),
+        Whereabouts::Beside => {
+            durable::rename(&staging, directory)?;
+            staged_tablespaces::settle(own)
+        }
         Whereabouts::Inside => {
-            let mut entries = Vec::new();
-            for entry in fs::read_dir(&staging).map_err(|e| Error::file("list", &staging, e))? {
-                let entry = entry.map_err(|e| Error::file("list", &staging, e))?;
-                let name = entry.file_name().into_string().map_err(|name| Error::Bug(format!("a cluster's file has the name {name:?}")))?;
-                entries.push(name);
-            }
-            entries.sort();
-            let marker = Marker { format: 1, operation: operation.to_owned(), entries, folder: folder.to_owned() };
-            let bytes = serde_json::to_vec_pretty(&marker).map_err(|e| Error::Bug(format!("could not write a marker: {e}")))?;
-            durable::write(&own.half_made_marker(), &bytes, 0o600)?;
+            let (entries, folder) = (names(&staging)?, folder.to_owned());
+            mark(own, &Marker { format: 1, operation: operation.to_owned(), entries, folder, replaces: None })?;
             finish(directory, own)
         }
     }
+}
+
+/// As [`publish`], in the place of a cluster that no server runs in, and which is kept in `aside`: a folder that does not exist, on the same file
+/// system.
+///
+/// # Errors
+/// As [`publish`]; `Conflict` when `aside` exists; `Unsafe` when the old cluster cannot be moved.
+pub fn publish_replacing(directory: &Path, own: &OwnFolder, operation: &str, aside: &Path) -> Result<()> {
+    mark_replacing(directory, own, operation, aside)?;
+    finish(directory, own)
+}
+
+pub(super) fn mark_replacing(directory: &Path, own: &OwnFolder, operation: &str, aside: &Path) -> Result<()> {
+    let staging = own.staging();
+    durable::sync_tree(&staging)?;
+    let replaces = Some(Replaced::look(directory, own.whereabouts(), aside)?);
+    mark(own, &Marker { format: 1, operation: operation.to_owned(), entries: names(&staging)?, folder: staging_folder(), replaces })
+}
+
+fn mark(own: &OwnFolder, marker: &Marker) -> Result<()> {
+    let bytes = serde_json::to_vec_pretty(marker).map_err(|e| Error::Bug(format!("could not write a marker: {e}")))?;
+    durable::write(&own.half_made_marker(), &bytes, 0o600)
+}
+
+fn names(staging: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(staging).map_err(|e| Error::file("list", staging, e))? {
+        let entry = entry.map_err(|e| Error::file("list", staging, e))?;
+        names.push(entry.file_name().into_string().map_err(|name| Error::Bug(format!("a cluster's file has the name {name:?}")))?);
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Finishes what the marker says was begun, or removes a staging folder that was never finished, and removes temporary files
@@ -104,12 +145,16 @@ pub fn publish_folder(directory: &Path, own: &OwnFolder, operation: &str, folder
 /// # Errors
 /// [`Error::File`]; [`Error::Damaged`] when an entry is neither in staging nor in place.
 pub fn recover(directory: &Path, own: &OwnFolder) -> Result<bool> {
-    if Marker::read(&own.half_made_marker())?.is_some() {
-        finish(directory, own)?;
-        return Ok(true);
+    if let Some(marker) = Marker::read(&own.half_made_marker())? {
+        if marker.replaces.is_none_or(|replaced| replaced.has_begun()) {
+            finish(directory, own)?;
+            return Ok(true);
+        }
+        // The old cluster is as it was, and may have been used since.
+        durable::remove_file(&own.half_made_marker())?;
     }
     let leftover = own.staging().exists();
-    durable::remove_tree(&own.staging())?;
+    abandon(own)?;
     for folder in [own.path(), directory] {
         if folder.is_dir() {
             durable::sweep(folder)?;
@@ -119,11 +164,19 @@ pub fn recover(directory: &Path, own: &OwnFolder) -> Result<bool> {
 }
 
 fn finish(directory: &Path, own: &OwnFolder) -> Result<()> {
-    let marker_path = own.half_made_marker();
-    let Some(marker) = Marker::read(&marker_path)? else {
+    let Some(marker) = Marker::read(&own.half_made_marker())? else {
         return Ok(());
     };
     let staging = own.path().join(&marker.folder);
+    if let Some(replaced) = &marker.replaces {
+        replaced.set_aside(directory)?;
+        if replaced.whole {
+            if staging.symlink_metadata().is_ok() {
+                durable::rename_new(&staging, directory)?;
+            }
+            return end(directory, own, &marker);
+        }
+    }
     take_mode(directory, &staging)?;
     let aside = staging.join(CONTROL_ASIDE);
     let staged_control = staging.join("global/pg_control");
@@ -149,18 +202,25 @@ fn finish(directory: &Path, own: &OwnFolder) -> Result<()> {
             }
         }
     }
-    let control = directory.join("global/pg_control");
     if aside.exists() {
-        durable::rename_new(&aside, &control)?;
+        durable::rename_new(&aside, &directory.join("global/pg_control"))?;
     }
+    end(directory, own, &marker)
+}
+
+/// All is in its place: what told of the work goes, the marker before the staging folder that it names.
+fn end(directory: &Path, own: &OwnFolder, marker: &Marker) -> Result<()> {
+    let control = directory.join("global/pg_control");
     if !control.exists() {
         return Err(Error::damaged(
             format!("{} is missing at the end of `{}`", control.display(), marker.operation),
             "look at the directory by hand; pgpersist leaves it alone",
         ));
     }
-    durable::remove_file(&marker_path)?;
-    durable::remove_tree(&staging)
+    // Without the marker they would be taken for what was never published.
+    staged_tablespaces::settle(own)?;
+    durable::remove_file(&own.half_made_marker())?;
+    durable::remove_tree(&own.path().join(&marker.folder))
 }
 
 /// The root of a fresh volume is open to all, and PostgreSQL refuses a data directory that is. Of a directory that is not
@@ -221,6 +281,7 @@ mod tests {
                 operation: "init".into(),
                 entries: ["PG_VERSION", "base", "global"].map(String::from).into(),
                 folder: staging_folder(),
+                replaces: None,
             };
             durable::write(&own.half_made_marker(), &serde_json::to_vec(&marker).unwrap(), 0o600).unwrap();
             if done >= 1 {

@@ -4,10 +4,12 @@
 //! failed to mount leaves its mount point behind, an empty folder on a disk that may well be persistent; only who knows that
 //! something should be mounted there can tell it from a fresh volume.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backup::request::folder;
 use crate::clock::{Clock, SystemClock};
 use crate::data_directory::identity::IdentityCard;
 use crate::data_directory::placement::Placement;
@@ -17,6 +19,8 @@ use crate::logical::cluster_card::{ClusterCard, FOLDER};
 use crate::logical::name::folder_of;
 use crate::logical::shelf::{DumpEntry, DumpState, Shelf};
 use crate::progress::Silent;
+use crate::repo::repository::Repository;
+use crate::restore::newest::Newest;
 use crate::store::write_probe::WriteProbe;
 use crate::store::{ObjectKey, conditions};
 
@@ -38,8 +42,21 @@ pub struct Knowledge {
     pub newest_dumps: Vec<String>,
     /// Those of them that are known to be damaged, with the reason.
     pub damaged_dumps: Vec<(String, String)>,
+    /// The newest good backup; asked for only where it may be restored.
+    pub newest_backup: Option<KnownBackup>,
     /// On which volume it lived, as the store knows it.
     pub lived_on: Option<KnownPlace>,
+}
+
+/// A backup that can be restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownBackup {
+    /// Its name.
+    pub name: String,
+    /// The major version of its cluster.
+    pub major: u32,
+    /// Why newer ones are not taken, for people.
+    pub passed_over: Vec<String>,
 }
 
 impl Knowledge {
@@ -51,7 +68,8 @@ impl Knowledge {
         if let Some(identifier) = self.store_identifier {
             return Some(format!("the store's card names system identifier {identifier}"));
         }
-        self.newest_dumps.first().map(|name| format!("the store holds dumps of it, such as {name}"))
+        let of_backup = self.newest_backup.as_ref().map(|backup| format!("the store holds backups of it, such as {}", backup.name));
+        of_backup.or_else(|| self.newest_dumps.first().map(|name| format!("the store holds dumps of it, such as {name}")))
     }
 }
 
@@ -81,7 +99,35 @@ pub async fn ask(shelf: &Shelf) -> Result<Knowledge> {
         }
     }
     let lived_on = read_place(shelf).await?;
-    Ok(Knowledge { card: None, store_identifier: card.map(|card| card.system_identifier), newest_dumps, damaged_dumps, lived_on })
+    let store_identifier = card.map(|card| card.system_identifier);
+    Ok(Knowledge { card: None, store_identifier, newest_dumps, damaged_dumps, newest_backup: None, lived_on })
+}
+
+/// The repository of the cluster's backups; nothing where the store has none.
+///
+/// # Errors
+/// As [`Repository::open`].
+pub async fn repository(shelf: &Shelf) -> Result<Option<Repository>> {
+    Repository::open(Arc::clone(shelf.store()), folder(shelf.cluster())?).await
+}
+
+/// The newest good backup of the cluster that is known; nothing where there is none. Backups of a cluster that had the name before are not its.
+///
+/// # Errors
+/// `Damaged` when there are backups and none is good; what the store says.
+pub async fn newest_backup(shelf: &Shelf, knowledge: &Knowledge) -> Result<Option<KnownBackup>> {
+    let Some(repository) = repository(shelf).await? else { return Ok(None) };
+    let known = knowledge.card.as_ref().map(|card| card.system_identifier).or(knowledge.store_identifier);
+    if known.is_some_and(|known| known.to_string() != repository.descriptor().system_identifier) {
+        return Ok(None);
+    }
+    let newest = match Newest::find(&repository).await {
+        Ok(newest) => newest,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let major = repository.manifest(newest.backup).await?.cluster.major;
+    Ok(Some(KnownBackup { name: newest.backup.to_string(), major, passed_over: newest.passed_over }))
 }
 
 /// Of dumps in their order, newest first: the newest of each database, and those of them that are damaged.

@@ -43,9 +43,12 @@ pub enum InitPlan {
     },
     /// Run `initdb`.
     Create,
-    /// Make a cluster and load these dumps.
+    /// Restore a backup, or make a cluster and load dumps.
     Restore {
-        /// The dumps' names in the store.
+        /// The backup's name, where there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        backup: Option<String>,
+        /// Else the dumps' names in the store.
         dumps: Vec<String>,
     },
 }
@@ -117,6 +120,9 @@ impl InitPlan {
             ));
         }
         if wishes.restore_latest || unattended {
+            if let Some(backup) = &knowledge.newest_backup {
+                return Ok(Self::Restore { backup: Some(backup.name.clone()), dumps: Vec::new() });
+            }
             if knowledge.newest_dumps.is_empty() {
                 return Err(Error::not_found(
                     format!("{place} is empty, {evidence}, and the store holds no dump of it"),
@@ -126,7 +132,7 @@ impl InitPlan {
             if let Some((name, reason)) = knowledge.damaged_dumps.first() {
                 return Err(Error::damaged(format!("the newest dump {name} is damaged: {reason}"), without_damaged(name)));
             }
-            return Ok(Self::Restore { dumps: knowledge.newest_dumps.clone() });
+            return Ok(Self::Restore { backup: None, dumps: knowledge.newest_dumps.clone() });
         }
         Err(Error::refused(
             format!("{place} is empty, but a cluster is known to live here: {evidence}"),
@@ -146,7 +152,7 @@ pub(crate) fn without_damaged(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::init::known::KnownPlace;
+    use crate::init::known::{KnownBackup, KnownPlace};
 
     fn placement(verdict: Verdict) -> Placement {
         Placement { verdict, mount_point: "/volume".into(), fs_type: "test".into(), source: "test".into(), evidence: vec!["test".into()] }
@@ -177,6 +183,20 @@ mod tests {
         assert!(decide(&State::Empty, Verdict::Unknown, &known(), wishes).is_err());
         let wishes = InitWishes { restore_latest: true, ..Default::default() };
         assert!(matches!(decide(&State::Empty, Verdict::Unknown, &known(), wishes), Ok(InitPlan::Restore { .. })));
+    }
+
+    #[test]
+    fn a_backup_is_restored_before_dumps_are_loaded() {
+        let wishes = InitWishes { restore_latest: true, ..Default::default() };
+        let backup = KnownBackup { name: "20260208T093316Z-0f8e7d6c".into(), major: 15, passed_over: Vec::new() };
+        let knowledge = Knowledge { newest_backup: Some(backup.clone()), ..known() };
+        let plan = decide(&State::Empty, Verdict::Persistent, &knowledge, wishes).unwrap();
+        assert_eq!(plan, InitPlan::Restore { backup: Some(backup.name.clone()), dumps: Vec::new() });
+        // The store's card may be lost, and the backups are not.
+        let knowledge = Knowledge { newest_backup: Some(backup), ..Default::default() };
+        assert_eq!(decide(&State::Empty, Verdict::Persistent, &knowledge, wishes).unwrap(), plan);
+        let dumps = decide(&State::Empty, Verdict::Persistent, &known(), wishes).unwrap();
+        assert_eq!(dumps, InitPlan::Restore { backup: None, dumps: known().newest_dumps });
     }
 
     #[test]

@@ -18,13 +18,15 @@ use crate::fs::boot;
 use crate::fs::os_user;
 use crate::init::known::{self, Knowledge, KnownPlace};
 use crate::init::outside;
-use crate::init::plan::{InitPlan, InitWishes};
+use crate::init::plan::{InitPlan, InitWishes, WhenMissing};
 use crate::init::restore::restore;
 use crate::init::vacancy;
 use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::Shelf;
 use crate::migrate::debian::{ETC_ROOT, carry_configuration};
 use crate::progress::{Event, ProgressSink};
+use crate::repo::names::RunName;
+use crate::restore::physical::{self, RestoreOptions};
 use crate::server::cluster::Cluster;
 use crate::server::create::{self, CreateOptions};
 use crate::server::installation::PostgresInstallation;
@@ -78,7 +80,8 @@ pub struct InitReport {
 pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) -> Result<InitPlan> {
     let state = cluster.directory().state().await?;
     let placement = cluster.directory().placement().await?;
-    let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge(cluster, shelf).await?, wishes)?;
+    let knowledge = knowledge(cluster, shelf, &state, wishes).await?;
+    let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge, wishes)?;
     refuse_ephemeral_parts(cluster, wishes).await?;
     match &plan {
         InitPlan::Adopt { .. } => {
@@ -86,6 +89,7 @@ pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) 
             vacancy::prove_server_gone(cluster, Duration::ZERO).await?;
             cluster.installation().await?;
         }
+        InitPlan::Restore { backup: Some(_), .. } => drop(programs_for(cluster, &knowledge).await?),
         InitPlan::Create | InitPlan::Restore { .. } => {
             let search = cluster.search().clone();
             workers::run(move || search.for_new_cluster()).await?;
@@ -127,7 +131,7 @@ pub(crate) async fn make_ready_and_keep(
     }
     let placement = cluster.directory().placement().await?;
     if !matches!(first, State::HalfMade { .. }) {
-        let knowledge = knowledge(cluster, shelf).await?;
+        let knowledge = knowledge(cluster, shelf, &first, options.wishes).await?;
         InitPlan::decide(cluster.path(), &first, &placement, &knowledge, options.wishes)?;
         refuse_ephemeral_parts(cluster, options.wishes).await?;
         if let Some(shelf) = shelf.filter(|_| is_news(&first, &placement, &knowledge))
@@ -143,12 +147,13 @@ pub(crate) async fn make_ready_and_keep(
     let own = cluster.directory().own_folder().clone();
     // A place that takes no writes, or gives back other bytes, is known before it holds anything.
     workers::run(move || placement::probe(own.path())).await?;
-    let knowledge = knowledge(cluster, shelf).await?;
+    let knowledge = knowledge(cluster, shelf, &state, options.wishes).await?;
     let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge, options.wishes)?;
     let report = match plan {
         InitPlan::Adopt { .. } => adopt(cluster, state, options, &knowledge, &work, progress.as_ref()).await?,
         InitPlan::Create => create(cluster, options, &work, progress.as_ref()).await?,
-        InitPlan::Restore { dumps } => restored(cluster, shelf, &dumps, options, progress).await?,
+        InitPlan::Restore { backup: Some(backup), .. } => restored_backup(cluster, shelf, &backup, &knowledge, progress.as_ref()).await?,
+        InitPlan::Restore { backup: None, dumps } => restored(cluster, shelf, &dumps, options, progress).await?,
     };
     let files = cluster.directory().state().await?.into_cluster(cluster.path())?;
     write_card(cluster, &files, options).await?;
@@ -242,6 +247,39 @@ async fn restored(
     Ok(report("restored", cluster, &files, &installation, databases))
 }
 
+/// A backup brings its own databases and roles; the server recovers it when it starts.
+async fn restored_backup(
+    cluster: &Cluster,
+    shelf: Option<&Shelf>,
+    backup: &str,
+    knowledge: &Knowledge,
+    progress: &dyn ProgressSink,
+) -> Result<InitReport> {
+    let shelf = shelf.ok_or_else(|| Error::Bug("a backup is known without a store".into()))?;
+    let installation = programs_for(cluster, knowledge).await?;
+    for why in knowledge.newest_backup.iter().flat_map(|backup| &backup.passed_over) {
+        progress.event(Event::Warning(format!("a newer backup is passed over: {why}")));
+    }
+    let gone = || Error::not_found(format!("there is no backup {backup} any more in {}", shelf.store()), "run it again");
+    let repository = known::repository(shelf).await?.ok_or_else(gone)?;
+    let name: RunName = backup.parse().map_err(|_| gone())?;
+    let restored = physical::restore(&repository, name, cluster.directory().as_ref(), &RestoreOptions::default(), progress).await?;
+    for name in &restored.settings_removed {
+        progress.event(Event::Warning(format!("{name} of another recovery was taken out of postgresql.auto.conf")));
+    }
+    let (settings, path) = (cluster.settings(), cluster.path().to_owned());
+    workers::run(move || settings.install(&path)).await?;
+    let files = cluster.directory().state().await?.into_cluster(cluster.path())?;
+    Ok(report("restored", cluster, &files, &installation, Vec::new()))
+}
+
+/// The programs for the backup that is restored.
+async fn programs_for(cluster: &Cluster, knowledge: &Knowledge) -> Result<PostgresInstallation> {
+    let major = knowledge.newest_backup.as_ref().map(|backup| backup.major).unwrap_or_default();
+    let (search, path) = (cluster.search().clone(), cluster.path().to_owned());
+    workers::run(move || search.for_cluster(&path, major)).await
+}
+
 fn report(
     action: &'static str,
     cluster: &Cluster,
@@ -259,12 +297,17 @@ fn report(
 }
 
 /// What the store and the card on the volume know.
-async fn knowledge(cluster: &Cluster, shelf: Option<&Shelf>) -> Result<Knowledge> {
+async fn knowledge(cluster: &Cluster, shelf: Option<&Shelf>, state: &State, wishes: InitWishes) -> Result<Knowledge> {
     let of_store = match shelf {
         Some(shelf) => known::ask(shelf).await?,
         None => Knowledge::default(),
     };
-    with_card(cluster, of_store).await
+    let mut knowledge = with_card(cluster, of_store).await?;
+    let may_restore = !wishes.new && (wishes.restore_latest || wishes.when_missing == WhenMissing::Restore);
+    if let (Some(shelf), State::Absent | State::Empty, true) = (shelf, state, may_restore) {
+        knowledge.newest_backup = known::newest_backup(shelf, &knowledge).await?;
+    }
+    Ok(knowledge)
 }
 
 async fn with_card(cluster: &Cluster, knowledge: Knowledge) -> Result<Knowledge> {

@@ -1,6 +1,14 @@
 //! Physical restore: from a repository to a data directory that can start.
 
+pub mod configuration;
+pub mod newest;
 pub mod physical;
+pub mod plan;
+pub mod record;
 pub mod recovery;
 pub mod request;
+pub mod survey;
+pub mod tablespaces;
 pub mod tree;
+
+mod ground;

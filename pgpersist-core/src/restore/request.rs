@@ -1,19 +1,31 @@
 //! A restore as it is asked for: of a backup in a store, into a cluster's data directory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::data_directory::placement;
 use crate::error::{Error, Result};
-use crate::progress::ProgressSink;
+use crate::progress::{Event, ProgressSink};
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
-use crate::restore::physical::{RestoreOptions, RestoreReport, newest, restore};
+use crate::restore::newest::Newest;
+use crate::restore::physical::{RestoreOptions, RestoreReport, plan, restore_surveyed};
+use crate::restore::plan::{RestorePlan, may_take};
+use crate::restore::survey::Survey;
 use crate::server::cluster::Cluster;
+use crate::server::lock::ServerLock;
+use crate::server::process::Presence;
+use crate::server::{orphans, stale};
 use crate::store::{BackupStore, ObjectKey};
 use crate::workers;
 
 /// The name that means the newest backup.
 pub const LATEST: &str = "latest";
+
+/// How long what a killed server left behind gets to end.
+const ORPHANS: Duration = Duration::from_secs(60);
+/// How long a directory with somebody's `postmaster.pid` may be watched for signs of life.
+const WATCH: Duration = Duration::from_secs(60);
 
 /// What is to be restored, and where to.
 #[derive(Debug, Clone)]
@@ -31,30 +43,56 @@ pub struct RestoreRequest {
 }
 
 impl RestoreRequest {
-    /// Restores it, under the claim on the data directory.
+    /// Restores it, under the claim on the data directory, and under the server's lock where a cluster makes room.
     ///
     /// # Errors
-    /// As [`restore`]; `NotFound` when there is no such backup; `Conflict` when another pgpersist works on the directory.
+    /// As [`restore`](crate::restore::physical::restore); `NotFound` when there is no such backup; `Conflict` when another pgpersist works on the
+    /// directory or a server runs in it; `Unsafe` when the consent is missing, or when nothing proves that the server of a left `postmaster.pid`
+    /// is gone.
     pub async fn carry_out(&self, progress: &dyn ProgressSink) -> Result<RestoreReport> {
-        let (repository, backup) = self.find().await?;
         let directory = self.cluster.directory();
+        may_take(&directory.state().await?, directory.path(), self.options.in_place)?;
+        let (repository, survey) = self.survey(progress).await?;
+        // What needs no claim is refused before anything, even a lock file, is made.
+        plan(&survey, directory.as_ref(), &self.options).await?.ask(self.options.consent)?;
+        self.look_for_programs(&survey, progress).await;
         let claim = directory.claim().await?;
         directory.prepare(&claim).await?;
+        let _lock = if self.options.in_place { self.lock().await? } else { None };
         let own = directory.own_folder().clone();
         // A place that takes no writes, or gives back other bytes, is known before it holds anything.
         workers::run(move || placement::probe(own.path())).await?;
-        restore(&repository, backup, directory.as_ref(), &self.options, progress).await
+        restore_surveyed(&repository, &survey, directory.as_ref(), &self.options, progress).await
+    }
+
+    /// What it comes to. Looks only.
+    ///
+    /// # Errors
+    /// As [`carry_out`](Self::carry_out), but for the consent that is missing.
+    pub async fn plan(&self, progress: &dyn ProgressSink) -> Result<RestorePlan> {
+        let directory = self.cluster.directory();
+        may_take(&directory.state().await?, directory.path(), self.options.in_place)?;
+        let (_, survey) = self.survey(progress).await?;
+        let plan = plan(&survey, directory.as_ref(), &self.options).await?;
+        self.look_for_programs(&survey, progress).await;
+        Ok(plan)
     }
 
     /// Which backup it comes to. Looks only.
     ///
     /// # Errors
     /// As [`carry_out`](Self::carry_out).
-    pub async fn find(&self) -> Result<(Repository, RunName)> {
+    pub async fn find(&self, progress: &dyn ProgressSink) -> Result<(Repository, RunName)> {
         let none = || Error::not_found(format!("there is no backup in {}", self.store), "make one with `pgpersist backup`");
         let repository = Repository::open(Arc::clone(&self.store), self.folder.clone()).await?.ok_or_else(none)?;
         let backup = match self.backup.as_str() {
-            LATEST => newest(&repository).await?,
+            LATEST => {
+                let newest = Newest::find(&repository).await?;
+                for why in &newest.passed_over {
+                    progress.event(Event::Warning(format!("a newer backup is passed over: {why}")));
+                }
+                newest.backup
+            }
             name => name.parse().map_err(|_| {
                 Error::invalid(
                     format!("`{name}` is no name of a backup, such as 20260208T093316Z-0f8e7d6c"),
@@ -63,5 +101,48 @@ impl RestoreRequest {
             })?,
         };
         Ok((repository, backup))
+    }
+
+    async fn survey(&self, progress: &dyn ProgressSink) -> Result<(Repository, Survey)> {
+        let (repository, backup) = self.find(progress).await?;
+        let survey = Survey::look(&repository, backup, progress).await?;
+        Ok((repository, survey))
+    }
+
+    /// Says what is missing where no programs of the backup's major version are at hand: it can be restored, and not started here.
+    async fn look_for_programs(&self, survey: &Survey, progress: &dyn ProgressSink) {
+        let (search, path, major) = (self.cluster.search().clone(), self.cluster.path().to_owned(), survey.manifest.cluster.major);
+        if let Err(error) = workers::run(move || search.for_cluster(&path, major)).await {
+            progress.event(Event::Warning(format!("what is restored cannot be started on this machine yet: {error}")));
+        }
+    }
+
+    /// The server's lock, so that no server starts while its cluster makes room, and whatever a killed one has left has ended.
+    async fn lock(&self) -> Result<Option<ServerLock>> {
+        if !self.cluster.path().is_dir() {
+            return Ok(None);
+        }
+        let lock = orphans::outlast(&self.cluster, ORPHANS).await?;
+        match self.cluster.presence().await? {
+            Presence::None => Ok(Some(lock)),
+            Presence::Running(server) => Err(Error::conflict(
+                format!("a server runs in {} (process {})", self.cluster.path().display(), server.pid),
+                "stop it with `pgpersist stop`",
+            )),
+            Presence::Stale(pid_file) => {
+                stale::prove(&self.cluster, &pid_file, WATCH, false).await.map(|()| Some(lock)).map_err(with_own_remedy)
+            }
+        }
+    }
+}
+
+/// `start` has an option to insist, and this says whom to tell.
+fn with_own_remedy(error: Error) -> Error {
+    match error {
+        Error::Unsafe { what, remedy: Some(remedy) } if remedy.contains("--yes") => Error::refused(
+            what,
+            "restore into another directory (`-D`); if you are sure that no other machine or container uses this one, move it away yourself",
+        ),
+        other => other,
     }
 }

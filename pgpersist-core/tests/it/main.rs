@@ -19,6 +19,7 @@ mod logical;
 mod migration;
 mod physical;
 mod physical_sources;
+mod physical_restore;
 mod postmaster_pid;
 mod readme;
 mod root;
