@@ -1,5 +1,6 @@
 //! Physical backup: from a running cluster into a repository.
 
+pub mod announced;
 pub mod excluded;
 pub mod page_reader;
 pub mod parent;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::backup::announced;
 use crate::backup::parent::Parent;
 use crate::backup::reading::{self, ReadFile, Reading, Shared, Writers};
 use crate::backup::source::{self, Source, SourceFile};
@@ -22,7 +23,6 @@ use crate::progress::{Event, ProgressSink};
 use crate::repo::entry::{self, Entry, EntryKind, EntryPath, FileEntry};
 use crate::repo::frame::Compression;
 use crate::repo::identity::HashKey;
-use crate::repo::intent::Intent;
 use crate::repo::layout;
 use crate::repo::manifest::{ClusterFacts, DamagedPage, Manifest, Sizes, Tablespace, WalRange};
 use crate::repo::names::{Place, RunName};
@@ -136,10 +136,8 @@ pub async fn back_up(
     let control = control_file(data_directory).await?;
     let (facts, version_folder) = facts(&control.1, version.to_string(), version.major);
     let numbers = PackNumbers::new(run);
-    let parent = Parent::find(repository, control.1.timeline).await?;
+    let (live, parent) = announced::announce(repository, run, control.1.timeline, started_at).await?;
     let builds_on = parent.as_ref().map(|parent| parent.backup);
-    let intent = Intent { run, operation: "backup".to_owned(), parent: builds_on, began_at: started_at };
-    intent.put(repository).await?;
     let source = look(data_directory, control.1.blocks_per_segment, version_folder).await?;
     let mut packs = Vec::new();
     let checked = control.1.data_checksums();
@@ -205,8 +203,11 @@ pub async fn back_up(
         sizes,
         damaged_pages: damaged.clone(),
     };
-    repository.publish(&manifest).await?;
-    intent.remove(repository).await?;
+    packs.extend(own_packs);
+    announced::publish(repository, &live, &manifest, &packs).await?;
+    if let Err(error) = live.end().await {
+        progress.event(Event::Warning(format!("what the backup told of itself stays in the store until a later prune: {error}")));
+    }
     Ok(BackupReport {
         name: run.to_string(),
         size_bytes: sizes.bytes,

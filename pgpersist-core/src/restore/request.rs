@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::data_directory::placement;
 use crate::error::{Error, Result};
 use crate::progress::ProgressSink;
+use crate::repo::live_intent::LiveIntent;
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
 use crate::restore::physical::{RestoreOptions, RestoreReport, newest, restore};
@@ -43,7 +44,13 @@ impl RestoreRequest {
         let own = directory.own_folder().clone();
         // A place that takes no writes, or gives back other bytes, is known before it holds anything.
         workers::run(move || placement::probe(own.path())).await?;
-        restore(&repository, backup, directory.as_ref(), &self.options, progress).await
+        // Garbage collection leaves alone what a run that lives reads.
+        let live = LiveIntent::reading_or_warn(&repository, "restore", vec![backup], progress).await;
+        let restored = restore(&repository, backup, directory.as_ref(), &self.options, progress).await;
+        if let Some(live) = live {
+            live.end_or_leave().await;
+        }
+        restored
     }
 
     /// Which backup it comes to. Looks only.

@@ -14,6 +14,7 @@ mod health;
 mod kinds;
 mod migrate;
 mod physical;
+mod retention;
 mod root;
 mod store;
 mod store_keys;
@@ -47,6 +48,7 @@ fn promises() -> Vec<Case> {
         backups::journey(),
         migrate::journey(),
         physical::journey(),
+        retention::journey(),
         drill::journey(),
         drill::restores(),
         drill::live(),
