@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::commands::listed_backup as backup;
 use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -13,7 +14,6 @@ use pgpersist_core::configured;
 use pgpersist_core::error::Result;
 use pgpersist_core::logical::all_stores::AllStores;
 use pgpersist_core::logical::shelf::{DumpEntry, DumpState, Shelf};
-use pgpersist_core::repo::catalog::{self, BackupSummary};
 use pgpersist_core::wording::size;
 
 /// List the backups and the dumps in the stores, newest first
@@ -21,11 +21,11 @@ use pgpersist_core::wording::size;
 #[command(before_help = "Example:\n  pgpersist list --store /app/backups/postgres")]
 pub(crate) struct Args {}
 
-/// Show one dump with the rows of its tables
+/// Show one dump with the rows of its tables, or one backup
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist show latest --store /app/backups/postgres")]
 pub(crate) struct ShowArgs {
-    /// A dump's name in the store, or `latest`
+    /// A dump's name in the store, `latest` for the newest dump, or a backup's name
     #[arg(value_name = "NAME")]
     name: String,
     /// The database, where `latest` could mean several
@@ -36,7 +36,7 @@ pub(crate) struct ShowArgs {
 pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
     let shelf = store::existing_shelf(context)?;
     let all = runtime::block_on("`list`", async { AllStores::look(&shelf, context.progress.as_ref()).await })?;
-    let backups = runtime::block_on("`list`", backups(context))?;
+    let backups = runtime::block_on("`list`", backup::all(context))?;
     let dumps = all.list_with_places();
     let several = all.stores().count() > 1;
     context.output.write(
@@ -46,7 +46,7 @@ pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
             json!({ "backups": document(&backups), "dumps": dumps, "windows": [], "stores": all.stores().map(store).collect::<Vec<_>>() })
         },
         || {
-            let mut text: String = backups.iter().map(backup_line).collect();
+            let mut text: String = backups.iter().map(backup::line).collect();
             if dumps.is_empty() && !backups.is_empty() {
                 return text;
             }
@@ -63,6 +63,9 @@ pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
 }
 
 pub(crate) fn show(args: &ShowArgs, context: &Context) -> Result<Exit> {
+    if let Ok(backup) = args.name.parse() {
+        return backup::show(backup, context);
+    }
     let shelf = configured::stores::shelf(context.config()?)?;
     let all = runtime::block_on("`show`", async { AllStores::look(&shelf, context.progress.as_ref()).await })?;
     let entry = all.find(&args.name, args.database.as_deref())?;
@@ -87,21 +90,6 @@ pub(crate) fn show(args: &ShowArgs, context: &Context) -> Result<Exit> {
         },
     )?;
     Ok(Exit::DONE)
-}
-
-/// The physical backups in the primary store. One that cannot be told of is a warning.
-async fn backups(context: &Context) -> Result<Vec<BackupSummary>> {
-    let Some(repository) = configured::backup::repository(context.config()?).await? else { return Ok(Vec::new()) };
-    let (backups, damaged) = catalog::list(&repository).await?;
-    damaged.iter().for_each(|error| context.progress.warn(&error.to_string()));
-    Ok(backups)
-}
-
-fn backup_line(backup: &BackupSummary) -> String {
-    let label = backup.label.as_deref().map(|label| format!("  {}", printable(label))).unwrap_or_default();
-    let damaged = if backup.damaged_pages == 0 { String::new() } else { format!("  DAMAGED pages: {}", backup.damaged_pages) };
-    let (whole, stored) = (size(backup.size_bytes), size(backup.stored_bytes));
-    format!("{}  whole cluster  {}  {whole} ({stored} in the store){label}{damaged}\n", backup.name, moment(backup.started_at))
 }
 
 /// An entry of a listing: without the rows of each table.
@@ -133,7 +121,7 @@ fn with_places(line: &str, places: &[usize]) -> String {
 }
 
 /// A moment to the second, in RFC 3339.
-fn moment(at: OffsetDateTime) -> String {
+pub(super) fn moment(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 

@@ -10,6 +10,7 @@ mod health;
 mod init;
 mod lifecycle;
 mod list;
+mod listed_backup;
 mod load;
 mod migrate;
 mod prune;

@@ -1,7 +1,8 @@
-//! `prune`: retention, applied to the dumps.
+//! `prune`: retention, applied to dumps and backups.
 
 use serde_json::json;
 
+use crate::commands::list::moment;
 use crate::commands::status::document;
 use crate::context::Context;
 use crate::exit::{Exit, code};
@@ -18,23 +19,23 @@ use pgpersist_core::logical::prune_plan::PrunePlan;
 use pgpersist_core::wording::size;
 use pgpersist_core::workers;
 
-/// Apply retention: drop dumps that no rule keeps
+/// Apply retention: drop dumps and backups that no rule keeps
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist prune --keep-days 7 --store /app/backups/postgres --dry-run")]
 pub(crate) struct Args {
-    /// Keep every dump of the last N days
+    /// Keep every dump and backup of the last N days
     #[arg(long, value_name = "N")]
     keep_days: Option<u32>,
-    /// Keep the N newest dumps
+    /// Keep the N newest dumps, and backups
     #[arg(long, value_name = "N")]
     keep_last: Option<u32>,
-    /// Keep the newest dump of each of N days
+    /// Keep the newest dump, and backup, of each of N days
     #[arg(long, value_name = "N")]
     keep_daily: Option<u32>,
-    /// Keep the newest dump of each of N weeks
+    /// Keep the newest dump, and backup, of each of N weeks
     #[arg(long, value_name = "N")]
     keep_weekly: Option<u32>,
-    /// Keep the newest dump of each of N months
+    /// Keep the newest dump, and backup, of each of N months
     #[arg(long, value_name = "N")]
     keep_monthly: Option<u32>,
     /// Keep no more than so many bytes; `10GB` is as good as a number
@@ -71,6 +72,9 @@ pub(crate) fn run(_args: &Args, context: &Context) -> Result<Exit> {
         runtime::block_on("`prune`", async { workers::run(move || log.rotate_under_server()).await })?;
     }
     let stores = &report.stores;
+    for (store, blocked) in stores.iter().filter_map(|store| Some((store, store.plan.as_ref()?.blocked.as_ref()?))) {
+        context.progress.warn(&format!("nothing of backups is removed from {}: {blocked}", store.store));
+    }
     context.output.write(
         || if dry_run { json!({ "plan": document(&report) }) } else { document(&report) },
         || stores.iter().map(|store| of_store(store, stores.len() > 1, dry_run)).collect(),
@@ -95,11 +99,18 @@ fn text(plan: &PrunePlan, dry_run: bool) -> String {
         text.push_str(&format!("keep  {}  {}\n", printable(kept.name.as_str()), printable(&kept.reason)));
     }
     for dropped in &plan.dropped {
-        text.push_str(&format!("drop  {}  {}\n", printable(dropped.name.as_str()), printable(&dropped.reason)));
+        let until = dropped.removed_after.map(|after| format!("; can be restored until {}", moment(after))).unwrap_or_default();
+        text.push_str(&format!("drop  {}  {}{until}\n", printable(dropped.name.as_str()), printable(&dropped.reason)));
     }
     let verb = if dry_run { "Would free" } else { "Freed" };
-    let (dropped, kept) = (count(plan.dropped.len() as u64, "file"), plan.kept.len());
+    let (dropped, kept) = (plan.dropped.len(), plan.kept.len());
     text.push_str(&format!("{verb} {}: {dropped} dropped, {kept} kept.\n", size(plan.freed_bytes)));
+    if plan.pending_bytes > 0 {
+        text.push_str(&format!(
+            "{} more of backups are freed by a later run, when their time of grace is over.\n",
+            size(plan.pending_bytes)
+        ));
+    }
     if plan.unfinished_uploads > 0 {
         text.push_str(&format!("Removed what {} had left that never ended.\n", count(plan.unfinished_uploads, "upload")));
     }

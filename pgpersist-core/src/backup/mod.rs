@@ -1,6 +1,7 @@
 //! Physical backup: from a running cluster into a repository.
 
 mod copying;
+pub mod announced;
 pub mod excluded;
 pub mod outside;
 pub mod pace;

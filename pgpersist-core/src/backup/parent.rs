@@ -14,6 +14,7 @@ use crate::repo::names::{PackName, Place};
 use crate::repo::pack_builder::PackRecord;
 use crate::repo::pack_reader::OpenPack;
 use crate::repo::repository::Repository;
+use crate::repo::tombstone::Buried;
 
 /// A backup of the same cluster, and what it holds.
 #[derive(Debug)]
@@ -26,13 +27,16 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// The newest backup on this timeline that can be read. One that is damaged is no parent: the new backup is then one of its own, and whole.
+    /// The newest backup on this timeline that can be read and stays. One that is damaged, or is to be removed, is no parent: the new
+    /// backup is then one of its own, and whole.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn find(repository: &Repository, timeline: u32) -> Result<Option<Arc<Self>>> {
+    pub async fn find(repository: &Repository, timeline: u32, buried: &Buried) -> Result<Option<Arc<Self>>> {
         let mut candidates: Vec<(Lsn, Manifest)> = Vec::new();
-        for backup in repository.backups().await? {
+        let mut backups = repository.backups().await?;
+        backups.retain(|backup| !buried.backups.contains(backup));
+        for backup in backups {
             match repository.manifest(backup).await {
                 Ok(manifest) if manifest.wal.timeline == timeline => {
                     candidates.push((manifest.wal.stop_lsn.parse().unwrap_or_default(), manifest));

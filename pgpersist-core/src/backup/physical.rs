@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::backup::announced;
 use crate::backup::copying::{Known, copy};
 use crate::backup::outside;
 use crate::backup::parent::Parent;
@@ -25,7 +26,6 @@ use crate::repo::effort::EffortSeconds;
 use crate::repo::entry::{self, Entry, EntryKind, EntryPath, FileEntry};
 use crate::repo::frame::Compression;
 use crate::repo::identity::HashKey;
-use crate::repo::intent::Intent;
 use crate::repo::layout;
 use crate::repo::manifest::{ClusterFacts, DamagedPage, Manifest, Sizes, Tablespace, WalRange};
 use crate::repo::names::{Place, RunName};
@@ -157,10 +157,8 @@ pub async fn back_up(
     let control = control_file(data_directory).await?;
     let (facts, version_folder) = facts(&control.1, version.to_string(), version.major);
     let numbers = PackNumbers::new(run);
-    let parent = Parent::find(repository, control.1.timeline).await?;
+    let (live, parent) = announced::announce(repository, run, control.1.timeline, started_at).await?;
     let builds_on = parent.as_ref().map(|parent| parent.manifest.backup);
-    let intent = Intent { run, operation: "backup".to_owned(), parent: builds_on, began_at: started_at };
-    intent.put(repository).await?;
     let outside = outside::gather(base.session(), data_directory, progress).await?;
     let source = look(data_directory, control.1.blocks_per_segment, version_folder).await?;
     let mut packs = Vec::new();
@@ -232,8 +230,11 @@ pub async fn back_up(
         damaged_pages: damaged.clone(),
         outside,
     };
-    repository.publish(&manifest).await?;
-    intent.remove(repository).await?;
+    packs.extend(own_packs);
+    announced::publish(repository, &live, &manifest, &packs).await?;
+    if let Err(error) = live.end().await {
+        progress.event(Event::Warning(format!("what the backup told of itself stays in the store until a later prune: {error}")));
+    }
     Ok(BackupReport {
         name: run.to_string(),
         size_bytes: sizes.bytes,

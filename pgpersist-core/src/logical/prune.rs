@@ -1,6 +1,8 @@
 //! Retention, applied to one store: planned, confirmed where much would go, and carried out by one at a time. What uploads have left
 //! that never ended goes as well, unseen as it was.
 //!
+//! Dumps go at once. Backups share what they are made of, so they go by garbage collection: see [`collect`].
+//!
 //! # What copies hold back
 //! A dump that a copy lacks and would keep is not dropped from the primary store before the copy has it: else a store that was
 //! down for a week would miss that week for ever. Of a copy that does not answer it is taken for granted that it has nothing.
@@ -16,19 +18,24 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::error::{Error, Result};
+use crate::logical::cluster_card::FOLDER;
+use crate::logical::name::folder_of;
 use crate::logical::prune_plan::PrunePlan;
 use crate::logical::shelf::{Contents, Shelf};
 use crate::logical::sync::plan::SyncPlan;
 use crate::logical::sync::report::StoreError;
 use crate::logical::{maintenance, unfinished};
+use crate::repo::backup_plan::{BackupPlan, Patience};
+use crate::repo::collect::collect;
+use crate::repo::repository::Repository;
 use crate::retention::Retention;
 use crate::store::ObjectKey;
-use crate::store::lease::LeaseOptions;
+use crate::store::lease::{Lease, LeaseOptions};
 
 /// How long a copy may take to say what it has.
 const LOOK: Duration = Duration::from_secs(5 * 60);
 
-/// Whether somebody has said that more than half of the dumps of a store may go at once.
+/// Whether somebody has said that more than half of the dumps or backups of a store may go at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consent {
     /// Nobody has.
@@ -50,6 +57,8 @@ pub struct PruneRequest {
     pub lease: LeaseOptions,
     /// For how long an upload must have shown no sign of life to be taken for one that never ends; a day unless set.
     pub given_up_after: Duration,
+    /// How long what backups are made of stays after nobody needs it any more.
+    pub patience: Patience,
 }
 
 /// What became of one store, or would. As JSON it is an entry of `stores[]` of `prune`.
@@ -70,7 +79,14 @@ pub struct StorePrune {
 impl PruneRequest {
     /// The rules of one store that stands alone, or has copies.
     pub fn new(shelf: Shelf, retention: Retention) -> Self {
-        Self { shelf, retention, place: 1, lease: LeaseOptions::new("prune"), given_up_after: unfinished::GIVEN_UP_AFTER }
+        Self {
+            shelf,
+            retention,
+            place: 1,
+            lease: LeaseOptions::new("prune"),
+            given_up_after: unfinished::GIVEN_UP_AFTER,
+            patience: Patience::default(),
+        }
     }
 
     /// Decides what goes at this moment. Reads the store and its copies, and changes nothing.
@@ -78,6 +94,18 @@ impl PruneRequest {
     /// # Errors
     /// What the store says. A copy that does not answer is no error.
     pub async fn plan(&self, now: OffsetDateTime) -> Result<PrunePlan> {
+        let (plan, repository) = self.look(now).await?;
+        repository.map(|_| plan)
+    }
+
+    /// The plan, and the repository, where there is one. What is wrong with that keeps no dump from being dropped.
+    async fn look(&self, now: OffsetDateTime) -> Result<(PrunePlan, Result<Option<Repository>>)> {
+        let mut plan = self.plan_dumps(now).await?;
+        let repository = self.plan_backups(&mut plan, now).await;
+        Ok((plan, repository))
+    }
+
+    async fn plan_dumps(&self, now: OffsetDateTime) -> Result<PrunePlan> {
         let here = self.shelf.contents().await?;
         if self.retention.is_empty() {
             return Ok(PrunePlan::new(&here, &self.retention, now, &BTreeMap::new()));
@@ -86,12 +114,19 @@ impl PruneRequest {
         Ok(PrunePlan::new(&here, &self.retention, now, &held))
     }
 
+    async fn plan_backups(&self, plan: &mut PrunePlan, now: OffsetDateTime) -> Result<Option<Repository>> {
+        let folder = format!("{FOLDER}/{}/repository", folder_of(self.shelf.cluster())).parse()?;
+        let Some(repository) = Repository::open(self.shelf.store().clone(), folder).await? else { return Ok(None) };
+        plan.add_backups(BackupPlan::look(&repository, &self.retention, now, &self.patience).await?);
+        Ok(Some(repository))
+    }
+
     /// Drops what goes at this moment, and tells what stayed: also what the store keeps locked against the rules. Then has the store
     /// forget uploads that never ended. May be repeated.
     ///
     /// # Errors
-    /// [`Error::ConsentNeeded`] when more than half of the dumps would go and nobody has said so; `Conflict` when somebody else is
-    /// at it; what the store says: what was dropped so far stays dropped.
+    /// [`Error::ConsentNeeded`] when more than half of the dumps or backups would go and nobody has said so; `Conflict` when somebody else
+    /// is at it; what the store says: what was dropped so far stays dropped.
     pub async fn carry_out(&self, consent: Consent, now: OffsetDateTime) -> Result<PrunePlan> {
         let mut done = self.apply(consent, now).await?;
         // Others may do that at the same time, so it needs no lease.
@@ -100,10 +135,10 @@ impl PruneRequest {
     }
 
     async fn apply(&self, consent: Consent, now: OffsetDateTime) -> Result<PrunePlan> {
-        let plan = self.plan(now).await?;
+        let (plan, repository) = self.look(now).await?;
         check(&plan, consent)?;
-        if plan.dropped.is_empty() {
-            return Ok(plan);
+        if !plan.has_work() {
+            return repository.map(|_| plan);
         }
         let lease = match maintenance::lease(&self.shelf, &self.lease).await {
             Ok(lease) => Some(lease),
@@ -114,18 +149,33 @@ impl PruneRequest {
         };
         let done = async {
             // What stood there may have changed while we waited.
-            let plan = self.plan(now).await?;
+            let (plan, repository) = self.look(now).await?;
             check(&plan, consent)?;
-            match &lease {
-                Some(lease) => plan.execute_under(lease, self.shelf.store().as_ref()).await,
-                None => plan.execute(self.shelf.store().as_ref()).await,
-            }
+            let done = match &lease {
+                Some(lease) => plan.execute_under(lease, self.shelf.store().as_ref()).await?,
+                None => plan.execute(self.shelf.store().as_ref()).await?,
+            };
+            self.collect(done, repository?, lease.as_ref(), now).await
         };
         let done = done.await;
         if let Some(lease) = lease {
             lease.release().await;
         }
         done
+    }
+
+    /// Buries the backups that go, and removes what was buried for long enough.
+    async fn collect(
+        &self,
+        mut done: PrunePlan,
+        repository: Option<Repository>,
+        lease: Option<&Lease>,
+        now: OffsetDateTime,
+    ) -> Result<PrunePlan> {
+        let Some(repository) = repository else { return Ok(done) };
+        let dropped = done.backups().map(BackupPlan::names).unwrap_or_default();
+        done.collected(collect(&repository, &dropped, &self.patience, lease, now).await?);
+        Ok(done)
     }
 
     /// What one result comes to among those of several stores.

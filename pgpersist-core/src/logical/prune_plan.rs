@@ -1,4 +1,5 @@
-//! [`PrunePlan`]: which dumps go and which stay, with reasons; made first, shown or carried out after.
+//! [`PrunePlan`]: which dumps go and which stay, with reasons; made first, shown or carried out after. Backups stand in it as their own
+//! [`BackupPlan`] has them, and are carried out by others.
 //!
 //! - Each database is judged by itself, and so is each of its histories: after `init --new` another system identifier lives
 //!   under the cluster's name, and its dumps push out none of those before, which may be all that is left. A dump whose
@@ -20,6 +21,9 @@ use time::{Duration, OffsetDateTime};
 use crate::error::{Error, Result};
 use crate::logical::name::{DumpKind, DumpName};
 use crate::logical::shelf::{Contents, DumpEntry, DumpState, Globals, Shelf};
+use crate::repo::backup_plan::BackupPlan;
+use crate::repo::collect::Collected;
+use crate::repo::names::RunName;
 use crate::retention::{self, Decision, Item, Retention};
 use crate::store::lease::Lease;
 use crate::store::{BackupStore, ObjectKey, ObjectMeta};
@@ -34,22 +38,28 @@ const BATCH: usize = 16;
 pub struct PrunePlan {
     /// What stays.
     pub kept: Vec<Kept>,
-    /// What goes: first the dumps, the oldest first, then what belonged to them.
+    /// What goes: first the dumps, the oldest first, then what belonged to them, then backups.
     pub dropped: Vec<Dropped>,
-    /// How much that frees, side files included.
+    /// How much that frees, side files included, and of backups what is removed at once.
     pub freed_bytes: u64,
+    /// How much of backups is removed later, when its time of grace is over.
+    pub pending_bytes: u64,
+    /// Why nothing of backups is removed, where something cannot be read that may need it.
+    pub blocked: Option<String>,
     /// How many uploads were removed of which the store kept parts, and which never ended. A plan tells of none.
     pub unfinished_uploads: u64,
     #[serde(skip)]
     dumps: usize,
     #[serde(skip)]
     dumps_dropped: usize,
+    #[serde(skip)]
+    backups: Option<BackupPlan>,
 }
 
 /// Something that stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kept {
-    /// Its path in the store.
+    /// A dump's path in the store, or a backup's name.
     pub name: ObjectKey,
     /// Why.
     pub reason: String,
@@ -58,16 +68,22 @@ pub struct Kept {
 /// Something that goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// Its path in the store.
+    /// A dump's path in the store, or a backup's name.
     pub name: ObjectKey,
     /// Why.
     pub reason: String,
-    /// Its size, without its side file.
+    /// Its size, without its side file; of a backup what it added to the store when it was made.
     pub size_bytes: u64,
+    /// Until when it can be restored at least; nothing where it is gone at once, as every dump is.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub removed_after: Option<OffsetDateTime>,
     #[serde(skip)]
     side_file: Option<ObjectKey>,
     #[serde(skip)]
     freed_bytes: u64,
+    /// It is no object that can be removed.
+    #[serde(skip)]
+    is_backup: bool,
 }
 
 impl Shelf {
@@ -83,7 +99,17 @@ impl Shelf {
 impl PrunePlan {
     /// `held` are dumps that stay whatever the rules say, each with its reason.
     pub(super) fn new(contents: &Contents, retention: &Retention, now: OffsetDateTime, held: &BTreeMap<ObjectKey, String>) -> Self {
-        let mut plan = Self { kept: Vec::new(), dropped: Vec::new(), freed_bytes: 0, unfinished_uploads: 0, dumps: 0, dumps_dropped: 0 };
+        let mut plan = Self {
+            kept: Vec::new(),
+            dropped: Vec::new(),
+            freed_bytes: 0,
+            pending_bytes: 0,
+            blocked: None,
+            unfinished_uploads: 0,
+            dumps: 0,
+            dumps_dropped: 0,
+            backups: None,
+        };
         let mut staying: Vec<&DumpEntry> = contents.foreign.iter().collect();
         let newest = newest_histories(&contents.ours);
         let mut histories: BTreeMap<(&str, Option<u64>), Vec<&DumpEntry>> = BTreeMap::new();
@@ -133,7 +159,46 @@ impl PrunePlan {
         let freed_bytes = size_bytes + side_object.map_or(0, |side_object| side_object.size_bytes);
         self.freed_bytes += freed_bytes;
         let side_file = side_object.map(|side_object| side_object.key.clone());
-        self.dropped.push(Dropped { name: name.clone(), reason: reason.into(), size_bytes, side_file, freed_bytes });
+        let (name, reason) = (name.clone(), reason.into());
+        self.dropped.push(Dropped { name, reason, size_bytes, removed_after: None, side_file, freed_bytes, is_backup: false });
+    }
+
+    /// Takes up what goes and stays of the backups in the same store.
+    pub(super) fn add_backups(&mut self, backups: BackupPlan) {
+        for kept in &backups.kept {
+            self.keep(&key_of(kept.name), &*kept.reason);
+        }
+        self.dropped.extend(backups.dropped.iter().map(|dropped| Dropped {
+            name: key_of(dropped.name),
+            reason: dropped.reason.clone(),
+            size_bytes: dropped.size_bytes,
+            removed_after: dropped.removed_after,
+            side_file: None,
+            freed_bytes: 0,
+            is_backup: true,
+        }));
+        self.freed_bytes += backups.freed_bytes;
+        self.pending_bytes = backups.pending_bytes;
+        self.blocked = backups.blocked.clone();
+        self.backups = Some(backups);
+    }
+
+    /// What goes and stays of the backups.
+    pub(super) fn backups(&self) -> Option<&BackupPlan> {
+        self.backups.as_ref()
+    }
+
+    /// Tells what came of it in place of what was planned of the backups.
+    pub(super) fn collected(&mut self, collected: Collected) {
+        let planned = self.backups.as_ref().map_or(0, |backups| backups.freed_bytes);
+        self.freed_bytes = self.freed_bytes.saturating_sub(planned) + collected.freed_bytes;
+        self.pending_bytes = collected.pending_bytes;
+        self.blocked = collected.blocked;
+    }
+
+    /// Whether there is anything to do.
+    pub(super) fn has_work(&self) -> bool {
+        !self.dropped.is_empty() || self.backups.as_ref().is_some_and(BackupPlan::has_work)
     }
 
     fn globals(&mut self, globals: &[Globals], staying: &[&DumpEntry]) {
@@ -158,12 +223,16 @@ impl PrunePlan {
         }
     }
 
-    /// Whether more than half of the dumps would go at once: something for a person to confirm.
+    /// Whether more than half of the dumps, or of the backups, would go at once: something for a person to confirm.
     pub fn drops_more_than_half(&self) -> bool {
+        self.drops_too_many_dumps() || self.backups.as_ref().is_some_and(BackupPlan::drops_more_than_half)
+    }
+
+    fn drops_too_many_dumps(&self) -> bool {
         self.dumps_dropped * 2 > self.dumps
     }
 
-    /// Refuses a plan that drops more than half of the dumps at once: for a caller to whom nobody has said that they may go.
+    /// Refuses a plan that drops more than half of the dumps or backups at once: for a caller to whom nobody has said that they may go.
     ///
     /// # Errors
     /// [`Error::ConsentNeeded`].
@@ -171,8 +240,9 @@ impl PrunePlan {
         if !self.drops_more_than_half() {
             return Ok(());
         }
+        let what = if self.drops_too_many_dumps() { "dumps" } else { "backups" };
         Err(Error::ConsentNeeded {
-            action: "dropping more than half of the dumps at once".to_owned(),
+            action: format!("dropping more than half of the {what} at once"),
             plan: self.dropped.iter().map(|dropped| format!("drop {} ({})", dropped.name, dropped.reason)).collect(),
         })
     }
@@ -185,8 +255,8 @@ impl PrunePlan {
         self.carry_out(Some(lease), store).await
     }
 
-    /// Carries the plan out. A dump goes before its side file, so that a kill in between leaves a side file of nothing, which
-    /// a later pruning removes, and never a dump about which nothing is known. May be repeated.
+    /// Carries out what the plan says of dumps. A dump goes before its side file, so that a kill in between leaves a side file of
+    /// nothing, which a later pruning removes, and never a dump about which nothing is known. May be repeated.
     ///
     /// Returns what came of it: what the store itself keeps locked is among what is kept.
     ///
@@ -204,6 +274,10 @@ impl PrunePlan {
                 lease.check().await?;
             }
             for dropped in batch {
+                if dropped.is_backup {
+                    done.dropped.push(dropped.clone());
+                    continue;
+                }
                 // Dumps go first, so by now it is known which of them stay against the rules.
                 if has_locked_dumps && dropped.holds_roles() {
                     done.stays(dropped, "a dump that is locked in the store may need it".to_owned());
@@ -246,6 +320,10 @@ impl Dropped {
     fn holds_roles(&self) -> bool {
         DumpName::parse(self.name.file_name()).is_some_and(|name| name.kind() == DumpKind::Globals)
     }
+}
+
+fn key_of(backup: RunName) -> ObjectKey {
+    backup.to_string().parse().expect("the name of a backup is a key")
 }
 
 /// The cluster that a dump was made of, where its side file tells.

@@ -1,12 +1,14 @@
-//! [`BackupSummary`]: what a listing tells of a backup.
+//! [`BackupSummary`] and [`BackupDetails`]: what a listing tells of a backup, and what is told of one alone.
 
 use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pg::lsn::Lsn;
-use crate::repo::manifest::Manifest;
+use crate::repo::manifest::{DamagedPage, Manifest, Tablespace};
+use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
+use crate::repo::tombstone::Tombstones;
 
 /// A backup, as far as its manifest tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +37,34 @@ pub struct BackupSummary {
     pub stop_lsn: String,
     /// How many pages were damaged on the disk.
     pub damaged_pages: usize,
+    /// Whether retention has dropped it. It can be restored until its time of grace is over.
+    pub dropped: bool,
+}
+
+/// Everything that is known of a backup without reading what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackupDetails {
+    /// What a listing tells.
+    #[serde(flatten)]
+    pub summary: BackupSummary,
+    /// The backup that it was compared with. It does not need it.
+    pub parent: Option<RunName>,
+    /// How many files it has.
+    pub files: u64,
+    /// The cluster.
+    pub system_identifier: String,
+    /// The server's version.
+    pub server_version: String,
+    /// Its major version.
+    pub major: u32,
+    /// Whether pages have checksums; else damage of theirs cannot be told.
+    pub data_checksums: bool,
+    /// Bytes of a segment of the log.
+    pub wal_segment_size: u32,
+    /// Where each tablespace lay.
+    pub tablespaces: Vec<Tablespace>,
+    /// The pages that were damaged on the disk.
+    pub damaged: Vec<DamagedPage>,
 }
 
 impl From<Manifest> for BackupSummary {
@@ -51,8 +81,37 @@ impl From<Manifest> for BackupSummary {
             start_lsn: manifest.wal.start_lsn,
             stop_lsn: manifest.wal.stop_lsn,
             damaged_pages: manifest.damaged_pages.len(),
+            dropped: false,
         }
     }
+}
+
+/// One backup, by its name.
+///
+/// # Errors
+/// `NotFound`; `Damaged`; `Invalid` when a newer pgpersist made it; what the store says.
+pub async fn show(repository: &Repository, backup: RunName) -> Result<BackupDetails> {
+    let manifest = match repository.manifest(backup).await {
+        Ok(manifest) => manifest,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Error::not_found(format!("there is no backup {backup}"), "see `pgpersist list` for those that there are"));
+        }
+        Err(error) => return Err(error),
+    };
+    let dropped = Tombstones::read(repository).await?.buried().backups.contains(&backup);
+    let told = manifest.clone();
+    Ok(BackupDetails {
+        summary: BackupSummary { dropped, ..BackupSummary::from(manifest) },
+        parent: told.parent,
+        files: told.sizes.files,
+        system_identifier: told.cluster.system_identifier,
+        server_version: told.cluster.server_version,
+        major: told.cluster.major,
+        data_checksums: told.cluster.data_checksums,
+        wal_segment_size: told.cluster.wal_segment_size,
+        tablespaces: told.tablespaces,
+        damaged: told.damaged_pages,
+    })
 }
 
 /// All backups, newest first by their place in the log, since clocks can go back; and what is wrong with those that cannot be told of.
@@ -61,9 +120,10 @@ impl From<Manifest> for BackupSummary {
 /// What the store says, but for damage.
 pub async fn list(repository: &Repository) -> Result<(Vec<BackupSummary>, Vec<Error>)> {
     let (mut found, mut damaged) = (Vec::new(), Vec::new());
+    let buried = Tombstones::read(repository).await?.buried().backups;
     for backup in repository.backups().await?.into_iter().rev() {
         match repository.manifest(backup).await {
-            Ok(manifest) => found.push(BackupSummary::from(manifest)),
+            Ok(manifest) => found.push(BackupSummary { dropped: buried.contains(&backup), ..BackupSummary::from(manifest) }),
             Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Invalid) => damaged.push(error),
             // It was removed since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -94,13 +94,20 @@ impl<'a> Contents<'a> {
     pub async fn packs(&mut self, manifest: &Manifest) -> Result<Vec<PackRecord>> {
         let mut records = Vec::new();
         for place in &manifest.packs {
-            let bytes = self.item(*place).await?;
-            for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let wrong = |_| self.repository.wrong(&layout::pack(place.pack), Fault::NotCanonical);
-                records.push(serde_json::from_slice(line).map_err(wrong)?);
-            }
+            records.extend(self.pack_list(*place).await?);
         }
         Ok(records)
+    }
+
+    /// One of the lists of packs that a manifest names.
+    ///
+    /// # Errors
+    /// As [`item`](Self::item).
+    pub async fn pack_list(&mut self, place: Place) -> Result<Vec<PackRecord>> {
+        let bytes = self.item(place).await?;
+        let wrong = |_| self.repository.wrong(&layout::pack(place.pack), Fault::NotCanonical);
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).map_err(wrong)).collect()
     }
 
     /// All entries that a manifest names, in the order of their paths.

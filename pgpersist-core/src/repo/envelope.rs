@@ -17,6 +17,10 @@ pub enum ObjectKind {
     Manifest,
     /// What a run builds on.
     Intent,
+    /// A run's sign of life.
+    Beat,
+    /// What is to be removed.
+    Tombstone,
 }
 
 impl ObjectKind {
@@ -25,6 +29,8 @@ impl ObjectKind {
             Self::Descriptor => *b"pgpd",
             Self::Manifest => *b"pgpm",
             Self::Intent => *b"pgpi",
+            Self::Beat => *b"pgpb",
+            Self::Tombstone => *b"pgpt",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Intent`]: what a run builds on. As long as it stands, garbage collection takes nothing that the run may need, nor what it wrote.
+//! [`Intent`]: what a run builds on. As long as it lives, garbage collection takes nothing that the run may need, nor what it wrote.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -15,17 +15,35 @@ use crate::repo::repository::Repository;
 pub struct Intent {
     /// The run.
     pub run: RunName,
-    /// What it does: `backup`.
+    /// What it does: `backup`, `restore`, `verify`, `prune`.
     pub operation: String,
     /// The backup that it builds on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<RunName>,
+    /// The backups that it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<RunName>,
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
     pub began_at: OffsetDateTime,
 }
 
 impl Intent {
+    /// Of a backup that builds on another one.
+    pub fn of_backup(run: RunName, parent: Option<RunName>, began_at: OffsetDateTime) -> Self {
+        Self { run, operation: "backup".to_owned(), parent, reads: Vec::new(), began_at }
+    }
+
+    /// Of what only reads these backups.
+    pub fn of_reading(run: RunName, operation: &str, reads: Vec<RunName>, began_at: OffsetDateTime) -> Self {
+        Self { run, operation: operation.to_owned(), parent: None, reads, began_at }
+    }
+
+    /// The backups that must stay for it.
+    pub fn needs(&self) -> impl Iterator<Item = RunName> {
+        self.parent.into_iter().chain(self.reads.iter().copied())
+    }
+
     /// The object's bytes.
     ///
     /// # Errors
@@ -78,10 +96,12 @@ mod tests {
     fn an_intent_survives_a_round_trip_under_its_own_name() {
         let began_at = datetime!(2026-02-08 09:33:16 UTC);
         let run = RunName::new(began_at, [1, 2, 3, 4]);
-        let intent = Intent { run, operation: "backup".to_owned(), parent: Some(RunName::new(began_at, [5, 6, 7, 8])), began_at };
+        let intent = Intent::of_backup(run, Some(RunName::new(began_at, [5, 6, 7, 8])), began_at);
         let bytes = intent.encode().unwrap();
         assert_eq!(Intent::parse(run, &bytes), Ok(intent));
         assert_eq!(Intent::parse(RunName::new(began_at, [0; 4]), &bytes), Err(Fault::Digest));
+        let reading = Intent::of_reading(run, "verify", vec![RunName::new(began_at, [9; 4])], began_at);
+        assert_eq!(Intent::parse(run, &reading.encode().unwrap()), Ok(reading));
     }
 
     proptest! {

@@ -8,12 +8,17 @@ pub const DESCRIPTOR: &str = "repository";
 pub const PACKS: &str = "packs/";
 /// Where backups lie.
 pub const BACKUPS: &str = "backups/";
-/// Where intents lie.
+/// Where intents lie, and the beats beside them.
 pub const RUNS: &str = "runs/";
+/// Where tombstones lie.
+pub const TOMBSTONES: &str = "tombstones/";
 
 const PACK_SUFFIX: &str = ".pack";
 const MANIFEST_SUFFIX: &str = ".manifest";
 const INTENT_SUFFIX: &str = ".intent";
+const RUN_KEY_SUFFIX: &str = ".key";
+const BEAT_SUFFIX: &str = ".beat";
+const TOMBSTONE_SUFFIX: &str = ".tombstone";
 
 /// A pack.
 pub fn pack(name: PackName) -> String {
@@ -45,6 +50,42 @@ pub fn parse_intent(key: &str) -> Option<RunName> {
     key.strip_prefix(RUNS)?.strip_suffix(INTENT_SUFFIX)?.parse().ok()
 }
 
+/// The keys of a run, wrapped; in an encrypted repository alone.
+pub fn run_key(run: RunName) -> String {
+    format!("{RUNS}{run}{RUN_KEY_SUFFIX}")
+}
+
+/// Whose keys these are, if it is a run's.
+pub fn parse_run_key(key: &str) -> Option<RunName> {
+    key.strip_prefix(RUNS)?.strip_suffix(RUN_KEY_SUFFIX)?.parse().ok()
+}
+
+/// The beat of a run: one object that is put again and again, or where nothing may be replaced one more each time.
+pub fn beat(run: RunName, number: u32) -> String {
+    if number == 0 { format!("{RUNS}{run}{BEAT_SUFFIX}") } else { format!("{RUNS}{run}-{number:06}{BEAT_SUFFIX}") }
+}
+
+/// Whose beat a key is, and which one, if it is one.
+pub fn parse_beat(key: &str) -> Option<(RunName, u32)> {
+    let name = key.strip_prefix(RUNS)?.strip_suffix(BEAT_SUFFIX)?;
+    if let Ok(run) = name.parse() {
+        return Some((run, 0));
+    }
+    let (run, number) = name.rsplit_once('-')?;
+    let (run, number) = (run.parse().ok()?, number.parse().ok()?);
+    (number > 0 && beat(run, number) == key).then_some((run, number))
+}
+
+/// A tombstone.
+pub fn tombstone(name: RunName) -> String {
+    format!("{TOMBSTONES}{name}{TOMBSTONE_SUFFIX}")
+}
+
+/// Which tombstone a key is, if it is one.
+pub fn parse_tombstone(key: &str) -> Option<RunName> {
+    key.strip_prefix(TOMBSTONES)?.strip_suffix(TOMBSTONE_SUFFIX)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
@@ -59,6 +100,13 @@ mod tests {
         assert_eq!(parse_pack(&pack(name)), Some(name));
         assert_eq!(parse_manifest(&manifest(run)), Some(run));
         assert_eq!(parse_intent(&intent(run)), Some(run));
+        assert_eq!(parse_tombstone(&tombstone(run)), Some(run));
+        for number in [0, 1, 999_999, 1_000_000] {
+            assert_eq!(parse_beat(&beat(run, number)), Some((run, number)));
+        }
+        for wrong in ["runs/20260208T093316Z-0f8e7d6c-1.beat", "runs/20260208T093316Z-0f8e7d6c-000000.beat", "runs/x-000001.beat"] {
+            assert_eq!(parse_beat(wrong), None, "{wrong}");
+        }
         for wrong in ["", "packs/", "packs/x/000017.pack", "backups/20260208T093316Z-0f8e7d6c", DESCRIPTOR] {
             assert_eq!((parse_pack(wrong), parse_manifest(wrong), parse_intent(wrong)), (None, None, None), "{wrong}");
         }

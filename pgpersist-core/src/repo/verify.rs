@@ -10,6 +10,7 @@ use crate::repo::contents::Contents;
 use crate::repo::entry::EntryKind;
 use crate::repo::fault::Fault;
 use crate::repo::layout;
+use crate::repo::live_intent::LiveIntent;
 use crate::repo::manifest::Manifest;
 use crate::repo::names::{PackName, RunName};
 use crate::repo::pack_builder::PackRecord;
@@ -64,19 +65,36 @@ type Damage = BTreeMap<ObjectKey, (String, BTreeSet<RunName>)>;
 /// # Errors
 /// `NotFound` when there is no such backup; what the store says where it could not be asked: damage is no error, it is told.
 pub async fn verify(repository: &Repository, only: Option<RunName>, depth: Depth, progress: &dyn ProgressSink) -> Result<RepositoryReport> {
-    let mut report = RepositoryReport::default();
-    let mut damage = Damage::new();
-    let mut needed: BTreeMap<PackName, Needed> = BTreeMap::new();
     let backups = match only {
         Some(backup) => vec![backup],
         None => repository.backups().await?,
     };
+    // Garbage collection leaves alone what a run that lives reads. Who may only read is none the worse for it: what goes meanwhile is
+    // no damage.
+    let live = if backups.is_empty() { None } else { LiveIntent::reading(repository, "verify", backups.clone()).await.ok() };
+    let looked = look_at_all(repository, backups, only.is_some(), depth, progress).await;
+    if let Some(live) = live {
+        live.end_or_leave().await;
+    }
+    looked
+}
+
+async fn look_at_all(
+    repository: &Repository,
+    backups: Vec<RunName>,
+    is_named: bool,
+    depth: Depth,
+    progress: &dyn ProgressSink,
+) -> Result<RepositoryReport> {
+    let mut report = RepositoryReport::default();
+    let mut damage = Damage::new();
+    let mut needed: BTreeMap<PackName, Needed> = BTreeMap::new();
     for backup in backups {
         progress.event(Event::Step(format!("looking at {backup}")));
         report.objects += 1;
         let manifest = match repository.manifest(backup).await {
             Ok(manifest) => manifest,
-            Err(error) if error.kind() == ErrorKind::NotFound && only.is_some() => return Err(error),
+            Err(error) if error.kind() == ErrorKind::NotFound && is_named => return Err(error),
             Err(error) => {
                 note(&mut damage, repository.key(&layout::manifest(backup))?, error, backup)?;
                 continue;
@@ -102,6 +120,14 @@ pub async fn verify(repository: &Repository, only: Option<RunName>, depth: Depth
                 note(&mut damage, key.clone(), reworded(&error), *backup)?;
             }
         }
+    }
+    if !damage.is_empty() {
+        // A backup that was removed meanwhile needs nothing any more.
+        let standing: BTreeSet<RunName> = repository.backups().await?.into_iter().collect();
+        for (_, backups) in damage.values_mut() {
+            backups.retain(|backup| standing.contains(backup));
+        }
+        damage.retain(|_, (_, backups)| !backups.is_empty());
     }
     let told = damage.into_iter().map(|(name, (reason, backups))| DamagedObject { name, reason, backups: backups.into_iter().collect() });
     report.damaged = told.collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::data_directory::placement;
 use crate::error::{Error, Result};
 use crate::progress::{Event, ProgressSink};
+use crate::repo::live_intent::LiveIntent;
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
 use crate::restore::newest::Newest;
@@ -62,7 +63,13 @@ impl RestoreRequest {
         let own = directory.own_folder().clone();
         // A place that takes no writes, or gives back other bytes, is known before it holds anything.
         workers::run(move || placement::probe(own.path())).await?;
-        restore_surveyed(&repository, &survey, directory.as_ref(), &self.options, progress).await
+        // Garbage collection leaves alone what a run that lives reads.
+        let live = LiveIntent::reading_or_warn(&repository, "restore", vec![survey.manifest.backup], progress).await;
+        let restored = restore_surveyed(&repository, &survey, directory.as_ref(), &self.options, progress).await;
+        if let Some(live) = live {
+            live.end_or_leave().await;
+        }
+        restored
     }
 
     /// What it comes to. Looks only.

@@ -20,6 +20,7 @@ mod migration;
 mod physical;
 mod physical_sources;
 mod physical_restore;
+mod physical_prune;
 mod postmaster_pid;
 mod readme;
 mod root;

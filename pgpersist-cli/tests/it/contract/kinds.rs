@@ -12,8 +12,8 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
     let text = value.as_str().unwrap_or_default();
     let fits = match word {
         "pid" | "port" | "rounds" | "files" | "data_keys" => value.as_u64().is_some_and(|number| number > 0),
-        "size_bytes" | "stored_bytes" | "new_bytes" | "bytes" | "freed_bytes" | "unfinished_uploads" | "objects" | "seed"
-        | "acknowledged" | "in_flight" | "lost" | "torn" | "uncompressed_bytes" | "rows" | "rows_expected" | "rows_found"
+        "size_bytes" | "stored_bytes" | "new_bytes" | "bytes" | "freed_bytes" | "pending_bytes" | "unfinished_uploads" | "objects"
+        | "seed" | "acknowledged" | "in_flight" | "lost" | "torn" | "uncompressed_bytes" | "rows" | "rows_expected" | "rows_found"
         | "table_count" | "free_bytes" | "total_bytes" => value.is_u64(),
         "put_bytes_per_second" | "get_bytes_per_second" => value.as_f64().is_some_and(|rate| rate > 0.0),
         "put" | "get" | "head" | "list" | "duration_s" | "downtime_s" | "min" | "median" | "max" | "cluster_s" | "restore_s"
@@ -21,7 +21,7 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
             value.as_f64().is_some_and(|seconds| seconds >= 0.0)
         }
         "verified" | "valid" | "changed" | "resumed" | "immediate" | "present" | "matches" => value.is_boolean(),
-        "started_at" | "made_at" | "taken_at" | "time" | "since" | "last_dump_at" | "proven_at" => {
+        "started_at" | "made_at" | "taken_at" | "time" | "since" | "last_dump_at" | "proven_at" | "removed_after" => {
             OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.offset().is_utc())
         }
         "start_lsn" | "stop_lsn" => text.split_once('/').is_some_and(|(high, low)| !high.is_empty() && !low.is_empty()),

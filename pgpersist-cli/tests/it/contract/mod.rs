@@ -15,6 +15,7 @@ mod kinds;
 mod migrate;
 mod physical;
 mod restore;
+mod retention;
 mod root;
 mod store;
 mod store_keys;
@@ -49,6 +50,7 @@ fn promises() -> Vec<Case> {
         migrate::journey(),
         physical::journey(),
         restore::journey(),
+        retention::journey(),
         drill::journey(),
         drill::restores(),
         drill::live(),

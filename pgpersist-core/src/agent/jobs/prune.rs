@@ -12,7 +12,7 @@ use crate::progress::ProgressSink;
 use crate::schedule;
 use crate::wording::size;
 
-/// Drops the dumps that no rule keeps.
+/// Drops the dumps and backups that no rule keeps.
 #[derive(Debug, Clone)]
 pub struct PruneJob(pub Vec<PruneRequest>);
 
@@ -35,8 +35,13 @@ impl Job for PruneJob {
                         0 => String::new(),
                         count => format!(", {count} unfinished uploads removed"),
                     };
+                    let later = match plan.pending_bytes {
+                        0 => String::new(),
+                        bytes => format!(", {} later", size(bytes)),
+                    };
+                    let blocked = plan.blocked.as_ref().map(|why| format!(", nothing of backups is removed: {why}")).unwrap_or_default();
                     let (dropped, kept) = (plan.dropped.len(), plan.kept.len());
-                    told.push(format!("{of}{dropped} dropped, {kept} kept, {} freed{unfinished}", size(plan.freed_bytes)));
+                    told.push(format!("{of}{dropped} dropped, {kept} kept, {} freed{later}{unfinished}{blocked}", size(plan.freed_bytes)));
                 }
                 Err(error) if error.kind() == ErrorKind::Conflict => told.push(format!("{of}left for the next time: {error}")),
                 Err(error) => drop(first.get_or_insert(error)),
