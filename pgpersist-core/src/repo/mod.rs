@@ -17,6 +17,7 @@ pub mod pack_builder;
 pub mod pack_reader;
 pub mod pack_writer;
 pub mod repository;
+pub mod rescue;
 pub mod trailer;
 mod varint;
 pub mod verify;

@@ -10,6 +10,7 @@ mod cluster;
 mod configuration;
 mod drill;
 mod dumps;
+mod export;
 mod health;
 mod kinds;
 mod migrate;
@@ -47,6 +48,7 @@ fn promises() -> Vec<Case> {
         backups::journey(),
         migrate::journey(),
         physical::journey(),
+        export::journey(),
         drill::journey(),
         drill::restores(),
         drill::live(),
