@@ -1,7 +1,9 @@
 //! The one writer to stdout: a text for people or one JSON document.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -66,6 +68,12 @@ impl Output {
 /// Writes a line for whoever reads no stderr.
 pub(crate) fn line(line: &str) -> Result<()> {
     put(line.as_bytes())
+}
+
+/// The standard output as it is, for a stream that is the command's whole result.
+pub(crate) fn stream() -> Result<File> {
+    let failed = |error| Error::file("open", "the standard output", error);
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?))
 }
 
 fn put(bytes: &[u8]) -> Result<()> {

@@ -66,6 +66,7 @@ pub mod data_directory;
 pub mod drill;
 pub mod encryption;
 pub mod error;
+pub mod export;
 pub mod fs;
 pub mod health;
 pub mod init;

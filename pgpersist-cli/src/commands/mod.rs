@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod drill;
 mod dump;
+mod export;
 mod fence;
 mod health;
 mod init;
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     Load(load::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Export(export::Args),
     List(list::Args),
     Show(list::ShowArgs),
     Verify(verify::Args),
@@ -92,6 +94,7 @@ impl Command {
             Self::Load(args) => load::run(args, context),
             Self::Backup(args) => backup::run(args, context),
             Self::Restore(args) => restore::run(args, context),
+            Self::Export(args) => export::run(args, context),
             Self::List(args) => list::run(args, context),
             Self::Show(args) => list::show(args, context),
             Self::Verify(args) => verify::run(args, context),

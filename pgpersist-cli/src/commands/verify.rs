@@ -132,8 +132,9 @@ fn with_backups(mut document: Value, backups: &RepositoryReport) -> Value {
 fn damaged_lines(report: &RepositoryReport) -> String {
     let line = |damaged: &DamagedObject| {
         let needed: Vec<String> = damaged.backups.iter().map(ToString::to_string).collect();
+        let needed = if needed.is_empty() { String::new() } else { format!("; needed by {}", needed.join(" and ")) };
         let (name, reason) = (printable(damaged.name.as_str()), printable(&damaged.reason));
-        format!("DAMAGED  {name}  {reason}; needed by {}\n", needed.join(" and "))
+        format!("DAMAGED  {name}  {reason}{needed}\n")
     };
     report.damaged.iter().map(line).collect()
 }

@@ -1,7 +1,7 @@
 //! Physical backup: from a running cluster into a repository.
 
-mod copying;
 pub mod announced;
+mod copying;
 pub mod excluded;
 pub mod outside;
 pub mod pace;

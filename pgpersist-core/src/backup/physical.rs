@@ -12,7 +12,6 @@ use time::OffsetDateTime;
 use crate::backup::announced;
 use crate::backup::copying::{Known, copy};
 use crate::backup::outside;
-use crate::backup::parent::Parent;
 use crate::backup::reading::{ReadFile, Reading};
 use crate::backup::source::{self, Source, SourceFile};
 use crate::clock::Clock;

@@ -8,6 +8,8 @@ use crate::config::load::Config;
 use crate::configured::{cluster, stores};
 use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, Result};
+use crate::export::physical::Destination;
+use crate::export::request::ExportRequest;
 use crate::repo::repository::Repository;
 use crate::restore::physical::RestoreOptions;
 use crate::restore::request::RestoreRequest;
@@ -29,6 +31,14 @@ pub fn backup(config: &Config, options: BackupOptions) -> Result<BackupRequest> 
 pub fn restore(config: &Config, backup: String, options: RestoreOptions) -> Result<RestoreRequest> {
     let cluster = cluster::open(config, BTreeMap::new())?;
     Ok(RestoreRequest { cluster, store: stores::primary(config)?, folder: request::folder(&config.cluster.name)?, backup, options })
+}
+
+/// An export of a backup of the configured cluster, by its name or as `latest`.
+///
+/// # Errors
+/// As [`stores::primary`].
+pub fn export(config: &Config, backup: String, destination: Destination) -> Result<ExportRequest> {
+    Ok(ExportRequest { store: stores::primary(config)?, folder: request::folder(&config.cluster.name)?, backup, destination })
 }
 
 /// The repository of the configured cluster in its primary store; nothing where it has none.

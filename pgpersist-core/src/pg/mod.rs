@@ -1,6 +1,7 @@
 //! PostgreSQL's own formats and words as pure values: functions over bytes and names, no I/O, no async.
 
 pub mod backup_label;
+pub mod backup_manifest;
 pub mod boolean;
 pub mod control_file;
 pub mod database_name;

@@ -107,6 +107,7 @@ impl Example {
             packs: vec![place],
             sizes: Sizes::default(),
             damaged_pages: Vec::new(),
+            outside: Vec::new(),
         }
     }
 

@@ -4,6 +4,9 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
+    /// There are none where there must be.
+    #[error("it is not there")]
+    Missing,
     /// They end too early.
     #[error("it is cut off")]
     CutOff,

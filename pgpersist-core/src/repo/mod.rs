@@ -26,6 +26,7 @@ pub mod pack_builder;
 pub mod pack_reader;
 pub mod pack_writer;
 pub mod repository;
+pub mod rescue;
 pub mod roots;
 pub mod tombstone;
 pub mod trailer;

@@ -14,6 +14,7 @@ use crate::repo::identity::HashKey;
 use crate::repo::layout;
 use crate::repo::manifest::Manifest;
 use crate::repo::names::RunName;
+use crate::repo::rescue;
 use crate::store::{BackupStore, ObjectKey};
 
 /// The repository of one cluster in one store.
@@ -35,12 +36,17 @@ impl Repository {
     /// The repository whose objects lie below `folder`; nothing where there is none.
     ///
     /// # Errors
-    /// `Damaged` when its descriptor is; `Invalid` when a newer pgpersist made it; what the store says.
+    /// `Damaged` when its descriptor is, or is gone while there are backups; `Invalid` when a newer pgpersist made it; what the store says.
     pub async fn open(store: Arc<dyn BackupStore>, folder: ObjectKey) -> Result<Option<Self>> {
         let key = folder.join(layout::DESCRIPTOR)?;
         let bytes = match store.get(&key).await {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // A descriptor is never removed, and what it says of the others cannot be guessed.
+                let prefix = format!("{folder}/{}", layout::BACKUPS);
+                let backup = store.list(&prefix).try_next().await?;
+                return if backup.is_some() { Err(wrong(store.as_ref(), &key, Fault::Missing)) } else { Ok(None) };
+            }
             Err(error) => return Err(error),
         };
         let descriptor = Descriptor::parse(&bytes).map_err(|fault| wrong(store.as_ref(), &key, fault))?;
@@ -78,6 +84,7 @@ impl Repository {
                 "give this cluster a name of its own (`[cluster] name`) or another store",
             ));
         }
+        rescue::put_missing(found.store.as_ref(), &found.folder).await?;
         Ok(found)
     }
 
@@ -191,6 +198,32 @@ mod tests {
         let makers = (0..8).map(|_| Repository::open_or_make(Arc::clone(&store), folder(), 7, NOW));
         let made = futures_util::future::try_join_all(makers).await.unwrap();
         assert!(made.iter().all(|one| one.descriptor() == made[0].descriptor()));
+    }
+
+    #[tokio::test]
+    async fn what_restores_it_by_hand_is_put_again_where_it_is_gone_and_is_left_where_it_is_another() {
+        let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+        Repository::open_or_make(Arc::clone(&store), folder(), 7, NOW).await.unwrap();
+        let (page, program) = (folder().join("RESTORE.md").unwrap(), folder().join("restore.py").unwrap());
+        store.delete(&page).await.unwrap();
+        store.put(&program, Bytes::from_static(b"another")).await.unwrap();
+        Repository::open_or_make(Arc::clone(&store), folder(), 7, NOW).await.unwrap();
+        assert_eq!(store.get(&page).await.unwrap(), rescue::RESCUE_FILES[0].object());
+        assert_eq!(store.get(&program).await.unwrap(), "another");
+    }
+
+    #[tokio::test]
+    async fn a_descriptor_that_is_gone_is_no_new_repository_where_there_are_backups() {
+        let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+        Repository::open_or_make(Arc::clone(&store), folder(), 7, NOW).await.unwrap();
+        let key = folder().join(layout::DESCRIPTOR).unwrap();
+        store.delete(&key).await.unwrap();
+        assert!(Repository::open(Arc::clone(&store), folder()).await.unwrap().is_none());
+        let manifest = folder().join("backups/20260208T093316Z-0f8e7d6c.manifest").unwrap();
+        store.put(&manifest, Bytes::from_static(b"of a backup")).await.unwrap();
+        let error = Repository::open_or_make(store, folder(), 7, NOW).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().contains("repository/repository"), "{error}");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::TryStreamExt;
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -9,6 +10,7 @@ use crate::progress::{Event, ProgressSink};
 use crate::repo::contents::Contents;
 use crate::repo::entry::EntryKind;
 use crate::repo::fault::Fault;
+use crate::repo::intent::Intent;
 use crate::repo::layout;
 use crate::repo::live_intent::LiveIntent;
 use crate::repo::manifest::Manifest;
@@ -16,6 +18,7 @@ use crate::repo::names::{PackName, RunName};
 use crate::repo::pack_builder::PackRecord;
 use crate::repo::pack_reader::OpenPack;
 use crate::repo::repository::Repository;
+use crate::repo::rescue::RESCUE_FILES;
 use crate::store::ObjectKey;
 use crate::workers;
 
@@ -100,15 +103,14 @@ async fn look_at_all(
                 continue;
             }
         };
-        match named(repository, &manifest).await {
-            Ok(packs) => {
-                for (record, items) in packs {
-                    let pack = needed.entry(record.pack).or_insert_with(|| Needed { record, items, backups: BTreeSet::new() });
-                    pack.items = pack.items.max(items);
-                    pack.backups.insert(backup);
-                }
-            }
-            Err((key, error)) => note(&mut damage, key, error, backup)?,
+        let named = named(repository, &manifest).await;
+        for (record, items) in named.packs {
+            let pack = needed.entry(record.pack).or_insert_with(|| Needed { record, items, backups: BTreeSet::new() });
+            pack.items = pack.items.max(items);
+            pack.backups.insert(backup);
+        }
+        for (key, error) in named.wrong {
+            note(&mut damage, key, error, backup)?;
         }
     }
     for needed in needed.values() {
@@ -129,9 +131,49 @@ async fn look_at_all(
         }
         damage.retain(|_, (_, backups)| !backups.is_empty());
     }
+    if !is_named {
+        report.objects += rescue_files(repository, &mut damage).await? + intents(repository, &mut damage).await?;
+    }
     let told = damage.into_iter().map(|(name, (reason, backups))| DamagedObject { name, reason, backups: backups.into_iter().collect() });
     report.damaged = told.collect();
     Ok(report)
+}
+
+/// Looks at what a restore by hand needs. Returns how many objects there are.
+async fn rescue_files(repository: &Repository, damage: &mut Damage) -> Result<u64> {
+    for file in RESCUE_FILES {
+        let key = repository.key(file.name)?;
+        let reason = match file.look(repository.store().as_ref(), &key).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(fault)) => format!("{fault}; remove it, and the next backup puts it again"),
+            Err(error) if error.kind() == ErrorKind::NotFound => "it is not there; the next backup puts it again".to_owned(),
+            Err(error) => return Err(error),
+        };
+        damage.insert(key, (reason, BTreeSet::new()));
+    }
+    Ok(RESCUE_FILES.len() as u64)
+}
+
+/// Looks at the intents of runs that have not ended, or were interrupted. Returns how many there are.
+async fn intents(repository: &Repository, damage: &mut Damage) -> Result<u64> {
+    let folder = repository.key(layout::RUNS.trim_end_matches('/'))?;
+    let (prefix, below) = (format!("{folder}/"), folder.as_str().len() - layout::RUNS.len() + 1);
+    let (mut listed, mut count) = (repository.store().list(&prefix), 0);
+    while let Some(meta) = listed.try_next().await? {
+        let Some(run) = meta.key.as_str().get(below..).and_then(layout::parse_intent) else { continue };
+        count += 1;
+        match repository.store().get(&meta.key).await {
+            Ok(bytes) => {
+                if let Err(fault) = Intent::parse(run, &bytes) {
+                    damage.insert(meta.key, (fault.to_string(), BTreeSet::new()));
+                }
+            }
+            // Its run ended meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
 }
 
 /// Notes damage; any other error is one.
@@ -154,39 +196,68 @@ fn reworded(error: &Error) -> Error {
     }
 }
 
-/// All packs that a backup names, each with how many items it must have: every leaf leads into one of them.
-async fn named(repository: &Repository, manifest: &Manifest) -> std::result::Result<Vec<(PackRecord, u32)>, (ObjectKey, Error)> {
-    let of_manifest = |error: Error| (manifest_key(repository, manifest), error);
-    let mut contents = Contents::new(repository);
+/// What a backup names.
+#[derive(Debug, Default)]
+struct Named {
+    /// All packs, each with how many items it must have: every leaf leads into one of them.
+    packs: Vec<(PackRecord, u32)>,
+    /// What is wrong with what names them. One that is wrong hides no other.
+    wrong: BTreeMap<ObjectKey, Error>,
+}
+
+impl Named {
+    fn blame(&mut self, (key, error): (ObjectKey, Error)) {
+        self.wrong.entry(key).or_insert(error);
+    }
+}
+
+async fn named(repository: &Repository, manifest: &Manifest) -> Named {
+    let (mut named, mut contents) = (Named::default(), Contents::new(repository));
+    let of_manifest = |what| (manifest_key(repository, manifest), nowhere(repository, manifest, what));
     let lists: Vec<PackName> = manifest.packs.iter().chain(&manifest.entries).map(|place| place.pack).collect();
-    let mut packs = contents.packs(manifest).await.map_err(|error| at_fault(repository, manifest, &lists, error))?;
-    let mut known: BTreeMap<PackName, u32> = packs.iter().map(|record| (record.pack, 0)).collect();
-    let entries = contents.all_entries(manifest).await.map_err(|error| at_fault(repository, manifest, &lists, error))?;
-    for entry in &entries {
+    let listed = contents.packs(manifest).await.map_err(|error| named.blame(at_fault(repository, manifest, &lists, error))).ok();
+    let entries = contents.all_entries(manifest).await.map_err(|error| named.blame(at_fault(repository, manifest, &lists, error)));
+    let mut needed: BTreeMap<PackName, u32> = manifest.entries.iter().map(|place| (place.pack, 0)).collect();
+    for entry in entries.unwrap_or_default() {
         let EntryKind::File(file) = &entry.kind else { continue };
-        let mut chunks = 0;
+        let mut chunks = Some(0);
         for place in &file.leaves {
-            let leaf = contents.leaf(*place).await.map_err(|error| at_fault(repository, manifest, &[place.pack], error))?;
-            chunks += u64::from(leaf.chunks());
+            let leaf = match contents.leaf(*place).await {
+                Ok(leaf) => leaf,
+                Err(error) => {
+                    named.blame(at_fault(repository, manifest, &[place.pack], error));
+                    chunks = None;
+                    continue;
+                }
+            };
+            chunks = chunks.map(|chunks| chunks + u64::from(leaf.chunks()));
             let ends = leaf.stretches().iter().filter_map(|stretch| Some((stretch.place?, stretch.chunks)));
             for (first, chunks) in ends.chain([(*place, 1)]) {
-                let Some(items) = known.get_mut(&first.pack) else { return Err(of_manifest(nowhere(repository, manifest, "a leaf"))) };
+                let items = needed.entry(first.pack).or_default();
                 *items = (*items).max(first.item.saturating_add(chunks));
             }
         }
-        if chunks != file.chunks() {
-            return Err(of_manifest(nowhere(repository, manifest, "a file")));
+        if chunks.is_some_and(|chunks| chunks != file.chunks()) {
+            named.blame(of_manifest("a file"));
         }
     }
-    // The lists of packs lie in packs that no list names.
-    for place in &manifest.packs {
-        if known.insert(place.pack, 0).is_none() {
-            let pack =
-                OpenPack::read(repository, place.pack).await.map_err(|error| at_fault(repository, manifest, &[place.pack], error))?;
-            packs.push(PackRecord { pack: pack.name, size: pack.size, digest: pack.digest });
+    let mut records: BTreeMap<PackName, PackRecord> = listed.iter().flatten().map(|record| (record.pack, record.clone())).collect();
+    if listed.is_some() && needed.keys().any(|pack| !records.contains_key(pack)) {
+        named.blame(of_manifest("a leaf"));
+    }
+    // The lists of packs lie in packs that no list names; where a list is gone, all are looked at as they are.
+    let unlisted: BTreeSet<PackName> = manifest.packs.iter().map(|place| place.pack).chain(needed.keys().copied()).collect();
+    for name in unlisted {
+        if records.contains_key(&name) {
+            continue;
+        }
+        match OpenPack::read(repository, name).await {
+            Ok(pack) => drop(records.insert(name, PackRecord { pack: name, size: pack.size, digest: pack.digest })),
+            Err(error) => named.blame(at_fault(repository, manifest, &[name], error)),
         }
     }
-    Ok(packs.into_iter().map(|record| (record.clone(), known.get(&record.pack).copied().unwrap_or_default())).collect())
+    named.packs = records.into_iter().map(|(name, record)| (record, needed.get(&name).copied().unwrap_or_default())).collect();
+    named
 }
 
 fn nowhere(repository: &Repository, manifest: &Manifest, what: &'static str) -> Error {

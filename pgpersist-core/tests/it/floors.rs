@@ -16,7 +16,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     (4, &["store", "data_directory"]),
     (5, &["server", "key_ring", "repo"]),
     (6, &["logical", "temporary"]),
-    (7, &["init", "migrate", "health", "backup", "restore"]),
+    (7, &["init", "migrate", "health", "backup", "restore", "export"]),
     (8, &["config", "drill"]),
     (9, &["report"]),
     (10, &["agent"]),

@@ -10,6 +10,7 @@ mod cluster;
 mod configuration;
 mod drill;
 mod dumps;
+mod export;
 mod health;
 mod kinds;
 mod migrate;
@@ -51,6 +52,7 @@ fn promises() -> Vec<Case> {
         physical::journey(),
         restore::journey(),
         retention::journey(),
+        export::journey(),
         drill::journey(),
         drill::restores(),
         drill::live(),

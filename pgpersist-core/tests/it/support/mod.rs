@@ -5,3 +5,4 @@ pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod skip;
 pub(crate) mod stores;
+pub(crate) mod tree;
