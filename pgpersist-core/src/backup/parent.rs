@@ -33,6 +33,9 @@ impl Parent {
     pub async fn find(repository: &Repository, timeline: u32) -> Result<Option<Arc<Self>>> {
         let mut candidates: Vec<(Lsn, Manifest)> = Vec::new();
         for backup in repository.backups().await? {
+            if !repository.can_build_on(backup).await? {
+                continue;
+            }
             match repository.manifest(backup).await {
                 Ok(manifest) if manifest.wal.timeline == timeline => {
                     candidates.push((manifest.wal.stop_lsn.parse().unwrap_or_default(), manifest));

@@ -120,6 +120,7 @@ pub async fn back_up(
     let began = Instant::now();
     let started_at = clock.now();
     let run = RunName::new(started_at, rand::random());
+    repository.prepare_writing(started_at).await?;
     let session = Session::connect(connection, CONNECT_DEADLINE).await?;
     let version = session.version().await?;
     let tablespace_names = tablespace_names(&session).await?;
@@ -140,6 +141,7 @@ pub async fn back_up(
     let builds_on = parent.as_ref().map(|parent| parent.backup);
     let intent = Intent { run, operation: "backup".to_owned(), parent: builds_on, began_at: started_at };
     intent.put(repository).await?;
+    repository.begin_run(run).await?;
     let source = look(data_directory, control.1.blocks_per_segment, version_folder).await?;
     let mut packs = Vec::new();
     let checked = control.1.data_checksums();

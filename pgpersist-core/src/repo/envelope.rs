@@ -17,6 +17,8 @@ pub enum ObjectKind {
     Manifest,
     /// What a run builds on.
     Intent,
+    /// The keys of a run, wrapped.
+    RunKey,
 }
 
 impl ObjectKind {
@@ -25,6 +27,7 @@ impl ObjectKind {
             Self::Descriptor => *b"pgpd",
             Self::Manifest => *b"pgpm",
             Self::Intent => *b"pgpi",
+            Self::RunKey => *b"pgpr",
         }
     }
 }

@@ -14,6 +14,7 @@ pub const RUNS: &str = "runs/";
 const PACK_SUFFIX: &str = ".pack";
 const MANIFEST_SUFFIX: &str = ".manifest";
 const INTENT_SUFFIX: &str = ".intent";
+const RUN_KEY_SUFFIX: &str = ".key";
 
 /// A pack.
 pub fn pack(name: PackName) -> String {
@@ -45,6 +46,16 @@ pub fn parse_intent(key: &str) -> Option<RunName> {
     key.strip_prefix(RUNS)?.strip_suffix(INTENT_SUFFIX)?.parse().ok()
 }
 
+/// The keys of a run, wrapped; in an encrypted repository alone.
+pub fn run_key(run: RunName) -> String {
+    format!("{RUNS}{run}{RUN_KEY_SUFFIX}")
+}
+
+/// Whose keys these are, if it is a run's.
+pub fn parse_run_key(key: &str) -> Option<RunName> {
+    key.strip_prefix(RUNS)?.strip_suffix(RUN_KEY_SUFFIX)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
@@ -59,6 +70,8 @@ mod tests {
         assert_eq!(parse_pack(&pack(name)), Some(name));
         assert_eq!(parse_manifest(&manifest(run)), Some(run));
         assert_eq!(parse_intent(&intent(run)), Some(run));
+        assert_eq!((run_key(run).as_str(), parse_run_key(&run_key(run))), ("runs/20260208T093316Z-0f8e7d6c.key", Some(run)));
+        assert_eq!((parse_intent(&run_key(run)), parse_run_key(&intent(run))), (None, None));
         for wrong in ["", "packs/", "packs/x/000017.pack", "backups/20260208T093316Z-0f8e7d6c", DESCRIPTOR] {
             assert_eq!((parse_pack(wrong), parse_manifest(wrong), parse_intent(wrong)), (None, None, None), "{wrong}");
         }

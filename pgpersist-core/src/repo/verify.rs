@@ -13,7 +13,7 @@ use crate::repo::layout;
 use crate::repo::manifest::Manifest;
 use crate::repo::names::{PackName, RunName};
 use crate::repo::pack_builder::PackRecord;
-use crate::repo::pack_reader::OpenPack;
+use crate::repo::pack_reader::{OpenPack, look_at_end};
 use crate::repo::repository::Repository;
 use crate::store::ObjectKey;
 use crate::workers;
@@ -36,6 +36,9 @@ pub struct RepositoryReport {
     pub bytes: u64,
     /// What is not what was written.
     pub damaged: Vec<DamagedObject>,
+    /// The backups that no key at hand opens, or not their files: bytes were compared with digests as far as that goes, and nobody looked
+    /// into them.
+    pub unopened: Vec<RunName>,
 }
 
 /// An object that is missing or is not what was written.
@@ -45,7 +48,7 @@ pub struct DamagedObject {
     pub name: ObjectKey,
     /// What is wrong.
     pub reason: String,
-    /// The backups that need it and cannot be restored whole.
+    /// The backups that need it and cannot be restored whole, as far as that is known.
     pub backups: Vec<RunName>,
 }
 
@@ -67,6 +70,7 @@ pub async fn verify(repository: &Repository, only: Option<RunName>, depth: Depth
     let mut report = RepositoryReport::default();
     let mut damage = Damage::new();
     let mut needed: BTreeMap<PackName, Needed> = BTreeMap::new();
+    let (mut unopened, mut closed) = (BTreeSet::new(), false);
     let backups = match only {
         Some(backup) => vec![backup],
         None => repository.backups().await?,
@@ -77,8 +81,15 @@ pub async fn verify(repository: &Repository, only: Option<RunName>, depth: Depth
         let manifest = match repository.manifest(backup).await {
             Ok(manifest) => manifest,
             Err(error) if error.kind() == ErrorKind::NotFound && only.is_some() => return Err(error),
+            Err(error) if repository.is_closed(&error) => {
+                unopened.insert(backup);
+                closed = true;
+                continue;
+            }
             Err(error) => {
-                note(&mut damage, repository.key(&layout::manifest(backup))?, error, backup)?;
+                let keys = repository.key(&layout::run_key(backup))?;
+                let key = if error.to_string().contains(keys.as_str()) { keys } else { repository.key(&layout::manifest(backup))? };
+                note(&mut damage, key, error, backup)?;
                 continue;
             }
         };
@@ -90,22 +101,86 @@ pub async fn verify(repository: &Repository, only: Option<RunName>, depth: Depth
                     pack.backups.insert(backup);
                 }
             }
+            Err((_, error)) if repository.is_closed(&error) => {
+                unopened.insert(backup);
+            }
             Err((key, error)) => note(&mut damage, key, error, backup)?,
         }
     }
     for needed in needed.values() {
         report.objects += 1;
         report.bytes += needed.record.size;
-        if let Err(error) = look(repository, needed, depth).await {
-            let key = repository.key(&layout::pack(needed.record.pack))?;
-            for backup in &needed.backups {
-                note(&mut damage, key.clone(), reworded(&error), *backup)?;
+        match look(repository, needed, depth).await {
+            Ok(Looked::Whole) => {}
+            Ok(Looked::Closed) => unopened.extend(&needed.backups),
+            Err(error) if repository.is_closed(&error) => unopened.extend(&needed.backups),
+            Err(error) => {
+                let key = repository.key(&layout::pack(needed.record.pack))?;
+                for backup in &needed.backups {
+                    note(&mut damage, key.clone(), reworded(&error), *backup)?;
+                }
             }
         }
     }
+    if repository.is_encrypted() {
+        report.objects += look_at_keys(repository, &needed, &unopened, &mut damage).await?;
+    }
+    if closed && only.is_none() {
+        look_at_closed(repository, &needed, &mut report, &mut damage).await?;
+    }
+    report.unopened = unopened.into_iter().collect();
     let told = damage.into_iter().map(|(name, (reason, backups))| DamagedObject { name, reason, backups: backups.into_iter().collect() });
     report.damaged = told.collect();
     Ok(report)
+}
+
+/// Looks at the wrapped keys of all runs whose packs are needed, and tells how many there are.
+async fn look_at_keys(
+    repository: &Repository,
+    needed: &BTreeMap<PackName, Needed>,
+    unopened: &BTreeSet<RunName>,
+    damage: &mut Damage,
+) -> Result<u64> {
+    let mut runs: BTreeMap<RunName, BTreeSet<RunName>> = unopened.iter().map(|backup| (*backup, BTreeSet::from([*backup]))).collect();
+    for (pack, needed) in needed {
+        runs.entry(pack.run).or_default().extend(&needed.backups);
+    }
+    for (run, backups) in &runs {
+        if let Err(error) = repository.wrapped_keys(*run).await {
+            for backup in backups {
+                note(damage, repository.key(&layout::run_key(*run))?, reworded(&error), *backup)?;
+            }
+        }
+    }
+    Ok(runs.len() as u64)
+}
+
+/// Looks at the packs of which nobody could tell who needs them, as far as that goes without a key.
+async fn look_at_closed(
+    repository: &Repository,
+    needed: &BTreeMap<PackName, Needed>,
+    report: &mut RepositoryReport,
+    damage: &mut Damage,
+) -> Result<()> {
+    for pack in repository.packs().await? {
+        if needed.contains_key(&pack) {
+            continue;
+        }
+        match look_at_end(repository, pack).await {
+            Ok(size) => {
+                report.objects += 1;
+                report.bytes += size;
+            }
+            // It was removed since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                report.objects += 1;
+                damage.entry(repository.key(&layout::pack(pack))?).or_insert_with(|| (error.to_string(), BTreeSet::new()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Notes damage; any other error is one.
@@ -174,17 +249,31 @@ fn manifest_key(repository: &Repository, manifest: &Manifest) -> ObjectKey {
 /// The object that an error is about: one of these packs if it is named, else the manifest.
 fn at_fault(repository: &Repository, manifest: &Manifest, packs: &[PackName], error: Error) -> (ObjectKey, Error) {
     let text = error.to_string();
-    let named = packs.iter().filter_map(|pack| repository.key(&layout::pack(*pack)).ok()).find(|key| text.contains(key.as_str()));
+    let objects = packs.iter().flat_map(|pack| [layout::pack(*pack), layout::run_key(pack.run)]);
+    let named = objects.filter_map(|below| repository.key(&below).ok()).find(|key| text.contains(key.as_str()));
     (named.unwrap_or_else(|| manifest_key(repository, manifest)), error)
 }
 
+/// How far a pack was looked into.
+enum Looked {
+    Whole,
+    /// Its bytes were compared, and no key at hand opens them.
+    Closed,
+}
+
 /// Whether a pack is what the manifest says.
-async fn look(repository: &Repository, needed: &Needed, depth: Depth) -> Result<()> {
+async fn look(repository: &Repository, needed: &Needed, depth: Depth) -> Result<Looked> {
     let record = &needed.record;
     let pack = OpenPack::read(repository, record.pack).await?;
     let has_all = pack.trailer.ids.len() as u64 >= u64::from(needed.items);
     if pack.digest != record.digest || pack.size != record.size || !has_all {
         return Err(repository.wrong(&layout::pack(record.pack), Fault::Digest));
+    }
+    if depth == Depth::Full && !pack.opens() {
+        for place in pack.places() {
+            pack.look_at_frame(repository, place).await?;
+        }
+        return Ok(Looked::Closed);
     }
     if depth == Depth::Full {
         for place in pack.places() {
@@ -201,5 +290,5 @@ async fn look(repository: &Repository, needed: &Needed, depth: Depth) -> Result<
             }
         }
     }
-    Ok(())
+    Ok(Looked::Whole)
 }

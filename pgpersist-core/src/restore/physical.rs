@@ -57,13 +57,26 @@ pub struct RestoreReport {
 /// The newest backup: by the position of the log where it ends on the youngest timeline, since clocks can go back.
 ///
 /// # Errors
-/// `NotFound` when there is none; what the store says.
+/// `NotFound` when there is none; `Denied` when no key at hand opens one that may be newer; what the store says.
 pub async fn newest(repository: &Repository) -> Result<RunName> {
     let mut newest: Option<(u32, crate::pg::lsn::Lsn, RunName)> = None;
+    let mut closed: Option<(RunName, Error)> = None;
     for backup in repository.backups().await? {
-        let manifest = repository.manifest(backup).await?;
+        let manifest = match repository.manifest(backup).await {
+            Err(error) if repository.is_closed(&error) => {
+                closed = Some((backup, error));
+                continue;
+            }
+            manifest => manifest?,
+        };
         let stop = manifest.wal.stop_lsn.parse().unwrap_or_default();
         newest = newest.max(Some((manifest.wal.timeline, stop, backup)));
+    }
+    // Older ones may be closed to today's key. What is newer must not be passed over in silence; its name is all that tells.
+    if let Some((closed, error)) = closed
+        && newest.as_ref().is_none_or(|(.., newest)| *newest < closed)
+    {
+        return Err(error);
     }
     newest
         .map(|(.., backup)| backup)
@@ -85,6 +98,8 @@ pub async fn restore(
     let began = Instant::now();
     refuse_occupied(directory).await?;
     let manifest = repository.manifest(backup).await.map_err(|error| missing(backup, error))?;
+    // Before anything is made: who has public keys only reads names, and no file.
+    repository.require_data(backup).await?;
     if !manifest.tablespaces.is_empty() {
         return Err(Error::invalid("the backup has tablespaces", "restore it with a pgpersist that can place them"));
     }

@@ -18,6 +18,7 @@ mod health;
 mod logical;
 mod migration;
 mod physical;
+mod physical_encrypted;
 mod postmaster_pid;
 mod readme;
 mod root;
