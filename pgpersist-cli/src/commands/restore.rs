@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::commands::status::document;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::Exit;
+use crate::keys::LoadKeyArgs;
 use crate::output::printable;
 use crate::progress::count;
 use crate::runtime;
@@ -21,6 +22,14 @@ pub(crate) struct Args {
     /// A backup's name, or `latest`
     #[arg(value_name = "NAME", default_value = LATEST)]
     name: String,
+    #[command(flatten)]
+    keys: LoadKeyArgs,
+}
+
+impl Args {
+    pub(super) fn reading(&self) -> Reading {
+        self.keys.reading()
+    }
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
