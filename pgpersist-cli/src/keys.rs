@@ -1,13 +1,13 @@
-//! The options with which encrypted dumps are read.
+//! The options with which encrypted dumps and backups are read.
 
 use std::path::PathBuf;
 
 use crate::context::Reading;
 
-/// What opens a dump.
+/// What opens a dump or a backup.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct KeyArgs {
-    /// A file with the private key that opens encrypted dumps; else the configured one
+    /// A file with the private key that opens what is encrypted; else the configured one
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
 }
@@ -24,7 +24,7 @@ impl KeyArgs {
 pub(crate) struct LoadKeyArgs {
     #[command(flatten)]
     keys: KeyArgs,
-    /// Also take a dump that is not encrypted from a store whose dumps are: who can write into the store could have put it there
+    /// Also take what is not encrypted from a store where it should be: who can write into the store could have put it there
     #[arg(long)]
     unencrypted: bool,
 }

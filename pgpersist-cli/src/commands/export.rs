@@ -7,8 +7,9 @@ use serde_json::json;
 
 use crate::args::Format;
 use crate::commands::status::document;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::Exit;
+use crate::keys::LoadKeyArgs;
 use crate::output::{printable, stream};
 use crate::progress::count;
 use crate::runtime;
@@ -33,6 +34,14 @@ pub(crate) struct Args {
     /// Write one tar instead, into a file or, with `-`, to the standard output
     #[arg(long, value_name = "FILE")]
     tar: Option<PathBuf>,
+    #[command(flatten)]
+    keys: LoadKeyArgs,
+}
+
+impl Args {
+    pub(super) fn reading(&self) -> Reading {
+        self.keys.reading()
+    }
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {

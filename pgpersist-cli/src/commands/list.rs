@@ -6,8 +6,9 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::commands::listed_backup as backup;
 use crate::commands::status::document;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::Exit;
+use crate::keys::KeyArgs;
 use crate::output::printable;
 use crate::{database, runtime, store};
 use pgpersist_core::configured;
@@ -19,7 +20,16 @@ use pgpersist_core::wording::size;
 /// List the backups and the dumps in the stores, newest first
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Example:\n  pgpersist list --store /app/backups/postgres")]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    #[command(flatten)]
+    keys: KeyArgs,
+}
+
+impl Args {
+    pub(super) fn reading(&self) -> Reading {
+        self.keys.reading()
+    }
+}
 
 /// Show one dump with the rows of its tables, or one backup
 #[derive(Debug, clap::Args)]

@@ -123,7 +123,7 @@ impl Command {
         }
     }
 
-    /// What its options say of encrypted dumps.
+    /// What its options say of what is encrypted.
     pub(crate) fn reading(&self) -> Reading {
         match self {
             Self::Load(args) => args.reading(),
@@ -131,6 +131,9 @@ impl Command {
             Self::Drill(args) => args.reading(),
             Self::Init(args) => args.reading(),
             Self::Store(args) => args.reading(),
+            Self::List(args) => args.reading(),
+            Self::Restore(args) => args.reading(),
+            Self::Export(args) => args.reading(),
             _ => Reading::default(),
         }
     }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::commands::status::document;
-use crate::context::Context;
+use crate::context::{Context, Reading};
 use crate::exit::Exit;
+use crate::keys::LoadKeyArgs;
 use crate::output::printable;
 use crate::progress::count;
 use crate::runtime;
@@ -29,6 +30,14 @@ pub(crate) struct Args {
     /// Take the place of the stopped cluster that is there, and keep that one aside
     #[arg(long)]
     in_place: bool,
+    #[command(flatten)]
+    keys: LoadKeyArgs,
+}
+
+impl Args {
+    pub(super) fn reading(&self) -> Reading {
+        self.keys.reading()
+    }
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {

@@ -55,6 +55,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         (None, None) => runtime::block_on("`verify`", backups(None, args, context))?.unwrap_or_default(),
         _ => RepositoryReport::default(),
     };
+    warn_unopened(&backups, context);
     if !report.unopened.is_empty() {
         let what = count(report.unopened.len() as u64, "dump");
         context.progress.warn(&format!(
@@ -107,6 +108,7 @@ fn one_backup(backup: RunName, args: &Args, context: &Context) -> Result<Exit> {
     let found = runtime::block_on("`verify`", backups(Some(backup), args, context))?;
     let report =
         found.ok_or_else(|| Error::not_found(format!("there is no backup {backup}"), "see `pgpersist list` for those that there are"))?;
+    warn_unopened(&report, context);
     context.output.write(|| document(&report), || damaged_lines(&report) + &backups_line(&report))?;
     Ok(if report.damaged.is_empty() { Exit::DONE } else { Exit(code(ErrorKind::Damaged)) })
 }
@@ -118,13 +120,25 @@ async fn backups(only: Option<RunName>, args: &Args, context: &Context) -> Resul
     repo::verify(&repository, only, depth, context.progress.as_ref()).await.map(Some)
 }
 
+fn warn_unopened(report: &RepositoryReport, context: &Context) {
+    if report.unopened.is_empty() {
+        return;
+    }
+    let what = count(report.unopened.len() as u64, "backup");
+    context.progress.warn(&format!(
+        "nobody looked into the files of {what}, since no key at hand opens them: only stored bytes were compared; give `--identity FILE`"
+    ));
+}
+
 /// The promised document of both.
 fn with_backups(mut document: Value, backups: &RepositoryReport) -> Value {
     let whole = |value: &Value| value.as_u64().unwrap_or_default();
     document["objects"] = (whole(&document["objects"]) + backups.objects).into();
     document["bytes"] = (whole(&document["bytes"]) + backups.bytes).into();
-    if let (Value::Array(all), Value::Array(more)) = (&mut document["damaged"], self::document(&backups.damaged)) {
-        all.extend(more);
+    for (field, more) in [("damaged", self::document(&backups.damaged)), ("unopened", self::document(&backups.unopened))] {
+        if let (Value::Array(all), Value::Array(more)) = (&mut document[field], more) {
+            all.extend(more);
+        }
     }
     document
 }

@@ -34,9 +34,10 @@ impl Parent {
     /// What the store says.
     pub async fn find(repository: &Repository, timeline: u32, buried: &Buried) -> Result<Option<Arc<Self>>> {
         let mut candidates: Vec<(Lsn, Manifest)> = Vec::new();
-        let mut backups = repository.backups().await?;
-        backups.retain(|backup| !buried.backups.contains(backup));
-        for backup in backups {
+        for backup in repository.backups().await? {
+            if buried.backups.contains(&backup) || !repository.can_build_on(backup).await? {
+                continue;
+            }
             match repository.manifest(backup).await {
                 Ok(manifest) if manifest.wal.timeline == timeline => {
                     candidates.push((manifest.wal.stop_lsn.parse().unwrap_or_default(), manifest));

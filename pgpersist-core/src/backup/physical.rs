@@ -140,6 +140,7 @@ pub async fn back_up(
     let began = Instant::now();
     let started_at = clock.now();
     let run = RunName::new(started_at, rand::random());
+    repository.prepare_writing(started_at).await?;
     let session = Session::connect(connection, CONNECT_DEADLINE).await?;
     let version = session.version().await?;
     let tablespace_names = tablespace_names(&session).await?;
@@ -159,6 +160,7 @@ pub async fn back_up(
     let (live, parent) = announced::announce(repository, run, control.1.timeline, started_at).await?;
     let builds_on = parent.as_ref().map(|parent| parent.manifest.backup);
     let outside = outside::gather(base.session(), data_directory, progress).await?;
+    repository.begin_run(run).await?;
     let source = look(data_directory, control.1.blocks_per_segment, version_folder).await?;
     let mut packs = Vec::new();
     let checked = control.1.data_checksums();

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::logical::cluster_card::{ClusterCard, FOLDER};
 use crate::logical::name::folder_of;
 use crate::progress::ProgressSink;
+use crate::repo::keys::RepositoryKeys;
 use crate::repo::repository::Repository;
 use crate::server::cluster::Cluster;
 use crate::server::session::Session;
@@ -26,6 +27,8 @@ pub struct BackupRequest {
     pub store: Arc<dyn BackupStore>,
     /// What the cluster is called in its stores.
     pub cluster_name: String,
+    /// With what keys, where the store has encryption; else nothing is encrypted.
+    pub keys: Option<Arc<RepositoryKeys>>,
     /// How.
     pub options: BackupOptions,
 }
@@ -51,7 +54,11 @@ impl BackupRequest {
         let now = clock.now();
         ClusterCard::new(self.cluster_name.clone(), system_identifier, version, now).claim(self.store.as_ref()).await?;
         let folder = folder(&self.cluster_name)?;
-        let repository = Repository::open_or_make(Arc::clone(&self.store), folder, system_identifier, now).await?;
+        let store = Arc::clone(&self.store);
+        let repository = match &self.keys {
+            Some(keys) => Repository::open_or_make_with(store, folder, system_identifier, Arc::clone(keys), now).await?,
+            None => Repository::open_or_make(store, folder, system_identifier, now).await?,
+        };
         back_up(&connection, self.cluster.path(), &repository, &self.options, clock, progress).await
     }
 }

@@ -5,60 +5,60 @@ use std::collections::BTreeMap;
 use crate::backup::physical::BackupOptions;
 use crate::backup::request::{self, BackupRequest};
 use crate::config::load::Config;
-use crate::configured::{cluster, stores};
-use crate::encryption::settings::EncryptionSettings;
-use crate::error::{Error, Result};
+use crate::configured::{cluster, drill, stores};
+use crate::error::Result;
 use crate::export::physical::Destination;
 use crate::export::request::ExportRequest;
 use crate::repo::repository::Repository;
 use crate::restore::physical::RestoreOptions;
 use crate::restore::request::RestoreRequest;
+use crate::workers;
 
-/// A backup of the configured cluster into its primary store.
+/// A backup of the configured cluster into its primary store, encrypted as its dumps are.
 ///
 /// # Errors
-/// As [`cluster::open`] and [`stores::primary`]; `Invalid` where that store is encrypted, which physical backups are not yet.
+/// As [`cluster::open`] and [`stores::shelf`].
 pub fn backup(config: &Config, options: BackupOptions) -> Result<BackupRequest> {
-    refuse_encryption(config)?;
     let cluster = cluster::open(config, BTreeMap::new())?;
-    Ok(BackupRequest { cluster, store: stores::primary(config)?, cluster_name: config.cluster.name.clone(), options })
+    let shelf = stores::shelf(config)?.remembering_keys(cluster.directory().own_folder().clone());
+    let keys = Some(shelf.repository_keys()?);
+    Ok(BackupRequest { cluster, store: shelf.store().clone(), cluster_name: config.cluster.name.clone(), keys, options })
 }
 
 /// A restore of a backup of the configured cluster, by its name or as `latest`, into its data directory.
 ///
 /// # Errors
-/// As [`cluster::open`] and [`stores::primary`].
+/// As [`cluster::open`] and [`stores::shelf`].
 pub fn restore(config: &Config, backup: String, options: RestoreOptions) -> Result<RestoreRequest> {
     let cluster = cluster::open(config, BTreeMap::new())?;
-    Ok(RestoreRequest { cluster, store: stores::primary(config)?, folder: request::folder(&config.cluster.name)?, backup, options })
+    let shelf = stores::shelf(config)?.remembering_keys(cluster.directory().own_folder().clone());
+    let keys = Some(shelf.repository_keys()?);
+    Ok(RestoreRequest { cluster, store: shelf.store().clone(), folder: request::folder(&config.cluster.name)?, backup, keys, options })
 }
 
 /// An export of a backup of the configured cluster, by its name or as `latest`.
 ///
 /// # Errors
-/// As [`stores::primary`].
+/// As [`stores::shelf`].
 pub fn export(config: &Config, backup: String, destination: Destination) -> Result<ExportRequest> {
-    Ok(ExportRequest { store: stores::primary(config)?, folder: request::folder(&config.cluster.name)?, backup, destination })
+    let shelf = stores::shelf(config)?;
+    let keys = Some(shelf.repository_keys()?);
+    Ok(ExportRequest { store: shelf.store().clone(), folder: request::folder(&config.cluster.name)?, backup, keys, destination })
 }
 
-/// The repository of the configured cluster in its primary store; nothing where it has none.
+/// The repository of the configured cluster in its primary store, with what opens it; nothing where it has none.
 ///
 /// # Errors
-/// As [`stores::primary`] and [`Repository::open`].
+/// As [`stores::shelf`] and [`Repository::open`].
 pub async fn repository(config: &Config) -> Result<Option<Repository>> {
-    Repository::open(stores::primary(config)?, request::folder(&config.cluster.name)?).await
-}
-
-fn refuse_encryption(config: &Config) -> Result<()> {
-    let encryption = match &config.own_store {
-        Some(own) => &own.encryption,
-        None => &config.primary_store()?.encryption,
+    let shelf = stores::shelf(config)?;
+    let looked_for = config.clone();
+    // What the machine remembers of keys helps to look, and nobody needs it: the cluster may lie elsewhere, or be somebody else's.
+    let own = workers::run(move || Ok(drill::volume(&looked_for).unwrap_or(None))).await?;
+    let shelf = match own {
+        Some(own) => shelf.remembering_keys(own),
+        None => shelf,
     };
-    if EncryptionSettings::encrypts(encryption) {
-        return Err(Error::invalid(
-            "the store is encrypted, and physical backups cannot be encrypted yet",
-            "back up into a store without encryption, or make dumps with `pgpersist dump`",
-        ));
-    }
-    Ok(())
+    let Some(found) = Repository::open(shelf.store().clone(), request::folder(&config.cluster.name)?).await? else { return Ok(None) };
+    Ok(Some(found.with_keys(shelf.repository_keys()?)))
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::encryption::bech32;
 use crate::encryption::fault::Fault;
-use crate::encryption::file_key::{FileKey, WRAPPED_BYTES, random};
+use crate::encryption::file_key::{FileKey, Key, WRAPPED_BYTES, derive, random};
 use crate::encryption::passphrase::Passphrase;
 use crate::encryption::recipient::{self, Recipient};
 use crate::encryption::stanza::{Stanza, decode64};
@@ -78,6 +78,11 @@ impl PrivateIdentity {
     pub fn to_text(&self) -> Secret<Zeroizing<String>> {
         let lower = Zeroizing::new(bech32::encode(PREFIX, &*self.bytes));
         Secret::new(Zeroizing::new(lower.to_ascii_uppercase()))
+    }
+
+    /// A key for something else than opening, which tells nothing about this one. `info` says what it is for.
+    pub(crate) fn derive(&self, info: &[u8]) -> Key {
+        derive(&[], &*self.bytes, info)
     }
 
     fn unwrap(&self, stanza: &Stanza) -> Result<Option<FileKey>, Fault> {

@@ -128,6 +128,8 @@ pub async fn export(
 ) -> Result<ExportReport> {
     let began = Instant::now();
     let manifest = repository.manifest(backup).await.map_err(|error| missing(backup, error))?;
+    // Who has public keys only reads names, and no file.
+    repository.require_data(backup).await?;
     let path = destination.path().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     let bytes = manifest.sizes.bytes;
     let mut sink = workers::run(move || destination.open(bytes)).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::export::physical::{Destination, ExportReport, export};
 use crate::progress::ProgressSink;
+use crate::repo::keys::RepositoryKeys;
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
 use crate::restore::physical::newest;
@@ -20,6 +21,8 @@ pub struct ExportRequest {
     pub folder: ObjectKey,
     /// A backup's name, or [`LATEST`].
     pub backup: String,
+    /// What opens it, where it is encrypted.
+    pub keys: Option<Arc<RepositoryKeys>>,
     /// Where it goes.
     pub destination: Destination,
 }
@@ -30,7 +33,7 @@ impl ExportRequest {
     /// # Errors
     /// As [`export`]; `Invalid` for a name that is none.
     pub async fn carry_out(self, progress: &dyn ProgressSink) -> Result<ExportReport> {
-        let (repository, backup) = find(self.store, self.folder, &self.backup).await?;
+        let (repository, backup) = self.find().await?;
         export(&repository, backup, self.destination, progress).await
     }
 
@@ -39,22 +42,22 @@ impl ExportRequest {
     /// # Errors
     /// As [`carry_out`](Self::carry_out).
     pub async fn find(&self) -> Result<(Repository, RunName)> {
-        find(Arc::clone(&self.store), self.folder.clone(), &self.backup).await
+        let none = || Error::not_found(format!("there is no backup in {}", self.store), "make one with `pgpersist backup`");
+        let repository = Repository::open(Arc::clone(&self.store), self.folder.clone()).await?.ok_or_else(none)?;
+        let repository = match &self.keys {
+            Some(keys) => repository.with_keys(Arc::clone(keys)),
+            None => repository,
+        };
+        repository.refuse_downgrade()?;
+        let backup = match self.backup.as_str() {
+            LATEST => newest(&repository).await?,
+            name => name.parse().map_err(|_| {
+                Error::invalid(
+                    format!("`{name}` is no name of a backup, such as 20260208T093316Z-0f8e7d6c"),
+                    "see `pgpersist list` for their names",
+                )
+            })?,
+        };
+        Ok((repository, backup))
     }
-}
-
-async fn find(store: Arc<dyn BackupStore>, folder: ObjectKey, backup: &str) -> Result<(Repository, RunName)> {
-    let shown = store.to_string();
-    let none = || Error::not_found(format!("there is no backup in {shown}"), "make one with `pgpersist backup`");
-    let repository = Repository::open(store, folder).await?.ok_or_else(none)?;
-    let backup = match backup {
-        LATEST => newest(&repository).await?,
-        name => name.parse().map_err(|_| {
-            Error::invalid(
-                format!("`{name}` is no name of a backup, such as 20260208T093316Z-0f8e7d6c"),
-                "see `pgpersist list` for their names",
-            )
-        })?,
-    };
-    Ok((repository, backup))
 }

@@ -20,6 +20,7 @@
 //! passphrase opens a slot, which nobody else could have made. Else it makes a new one.
 
 pub mod data_key;
+pub mod index_key;
 pub mod memory;
 pub mod proof;
 pub mod ring;

@@ -11,6 +11,7 @@ use crate::encryption::identity::{Identity, PrivateIdentity};
 use crate::encryption::recipient::Recipient;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_ring::data_key::DataKeyName;
+use crate::key_ring::index_key::IndexKey;
 use crate::key_ring::slot::{self, Holder, Slot, Wrapping};
 use crate::store::{BackupStore, ObjectKey};
 use crate::workers;
@@ -169,25 +170,25 @@ impl KeyRing {
         self.opened.lock().expect("no code panics while it looks for a key")
     }
 
-    /// Makes a data key, wraps it, and forgets its private half.
+    /// Makes a data key, wraps it, and forgets its private half; the index key that belongs to it is returned.
     ///
     /// # Errors
     /// `Invalid` for a passphrase that is too short, or a public key that protects nothing; what the store says.
-    pub(super) async fn make(&self, wrappings: Vec<Wrapping>, now: OffsetDateTime) -> Result<DataKeyName> {
+    pub(super) async fn make(&self, wrappings: Vec<Wrapping>, now: OffsetDateTime) -> Result<(DataKeyName, IndexKey)> {
         if wrappings.is_empty() {
             return Err(Error::Bug("a data key was to be made for nobody".to_owned()));
         }
-        let (name, slots) = workers::run(move || {
+        let (name, index_key, slots) = workers::run(move || {
             let identity = PrivateIdentity::generate()?;
             let name = DataKeyName::new(now, identity.recipient());
             let slots = wrappings.iter().map(|wrapping| slot::make(name, &identity, wrapping)).collect::<Result<Vec<_>>>()?;
-            Ok((name, slots))
+            Ok((name, IndexKey::of(&identity), slots))
         })
         .await?;
         for (file_name, bytes) in slots {
             self.store.put_if_absent(&self.folder.join(&format!("{name}/{file_name}"))?, bytes.into()).await?;
         }
-        Ok(name)
+        Ok((name, index_key))
     }
 
     /// Wraps a data key for one more.

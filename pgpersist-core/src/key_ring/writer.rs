@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 
-use crate::encryption::identity::Identity;
+use crate::encryption::identity::{Identity, PrivateIdentity};
 use crate::encryption::passphrase::Passphrase;
 use crate::encryption::recipient::Recipient;
 use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_ring::data_key::DataKeyName;
+use crate::key_ring::index_key::IndexKey;
 use crate::key_ring::memory::KeyMemory;
 use crate::key_ring::ring::{DataKey, KeyRing};
 use crate::key_ring::slot::{Holder, Wrapping};
@@ -32,6 +33,13 @@ impl WriteKey {
     }
 }
 
+/// A data key that nobody else can have put there.
+struct Believed {
+    data_key: DataKey,
+    /// Its private half, where that had to be opened to believe it.
+    private: Option<PrivateIdentity>,
+}
+
 impl KeyRing {
     /// What to encrypt to: a data key that this writer can believe, and that is wrapped for exactly those who are configured; a new
     /// one where there is none. So whoever is taken out of the configuration reads nothing that comes later.
@@ -41,34 +49,78 @@ impl KeyRing {
     pub async fn write_key(&self, settings: &EncryptionSettings, memory: Option<&KeyMemory>, now: OffsetDateTime) -> Result<WriteKey> {
         let passphrase = passphrase(settings).await?;
         let recipients = distinct(&settings.recipients);
-        let write_key = |data_key| WriteKey { data_key, recipients: recipients.clone() };
-        let data_keys = self.data_keys().await?;
-        let fitting = data_keys
-            .iter()
-            .filter(|key| key.recipients() == recipients.iter().copied().collect() && key.has_passphrase() == passphrase.is_some());
-        match &passphrase {
-            Some(passphrase) => {
-                let known = [Identity::Passphrase(passphrase.clone())];
-                // The newest alone: that an older one is opened says that the passphrase was changed since, and changed back.
-                for data_key in fitting.take(1) {
-                    match self.unlock(data_key, &known).await {
-                        Ok(Some(_)) => return Ok(write_key(data_key.name.public())),
-                        Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
-                        // Another passphrase than today's, or a slot that nobody can use: a new data key does for what comes.
-                        _ => {}
-                    }
-                }
-            }
-            None => {
-                if let Some(memory) = memory
-                    && let Some(public) = memory.recall(&self.place(), self.folder().as_str()).await?
-                    && fitting.clone().any(|data_key| data_key.name.public() == public)
-                {
-                    return Ok(write_key(public));
-                }
-            }
+        let data_key = match self.believed(&recipients, passphrase.as_ref(), memory).await? {
+            Some(believed) => believed.data_key.name.public(),
+            None => self.rotate_to(recipients.clone(), passphrase, memory, now).await?.0.public(),
+        };
+        Ok(WriteKey { data_key, recipients })
+    }
+
+    /// The same, with the index key that belongs to the data key: from its private half where that can be had, else from memory; a new data
+    /// key where neither is.
+    ///
+    /// # Errors
+    /// As [`write_key`](Self::write_key); what is wrong with the files of keys.
+    pub async fn index_write_key(
+        &self,
+        settings: &EncryptionSettings,
+        memory: Option<&KeyMemory>,
+        now: OffsetDateTime,
+    ) -> Result<(WriteKey, IndexKey)> {
+        let passphrase = passphrase(settings).await?;
+        let recipients = distinct(&settings.recipients);
+        if let Some(believed) = self.believed(&recipients, passphrase.as_ref(), memory).await?
+            && let Some(index_key) = self.index_key(&believed, settings, memory).await?
+        {
+            return Ok((WriteKey { data_key: believed.data_key.name.public(), recipients }, index_key));
         }
-        Ok(write_key(self.rotate_to(recipients.clone(), passphrase, memory, now).await?.public()))
+        let (name, index_key) = self.rotate_to(recipients.clone(), passphrase, memory, now).await?;
+        Ok((WriteKey { data_key: name.public(), recipients }, index_key))
+    }
+
+    async fn index_key(&self, believed: &Believed, settings: &EncryptionSettings, memory: Option<&KeyMemory>) -> Result<Option<IndexKey>> {
+        if let Some(private) = &believed.private {
+            return Ok(Some(IndexKey::of(private)));
+        }
+        if let Some(memory) = memory
+            && let Some(known) = memory.index_key(believed.data_key.name.public()).await?
+        {
+            return Ok(Some(known));
+        }
+        let settings = settings.clone();
+        let identities = workers::run(move || settings.identities()).await?;
+        match self.unlock(&believed.data_key, &identities).await {
+            Ok(private) => Ok(private.as_ref().map(IndexKey::of)),
+            Err(error) if error.kind() == ErrorKind::Damaged => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The data key that this writer can believe, where there is one.
+    async fn believed(
+        &self,
+        recipients: &[Recipient],
+        passphrase: Option<&Passphrase>,
+        memory: Option<&KeyMemory>,
+    ) -> Result<Option<Believed>> {
+        let data_keys = self.data_keys().await?;
+        let mut fitting = data_keys
+            .into_iter()
+            .filter(|key| key.recipients() == recipients.iter().copied().collect() && key.has_passphrase() == passphrase.is_some());
+        let Some(passphrase) = passphrase else {
+            let Some(memory) = memory else { return Ok(None) };
+            let Some(public) = memory.recall(&self.place(), self.folder().as_str()).await? else { return Ok(None) };
+            let made = fitting.find(|data_key| data_key.name.public() == public);
+            return Ok(made.map(|data_key| Believed { data_key, private: None }));
+        };
+        // The newest alone: that an older one is opened says that the passphrase was changed since, and changed back.
+        let Some(data_key) = fitting.next() else { return Ok(None) };
+        match self.unlock(&data_key, &[Identity::Passphrase(passphrase.clone())]).await {
+            Ok(Some(private)) => Ok(Some(Believed { data_key, private: Some(private) })),
+            Err(error) if error.kind() != ErrorKind::Damaged => Err(error),
+            // Another passphrase than today's, or a slot that nobody can use: a new data key does for what comes.
+            _ => Ok(None),
+        }
     }
 
     /// Makes a new data key for what comes later, wrapped for those who are configured.
@@ -77,7 +129,7 @@ impl KeyRing {
     /// As [`write_key`](Self::write_key).
     pub async fn rotate(&self, settings: &EncryptionSettings, memory: Option<&KeyMemory>, now: OffsetDateTime) -> Result<DataKeyName> {
         let passphrase = passphrase(settings).await?;
-        self.rotate_to(distinct(&settings.recipients), passphrase, memory, now).await
+        Ok(self.rotate_to(distinct(&settings.recipients), passphrase, memory, now).await?.0)
     }
 
     async fn rotate_to(
@@ -86,13 +138,13 @@ impl KeyRing {
         passphrase: Option<Passphrase>,
         memory: Option<&KeyMemory>,
         now: OffsetDateTime,
-    ) -> Result<DataKeyName> {
+    ) -> Result<(DataKeyName, IndexKey)> {
         let wrappings = recipients.into_iter().map(Wrapping::Recipient).chain(passphrase.map(Wrapping::Passphrase)).collect();
-        let name = self.make(wrappings, now).await?;
+        let (name, index_key) = self.make(wrappings, now).await?;
         if let Some(memory) = memory {
-            memory.remember(&self.place(), self.folder().as_str(), name.public()).await?;
+            memory.remember(&self.place(), self.folder().as_str(), name.public(), index_key.clone()).await?;
         }
-        Ok(name)
+        Ok((name, index_key))
     }
 
     /// Wraps every data key for these recipients too, who then read what was written before. Those who have a slot already are

@@ -18,6 +18,7 @@ use crate::logical::place::Place;
 use crate::logical::shelf::Shelf;
 use crate::logical::side_file::SideFile;
 use crate::logical::verify::{DamagedDump, Subject, VerifyReport};
+use crate::repo::keys::RepositoryKeys;
 use crate::store::ObjectKey;
 use crate::workers;
 
@@ -80,6 +81,17 @@ impl Shelf {
     /// What remembers the data keys that this machine made, where that is known.
     pub fn key_memory(&self) -> Option<&KeyMemory> {
         self.keys.as_ref()?.memory.as_ref()
+    }
+
+    /// The same keys for the cluster's repository in the store: with what this machine remembers, where that is known.
+    ///
+    /// # Errors
+    /// `Invalid` when the cluster's name is too long for a key.
+    pub fn repository_keys(&self) -> Result<Arc<RepositoryKeys>> {
+        let settings = self.encryption().cloned().unwrap_or_default();
+        let keys = RepositoryKeys::new(self.key_ring()?, settings, self.key_memory().cloned());
+        let accepts_unencrypted = self.keys.as_ref().is_some_and(|keys| keys.accepts_unencrypted);
+        Ok(Arc::new(if accepts_unencrypted { keys.accepting_unencrypted() } else { keys }))
     }
 
     /// Whether what is written is encrypted.

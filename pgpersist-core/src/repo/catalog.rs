@@ -114,7 +114,8 @@ pub async fn show(repository: &Repository, backup: RunName) -> Result<BackupDeta
     })
 }
 
-/// All backups, newest first by their place in the log, since clocks can go back; and what is wrong with those that cannot be told of.
+/// All backups, newest first by their place in the log, since clocks can go back; and what is wrong with those that cannot be told of: they
+/// are damaged, or no key at hand opens them.
 ///
 /// # Errors
 /// What the store says, but for damage.
@@ -125,6 +126,7 @@ pub async fn list(repository: &Repository) -> Result<(Vec<BackupSummary>, Vec<Er
         match repository.manifest(backup).await {
             Ok(manifest) => found.push(BackupSummary { dropped: buried.contains(&backup), ..BackupSummary::from(manifest) }),
             Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Invalid) => damaged.push(error),
+            Err(error) if repository.is_closed(&error) => damaged.push(error),
             // It was removed since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),

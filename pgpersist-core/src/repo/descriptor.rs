@@ -21,24 +21,35 @@ pub struct Descriptor {
     /// The key of identities, in hexadecimal. Not a secret of the data: it keeps those who choose what stands in a table from
     /// constructing two pages of one identity.
     hash_key: String,
+    /// Whether all that tells of the cluster's content is encrypted, in every object.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
 }
 
 impl std::fmt::Debug for Descriptor {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { repository, system_identifier, made_at, hash_key: _ } = self;
+        let Self { repository, system_identifier, made_at, hash_key: _, encrypted } = self;
         formatter
             .debug_struct("Descriptor")
             .field("repository", repository)
             .field("system_identifier", system_identifier)
             .field("made_at", made_at)
+            .field("encrypted", encrypted)
             .finish_non_exhaustive()
     }
 }
 
 impl Descriptor {
-    /// A new repository's.
+    /// A new repository's, which is not encrypted.
     pub fn new(repository: [u8; 16], hash_key: [u8; 32], system_identifier: u64, made_at: OffsetDateTime) -> Self {
-        Self { repository: hex(&repository), system_identifier: system_identifier.to_string(), made_at, hash_key: hex(&hash_key) }
+        let (repository, hash_key) = (hex(&repository), hex(&hash_key));
+        Self { repository, system_identifier: system_identifier.to_string(), made_at, hash_key, encrypted: false }
+    }
+
+    /// The same of one that is.
+    #[must_use]
+    pub fn encrypted(self) -> Self {
+        Self { encrypted: true, ..self }
     }
 
     /// The key of identities.
@@ -93,6 +104,9 @@ mod tests {
             prop_assert_eq!(&read, &descriptor);
             let (ours, theirs) = (HashKey::new(hash_key), read.hash_key().unwrap());
             prop_assert_eq!(ours.identify(b"page"), theirs.identify(b"page"));
+            prop_assert!(!read.encrypted);
+            let encrypted = read.encrypted();
+            prop_assert_eq!(Descriptor::parse(&encrypted.encode().unwrap()).unwrap(), encrypted);
             let shown = format!("{descriptor:?}");
             prop_assert!(!shown.contains(&hex(&hash_key)));
         }

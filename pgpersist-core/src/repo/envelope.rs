@@ -21,6 +21,8 @@ pub enum ObjectKind {
     Beat,
     /// What is to be removed.
     Tombstone,
+    /// The keys of a run, wrapped.
+    RunKey,
 }
 
 impl ObjectKind {
@@ -31,6 +33,7 @@ impl ObjectKind {
             Self::Intent => *b"pgpi",
             Self::Beat => *b"pgpb",
             Self::Tombstone => *b"pgpt",
+            Self::RunKey => *b"pgpr",
         }
     }
 }

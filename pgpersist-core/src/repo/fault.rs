@@ -43,6 +43,9 @@ pub enum Fault {
     /// The digest is another.
     #[error("it is not what was written: its digest is another")]
     Digest,
+    /// It was not sealed with the key of its run at its place.
+    #[error("it cannot be decrypted: it is not what was written, or it belongs elsewhere")]
+    Sealed,
     /// It does not decompress to what it should.
     #[error("it does not decompress to what was compressed")]
     Compression,

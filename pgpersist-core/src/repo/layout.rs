@@ -107,6 +107,8 @@ mod tests {
         for wrong in ["runs/20260208T093316Z-0f8e7d6c-1.beat", "runs/20260208T093316Z-0f8e7d6c-000000.beat", "runs/x-000001.beat"] {
             assert_eq!(parse_beat(wrong), None, "{wrong}");
         }
+        assert_eq!((run_key(run).as_str(), parse_run_key(&run_key(run))), ("runs/20260208T093316Z-0f8e7d6c.key", Some(run)));
+        assert_eq!((parse_intent(&run_key(run)), parse_run_key(&intent(run))), (None, None));
         for wrong in ["", "packs/", "packs/x/000017.pack", "backups/20260208T093316Z-0f8e7d6c", DESCRIPTOR] {
             assert_eq!((parse_pack(wrong), parse_manifest(wrong), parse_intent(wrong)), (None, None, None), "{wrong}");
         }

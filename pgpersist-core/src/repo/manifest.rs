@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use crate::repo::envelope::{self, ObjectKind};
 use crate::repo::fault::Fault;
 use crate::repo::names::{Place, RunName};
+use crate::repo::sealing::RunKeys;
 
 /// What a manifest decompresses to at most: it names lists of entries, not entries.
 const MOST_BYTES: usize = 64 << 20;
@@ -140,12 +141,23 @@ impl Manifest {
     /// # Errors
     /// `Bound` when it is too large.
     pub fn encode(&self, key: &str) -> Result<Vec<u8>, Fault> {
+        Ok(envelope::seal(ObjectKind::Manifest, key, &self.body()?))
+    }
+
+    /// The same, encrypted with the keys of the backup's run.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_sealed(&self, key: &str, keys: &RunKeys) -> Result<Vec<u8>, Fault> {
+        Ok(envelope::seal(ObjectKind::Manifest, key, &keys.seal_manifest(self.backup, &self.body()?)?))
+    }
+
+    fn body(&self) -> Result<Vec<u8>, Fault> {
         let json = serde_json::to_vec(self).map_err(|_| Fault::NotCanonical)?;
         if json.len() > MOST_BYTES {
             return Err(Fault::Bound { what: "the manifest" });
         }
-        let body = zstd::bulk::compress(&json, LEVEL).map_err(|_| Fault::Compression)?;
-        Ok(envelope::seal(ObjectKind::Manifest, key, &body))
+        zstd::bulk::compress(&json, LEVEL).map_err(|_| Fault::Compression)
     }
 
     /// Reads what lies under `key`.
@@ -153,7 +165,26 @@ impl Manifest {
     /// # Errors
     /// What is wrong with the bytes; `Version` when a newer pgpersist wrote them.
     pub fn parse(key: &str, bytes: &[u8]) -> Result<Self, Fault> {
-        let body = envelope::open(ObjectKind::Manifest, key, bytes)?;
+        Self::of_body(envelope::open(ObjectKind::Manifest, key, bytes)?)
+    }
+
+    /// Reads what lies encrypted under `key`, with the keys of this run.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); `Sealed`.
+    pub fn parse_sealed(key: &str, bytes: &[u8], run: RunName, keys: &RunKeys) -> Result<Self, Fault> {
+        Self::of_body(&keys.open_manifest(run, envelope::open(ObjectKind::Manifest, key, bytes)?)?)
+    }
+
+    /// Whether the object is what was written, as far as that is told without a key.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn look_at(key: &str, bytes: &[u8]) -> Result<(), Fault> {
+        envelope::open(ObjectKind::Manifest, key, bytes).map(|_| ())
+    }
+
+    fn of_body(body: &[u8]) -> Result<Self, Fault> {
         let json = zstd::bulk::decompress(body, MOST_BYTES).map_err(|_| Fault::Compression)?;
         serde_json::from_slice(&json).map_err(|_| Fault::NotCanonical)
     }
@@ -165,6 +196,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+    use crate::encryption::sealing_key::SealingKey;
     use crate::repo::layout;
     use crate::repo::names::PackName;
 
@@ -212,6 +244,19 @@ mod tests {
         let bytes = example().encode(&key).unwrap();
         assert_eq!(Manifest::parse(&key, &bytes), Ok(example()));
         assert_eq!(Manifest::parse("backups/another.manifest", &bytes), Err(Fault::Digest));
+    }
+
+    #[test]
+    fn a_sealed_manifest_opens_with_the_keys_of_its_run_and_shows_nothing() {
+        let (key, keys) = (layout::manifest(run()), RunKeys::begin(SealingKey::generate().unwrap()).unwrap());
+        let bytes = example().encode_sealed(&key, &keys).unwrap();
+        assert_eq!(Manifest::parse_sealed(&key, &bytes, run(), &keys), Ok(example()));
+        assert_eq!(Manifest::look_at(&key, &bytes), Ok(()));
+        assert!(Manifest::parse(&key, &bytes).is_err());
+        let others = RunKeys::begin(SealingKey::generate().unwrap()).unwrap();
+        assert_eq!(Manifest::parse_sealed(&key, &bytes, run(), &others), Err(Fault::Sealed));
+        let plain = example().encode(&key).unwrap();
+        assert_eq!(Manifest::parse_sealed(&key, &plain, run(), &keys), Err(Fault::Sealed));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! [`PackBuilder`]: items in, a pack's bytes out, as they come. One frame is in memory, and 20 bytes for each item.
 
 use std::mem;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -10,6 +11,7 @@ use crate::repo::frame::Compressor;
 use crate::repo::identity::ItemId;
 use crate::repo::layout;
 use crate::repo::names::{PackName, Place};
+use crate::repo::sealing::RunKeys;
 use crate::repo::trailer::{
     FOOTER_BYTES, Footer, FrameEntry, HEADER_BYTES, MOST_FRAME_BYTES, MOST_FRAMES, MOST_ITEMS, OwnedStretch, PackKind, Trailer,
 };
@@ -49,11 +51,18 @@ pub struct PackBuilder {
     gathered: Vec<u8>,
     gathered_items: u32,
     stored_bytes: u64,
+    /// What frames and trailer are sealed with, where they are.
+    keys: Option<Arc<RunKeys>>,
 }
 
 impl PackBuilder {
     /// Begins a pack.
     pub fn begin(name: PackName, kind: PackKind, out: &mut Vec<u8>) -> Self {
+        Self::begin_sealed(name, kind, None, out)
+    }
+
+    /// Begins a pack that is sealed with the keys of its run, where there are any.
+    pub fn begin_sealed(name: PackName, kind: PackKind, keys: Option<Arc<RunKeys>>, out: &mut Vec<u8>) -> Self {
         out.extend_from_slice(&kind.header());
         Self {
             name,
@@ -62,6 +71,7 @@ impl PackBuilder {
             gathered: Vec::with_capacity(FRAME_TARGET_BYTES + 8192),
             gathered_items: 0,
             stored_bytes: HEADER_BYTES as u64,
+            keys,
         }
     }
 
@@ -117,6 +127,10 @@ impl PackBuilder {
         }
         let start = out.len();
         let codec = compressor.compress(&self.gathered, out)?;
+        if let Some(keys) = &self.keys {
+            let number = u32::try_from(self.trailer.frames.len()).map_err(|_| Fault::Bound { what: "the number of frames" })?;
+            keys.seal_frame(self.kind, self.name, number, out, start)?;
+        }
         let stored = &out[start..];
         self.trailer.frames.push(FrameEntry {
             stored_bytes: u32::try_from(stored.len()).map_err(|_| Fault::Bound { what: "the length of a frame" })?,
@@ -140,7 +154,10 @@ impl PackBuilder {
     /// As [`add`](Self::add).
     pub fn finish(mut self, compressor: &mut Compressor, out: &mut Vec<u8>) -> Result<PackRecord, Fault> {
         self.close_frame(compressor, out)?;
-        let trailer = self.trailer.encode();
+        let mut trailer = self.trailer.encode();
+        if let Some(keys) = &self.keys {
+            keys.seal_trailer(self.name, &mut trailer)?;
+        }
         let items = self.trailer.ids.len() as u32;
         let footer = Footer::new(&layout::pack(self.name), self.kind, &trailer, items)?;
         out.extend_from_slice(&trailer);

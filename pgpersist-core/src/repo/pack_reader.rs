@@ -1,6 +1,7 @@
 //! [`OpenPack`]: what a pack in the store holds, and its frames, each held against its hash before anything is made of it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -11,6 +12,7 @@ use crate::repo::frame;
 use crate::repo::layout;
 use crate::repo::names::PackName;
 use crate::repo::repository::Repository;
+use crate::repo::sealing::RunKeys;
 use crate::repo::trailer::{FOOTER_BYTES, Footer, FramePlace, HEADER_BYTES, PackKind, Trailer};
 use crate::workers;
 
@@ -28,15 +30,25 @@ pub struct OpenPack {
     pub digest: [u8; 32],
     /// Its length.
     pub size: u64,
+    /// What it is for.
+    pub kind: PackKind,
+    /// What opens it, where it is encrypted.
+    keys: Option<Arc<RunKeys>>,
     places: Vec<FramePlace>,
 }
 
-impl OpenPack {
-    /// Reads what a pack holds.
-    ///
-    /// # Errors
-    /// `NotFound`; `Damaged` when anything but the frames is not what was written; what the store says.
-    pub async fn read(repository: &Repository, name: PackName) -> Result<Self> {
+/// The end of a pack as it lies in the store, held against its digest: a key is needed only to read it.
+struct End {
+    kind: PackKind,
+    footer: Footer,
+    trailer: Bytes,
+    /// Where the trailer begins.
+    at: u64,
+    size: u64,
+}
+
+impl End {
+    async fn read(repository: &Repository, name: PackName) -> Result<Self> {
         let below = layout::pack(name);
         let key = repository.key(&below)?;
         let store = repository.store();
@@ -49,27 +61,64 @@ impl OpenPack {
         }
         let footer = Footer::parse(*tail.last_chunk().ok_or_else(|| wrong(Fault::CutOff))?).map_err(wrong)?;
         let behind = footer.trailer_bytes as usize + FOOTER_BYTES;
-        let before = size.checked_sub(behind as u64).filter(|before| *before >= HEADER_BYTES as u64).ok_or_else(|| wrong(Fault::CutOff))?;
+        let at = size.checked_sub(behind as u64).filter(|at| *at >= HEADER_BYTES as u64).ok_or_else(|| wrong(Fault::CutOff))?;
         if tail.len() < behind {
-            tail = store.get_range(&key, before..size).await?;
+            tail = store.get_range(&key, at..size).await?;
         }
         let start = tail.len().checked_sub(behind).ok_or_else(|| wrong(Fault::CutOff))?;
         let header = store.get_range(&key, 0..HEADER_BYTES as u64).await?;
         let header: [u8; HEADER_BYTES] = header.as_ref().try_into().map_err(|_| wrong(Fault::CutOff))?;
-        let (bytes, key_text) = (tail.slice(start..tail.len() - FOOTER_BYTES), below.clone());
-        let parsed = workers::run(move || {
-            Ok((|| {
-                PackKind::parse(header)?;
-                footer.verify(&key_text, header, &bytes)?;
-                Trailer::parse(&bytes)
-            })())
+        let (trailer, key_text) = (tail.slice(start..tail.len() - FOOTER_BYTES), below.clone());
+        let held = trailer.clone();
+        let looked = workers::run(move || {
+            let look = || -> Result<PackKind, Fault> {
+                let kind = PackKind::parse(header)?;
+                footer.verify(&key_text, header, &held)?;
+                Ok(kind)
+            };
+            Ok(look())
         });
+        let kind = looked.await?.map_err(wrong)?;
+        Ok(Self { kind, footer, trailer, at, size })
+    }
+}
+
+/// Looks at a pack as far as that goes without a key: header, trailer and footer. Tells its length.
+///
+/// # Errors
+/// As [`OpenPack::read`].
+pub async fn look_at_end(repository: &Repository, name: PackName) -> Result<u64> {
+    End::read(repository, name).await.map(|end| end.size)
+}
+
+impl OpenPack {
+    /// Reads what a pack holds.
+    ///
+    /// # Errors
+    /// `NotFound`; `Damaged` when anything but the frames is not what was written; `Denied` when it is encrypted, and nothing at hand opens
+    /// it; what the store says.
+    pub async fn read(repository: &Repository, name: PackName) -> Result<Self> {
+        let end = End::read(repository, name).await?;
+        let keys = repository.keys_of(name.run).await?;
+        let (bytes, opening) = (end.trailer, keys.clone());
+        let parsed = workers::run(move || {
+            Ok(match opening {
+                Some(keys) => keys.open_trailer(name, &bytes).and_then(|bytes| Trailer::parse(&bytes)),
+                None => Trailer::parse(&bytes),
+            })
+        });
+        let wrong = |fault| repository.wrong(&layout::pack(name), fault);
         let trailer = parsed.await?.map_err(wrong)?;
-        if trailer.ids.len() as u64 != u64::from(footer.items) || HEADER_BYTES as u64 + trailer.stored_bytes() != before {
+        if trailer.ids.len() as u64 != u64::from(end.footer.items) || HEADER_BYTES as u64 + trailer.stored_bytes() != end.at {
             return Err(wrong(Fault::NotCanonical));
         }
         let places = trailer.places().collect();
-        Ok(Self { name, trailer, digest: footer.digest, size, places })
+        Ok(Self { name, kind: end.kind, trailer, digest: end.footer.digest, size: end.size, keys, places })
+    }
+
+    /// Whether its frames can be read, rather than held against their hashes alone.
+    pub fn opens(&self) -> bool {
+        self.kind == PackKind::Maps || self.keys.as_ref().is_none_or(|keys| keys.open_data())
     }
 
     /// Where the frame lies that holds an item.
@@ -83,25 +132,49 @@ impl OpenPack {
         &self.places
     }
 
-    /// What a frame holds: its bytes as they lie in the store are held against their hash, and decompressed. Blocking.
+    /// What a frame holds: its bytes as they lie in the store are held against their hash, decrypted where they are encrypted, and
+    /// decompressed. Blocking.
     ///
     /// # Errors
-    /// `Digest`, `Compression`.
+    /// `Digest`, `Sealed`, `Compression`.
     pub fn open_frame(&self, place: &FramePlace, stored: &[u8]) -> Result<Frame, Fault> {
         let entry = &self.trailer.frames[place.frame];
         if <[u8; 32]>::from(Sha256::digest(stored)) != entry.sha256 {
             return Err(Fault::Digest);
         }
+        let opened = match &self.keys {
+            Some(keys) => {
+                let number = u32::try_from(place.frame).map_err(|_| Fault::Bound { what: "the number of frames" })?;
+                Some(keys.open_frame(self.kind, self.name, number, stored)?)
+            }
+            None => None,
+        };
+        let stored = opened.as_deref().unwrap_or(stored);
         let lengths = &self.trailer.lengths[place.items.start as usize..place.items.end as usize];
         let content = frame::decompress(entry.codec, stored, lengths.iter().sum())?;
         Ok(Frame { items: place.items.clone(), lengths: lengths.to_vec(), content: content.into() })
     }
 
-    /// Reads a frame from the store.
+    /// Reads a frame from the store and holds it against its hash, as far as that goes without what opens it.
     ///
     /// # Errors
     /// `Damaged`; what the store says.
+    pub async fn look_at_frame(&self, repository: &Repository, place: &FramePlace) -> Result<()> {
+        let below = layout::pack(self.name);
+        let stored = repository.store().get_range(&repository.key(&below)?, place.stored.clone()).await?;
+        let sha256 = self.trailer.frames[place.frame].sha256;
+        let same = workers::run(move || Ok(<[u8; 32]>::from(Sha256::digest(&stored)) == sha256)).await?;
+        if same { Ok(()) } else { Err(repository.wrong(&below, Fault::Digest)) }
+    }
+
+    /// Reads a frame from the store.
+    ///
+    /// # Errors
+    /// `Damaged`; `Denied` when it is encrypted, and nothing at hand opens it; what the store says.
     pub async fn read_frame(&self, repository: &Repository, place: &FramePlace) -> Result<Frame> {
+        if !self.opens() {
+            return Err(repository.no_key(self.name.run).await);
+        }
         let below = layout::pack(self.name);
         let stored = repository.store().get_range(&repository.key(&below)?, place.stored.clone()).await?;
         let (pack, place) = (self.clone(), place.clone());

@@ -19,6 +19,7 @@ use crate::repo::layout;
 use crate::repo::names::{PackName, Place, RunName};
 use crate::repo::pack_builder::{Owner, PackBuilder, PackRecord};
 use crate::repo::repository::Repository;
+use crate::repo::sealing::RunKeys;
 use crate::repo::trailer::PackKind;
 
 /// How long a pack's frames are when it is closed.
@@ -64,6 +65,7 @@ pub struct PackWriter {
     numbers: PackNumbers,
     kind: PackKind,
     compressor: Compressor,
+    keys: Option<Arc<RunKeys>>,
     pack: Option<PackBuilder>,
     piece: Vec<u8>,
     store: mpsc::Sender<Message>,
@@ -77,12 +79,13 @@ impl PackWriter {
     /// Begins; must be called within a runtime, and everything else outside of its threads.
     ///
     /// # Errors
-    /// `Bug` when the compression cannot be had.
+    /// `Bug` when the compression cannot be had, or the run was not [begun](Repository::begin_run).
     pub fn begin(repository: &Repository, numbers: PackNumbers, kind: PackKind, compression: Compression) -> Result<(Self, WrittenPacks)> {
+        let keys = repository.begun(numbers.run)?;
         let (store, messages) = mpsc::channel(QUEUE);
         let task = tokio::spawn(put(repository.clone(), messages, Arc::clone(numbers.effort())));
         let compressor = Compressor::new(compression).map_err(bug)?;
-        Ok((Self { numbers, kind, compressor, pack: None, piece: Vec::new(), store }, WrittenPacks(task)))
+        Ok((Self { numbers, kind, compressor, keys, pack: None, piece: Vec::new(), store }, WrittenPacks(task)))
     }
 
     /// Takes an item and tells where it will lie. Waits while the store is behind.
@@ -98,7 +101,7 @@ impl PackWriter {
             empty => {
                 let name = self.numbers.next();
                 send(&self.store, &self.numbers.effort, Message::Begin(name))?;
-                empty.insert(PackBuilder::begin(name, self.kind, &mut self.piece))
+                empty.insert(PackBuilder::begin_sealed(name, self.kind, self.keys.clone(), &mut self.piece))
             }
         };
         let (began, before) = (Instant::now(), pack.stored_bytes());

@@ -11,10 +11,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::repo::descriptor::Descriptor;
 use crate::repo::fault::Fault;
 use crate::repo::identity::HashKey;
+use crate::repo::keys::RepositoryKeys;
 use crate::repo::layout;
 use crate::repo::manifest::Manifest;
-use crate::repo::names::RunName;
+use crate::repo::names::{PackName, RunName};
 use crate::repo::rescue;
+use crate::repo::run_key::WrappedRunKeys;
+use crate::repo::sealing::RunKeys;
 use crate::store::{BackupStore, ObjectKey};
 
 /// The repository of one cluster in one store.
@@ -24,6 +27,8 @@ pub struct Repository {
     folder: ObjectKey,
     descriptor: Descriptor,
     hash_key: HashKey,
+    /// What opens it and what is written with, for one that is encrypted.
+    keys: Option<Arc<RepositoryKeys>>,
 }
 
 impl fmt::Debug for Repository {
@@ -51,19 +56,67 @@ impl Repository {
         };
         let descriptor = Descriptor::parse(&bytes).map_err(|fault| wrong(store.as_ref(), &key, fault))?;
         let hash_key = descriptor.hash_key().map_err(|fault| wrong(store.as_ref(), &key, fault))?;
-        Ok(Some(Self { store, folder, descriptor, hash_key }))
+        Ok(Some(Self { store, folder, descriptor, hash_key, keys: None }))
     }
 
-    /// The repository whose objects lie below `folder`, made now where there is none. Two who make it at once get the same one.
+    /// The same with what opens it, and what is written with, where it is encrypted.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<RepositoryKeys>) -> Self {
+        Self { keys: Some(keys), ..self }
+    }
+
+    /// The repository whose objects lie below `folder`, made now where there is none, not encrypted. Two who make it at once get the same one.
     ///
     /// # Errors
-    /// `Unsafe` when it is of another cluster; as [`open`](Self::open).
+    /// `Unsafe` when it is of another cluster, or encrypted; as [`open`](Self::open).
     pub async fn open_or_make(store: Arc<dyn BackupStore>, folder: ObjectKey, system_identifier: u64, now: OffsetDateTime) -> Result<Self> {
+        let found = Self::found_or_made(store, folder, system_identifier, false, now).await?;
+        if found.is_encrypted() {
+            return Err(Error::refused(
+                format!("the repository in {} is encrypted, and nothing tells whom to encrypt to", found.store),
+                "configure the store's `encryption` as it was",
+            ));
+        }
+        Ok(found)
+    }
+
+    /// The same to write to with these keys: encrypted where they encrypt.
+    ///
+    /// # Errors
+    /// As [`open_or_make`](Self::open_or_make); `Unsafe` when it is not encrypted and should be.
+    pub async fn open_or_make_with(
+        store: Arc<dyn BackupStore>,
+        folder: ObjectKey,
+        system_identifier: u64,
+        keys: Arc<RepositoryKeys>,
+        now: OffsetDateTime,
+    ) -> Result<Self> {
+        if !keys.encrypts() {
+            return Self::open_or_make(store, folder, system_identifier, now).await;
+        }
+        let found = Self::found_or_made(store, folder, system_identifier, true, now).await?;
+        if !found.is_encrypted() {
+            return Err(Error::refused(
+                format!("the repository in {} is not encrypted, and what is written there is to be", found.store),
+                format!("give backups another store, or move {} away: an encrypted repository is then begun", found.folder),
+            ));
+        }
+        Ok(found.with_keys(keys))
+    }
+
+    async fn found_or_made(
+        store: Arc<dyn BackupStore>,
+        folder: ObjectKey,
+        system_identifier: u64,
+        encrypted: bool,
+        now: OffsetDateTime,
+    ) -> Result<Self> {
         let found = match Self::open(Arc::clone(&store), folder.clone()).await? {
             Some(found) => found,
             None => {
                 let key = folder.join(layout::DESCRIPTOR)?;
                 let descriptor = Descriptor::new(rand::random(), rand::random(), system_identifier, now);
+                let descriptor = if encrypted { descriptor.encrypted() } else { descriptor };
                 let bytes = descriptor.encode().map_err(|fault| wrong(store.as_ref(), &key, fault))?;
                 match store.put_if_absent(&key, bytes.into()).await {
                     Ok(()) => {}
@@ -103,6 +156,145 @@ impl Repository {
         &self.hash_key
     }
 
+    /// Whether what is in it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.descriptor.encrypted
+    }
+
+    /// Refuses to read from a repository that is not encrypted where it should be: who can write into the store could have put it there.
+    ///
+    /// # Errors
+    /// `Unsafe` with the way to insist.
+    pub fn refuse_downgrade(&self) -> Result<()> {
+        if self.is_encrypted() || self.keys.as_ref().is_none_or(|keys| keys.accepts_plain()) {
+            return Ok(());
+        }
+        Err(Error::refused(
+            format!("the repository in {} is not encrypted, and what lies there should be", self.store),
+            "if it is from before it was, and nobody else could have put it there, go on with `--unencrypted`",
+        ))
+    }
+
+    /// Finds for whom is written, before a writer does anything else; nothing to do where nothing is encrypted.
+    ///
+    /// # Errors
+    /// What is wrong with the keys; what the store says.
+    pub async fn prepare_writing(&self, now: OffsetDateTime) -> Result<()> {
+        match self.writing_keys()? {
+            Some(keys) => keys.prepare(now).await,
+            None => Ok(()),
+        }
+    }
+
+    fn writing_keys(&self) -> Result<Option<&RepositoryKeys>> {
+        match &self.keys {
+            _ if !self.is_encrypted() => Ok(None),
+            Some(keys) => Ok(Some(keys)),
+            None => Err(Error::Bug("an encrypted repository was to be written to without keys".to_owned())),
+        }
+    }
+
+    /// Makes and puts the keys of a run, before anything that it encrypts; nothing to do where nothing is.
+    ///
+    /// # Errors
+    /// `Conflict` when there is such a run; `Bug` when nobody [prepared](Self::prepare_writing); what the store says.
+    pub async fn begin_run(&self, run: RunName) -> Result<()> {
+        let Some(keys) = self.writing_keys()? else { return Ok(()) };
+        let (run_keys, wrapped) = keys.begin(run).await?;
+        // Only whoever put them may seal with them: two runs of one name would seal two things at one place.
+        self.store.put_if_absent(&self.key(&layout::run_key(run))?, wrapped.encode(run).into()).await?;
+        keys.keep(run, run_keys);
+        Ok(())
+    }
+
+    /// The keys of a run that was begun here; nothing where it is not encrypted.
+    ///
+    /// # Errors
+    /// `Bug` when it was not begun.
+    pub fn begun(&self, run: RunName) -> Result<Option<Arc<RunKeys>>> {
+        if !self.is_encrypted() {
+            return Ok(None);
+        }
+        let known = self.keys.as_ref().and_then(|keys| keys.known(run)).filter(|keys| keys.open_data());
+        known.map(Some).ok_or_else(|| Error::Bug(format!("{run} was to be written without keys")))
+    }
+
+    /// Whether the next backup may build on this one: with the data key of this writer, so that nobody else can have made it up, and who was
+    /// taken out of the configuration neither.
+    ///
+    /// # Errors
+    /// `Bug` when nobody [prepared](Self::prepare_writing); what the store says, but for what is damaged or missing there.
+    pub async fn can_build_on(&self, backup: RunName) -> Result<bool> {
+        let Some(keys) = self.writing_keys()? else { return Ok(true) };
+        let data_key = keys.writer()?.0.data_key;
+        match self.wrapped_keys(backup).await {
+            Ok(wrapped) => Ok(wrapped.data_key == data_key),
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What opens that which a run wrote; nothing where it is not encrypted.
+    ///
+    /// # Errors
+    /// `Denied` when nothing at hand does; `Damaged`, also when the keys are missing; what the store says.
+    pub async fn keys_of(&self, run: RunName) -> Result<Option<Arc<RunKeys>>> {
+        if !self.is_encrypted() {
+            return Ok(None);
+        }
+        let Some(keys) = &self.keys else { return Err(no_keys(run)) };
+        if let Some(known) = keys.known(run) {
+            return Ok(Some(known));
+        }
+        match keys.open(run, self.wrapped_keys(run).await?).await? {
+            Some(opened) => Ok(Some(opened)),
+            None => Err(keys.no_key(run).await),
+        }
+    }
+
+    /// Refuses what nothing at hand can read: the files of a backup.
+    ///
+    /// # Errors
+    /// `Denied`; as [`keys_of`](Self::keys_of).
+    pub async fn require_data(&self, run: RunName) -> Result<()> {
+        match self.keys_of(run).await? {
+            Some(keys) if !keys.open_data() => Err(self.no_key(run).await),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an error says that no key at hand opens something, rather than that the store refuses.
+    pub fn is_closed(&self, error: &Error) -> bool {
+        self.is_encrypted() && error.kind() == ErrorKind::Denied && self.keys.as_ref().is_none_or(|keys| keys.lacked_one())
+    }
+
+    /// The error that no key at hand opens the files that a run wrote.
+    pub(super) async fn no_key(&self, run: RunName) -> Error {
+        match &self.keys {
+            Some(keys) => keys.no_key(run).await,
+            None => no_keys(run),
+        }
+    }
+
+    /// The keys of a run as they lie in the store.
+    ///
+    /// # Errors
+    /// `Damaged`, also when they are missing: without them nothing that the run wrote can be read. What the store says.
+    pub async fn wrapped_keys(&self, run: RunName) -> Result<WrappedRunKeys> {
+        let below = layout::run_key(run);
+        let key = self.key(&below)?;
+        let bytes = match self.store.get(&key).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::damaged(
+                    format!("{key} in {} is missing: without it nothing that {run} wrote can be read", self.store),
+                    "bring a copy from another store, or choose another backup: see `pgpersist list`",
+                ));
+            }
+            got => got?,
+        };
+        WrappedRunKeys::parse(run, &bytes).map_err(|fault| self.wrong(&below, fault))
+    }
+
     /// The key in the store of what is called `below` in [`layout`].
     ///
     /// # Errors
@@ -124,16 +316,27 @@ impl Repository {
     /// # Errors
     /// What the store says.
     pub async fn backups(&self) -> Result<Vec<RunName>> {
-        let prefix = self.key(layout::BACKUPS.trim_end_matches('/'))?;
+        self.listed(layout::BACKUPS, layout::parse_manifest).await
+    }
+
+    /// All packs, in the order of their names.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn packs(&self) -> Result<Vec<PackName>> {
+        self.listed(layout::PACKS, layout::parse_pack).await
+    }
+
+    async fn listed<T>(&self, below: &str, parse: fn(&str) -> Option<T>) -> Result<Vec<T>> {
+        let prefix = self.key(below.trim_end_matches('/'))?;
         let prefix = format!("{prefix}/");
         let folder = format!("{}/", self.folder);
         let mut listed = self.store.list(&prefix);
-        let mut backups = Vec::new();
+        let mut found = Vec::new();
         while let Some(meta) = listed.try_next().await? {
-            let below = meta.key.as_str().strip_prefix(&folder);
-            backups.extend(below.and_then(layout::parse_manifest));
+            found.extend(meta.key.as_str().strip_prefix(&folder).and_then(parse));
         }
-        Ok(backups)
+        Ok(found)
     }
 
     /// A backup's manifest.
@@ -143,7 +346,13 @@ impl Repository {
     pub async fn manifest(&self, backup: RunName) -> Result<Manifest> {
         let below = layout::manifest(backup);
         let bytes = self.store.get(&self.key(&below)?).await?;
-        Manifest::parse(&below, &bytes).map_err(|fault| self.wrong(&below, fault))
+        // Damage is told without a key.
+        Manifest::look_at(&below, &bytes).map_err(|fault| self.wrong(&below, fault))?;
+        let parsed = match self.keys_of(backup).await? {
+            Some(keys) => Manifest::parse_sealed(&below, &bytes, backup, &keys),
+            None => Manifest::parse(&below, &bytes),
+        };
+        parsed.map_err(|fault| self.wrong(&below, fault))
     }
 
     /// Publishes a backup: from here on there is one. All that it names must be in the store.
@@ -152,9 +361,17 @@ impl Repository {
     /// `Conflict` when there is one of this name; what the store says.
     pub async fn publish(&self, manifest: &Manifest) -> Result<()> {
         let below = layout::manifest(manifest.backup);
-        let bytes = manifest.encode(&below).map_err(|fault| self.wrong(&below, fault))?;
+        let bytes = match self.begun(manifest.backup)? {
+            Some(keys) => manifest.encode_sealed(&below, &keys),
+            None => manifest.encode(&below),
+        };
+        let bytes = bytes.map_err(|fault| self.wrong(&below, fault))?;
         self.store.put_if_absent(&self.key(&below)?, Bytes::from(bytes)).await
     }
+}
+
+fn no_keys(run: RunName) -> Error {
+    Error::denied(format!("{run} is encrypted, and no key is at hand"), "give the file of the private key with `--identity FILE`")
 }
 
 fn wrong(store: &dyn BackupStore, key: &ObjectKey, fault: Fault) -> Error {

@@ -28,9 +28,10 @@ impl Newest {
     /// Finds it.
     ///
     /// # Errors
-    /// `NotFound` when there is no backup; `Damaged` when none of them is good; what the store says.
+    /// `NotFound` when there is no backup; `Damaged` when none of them is good; `Denied` when no key at hand opens one that may be newer; what
+    /// the store says.
     pub async fn find(repository: &Repository) -> Result<Self> {
-        let (mut candidates, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut candidates, mut unreadable, mut closed) = (Vec::new(), Vec::new(), None);
         for backup in repository.backups().await? {
             match repository.manifest(backup).await {
                 Ok(manifest) => candidates.push(Candidate {
@@ -40,6 +41,7 @@ impl Newest {
                     damaged_pages: manifest.damaged_pages.len(),
                 }),
                 Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Invalid) => unreadable.push((backup, error)),
+                Err(error) if repository.is_closed(&error) => closed = Some((backup, error)),
                 // It was removed since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -50,7 +52,14 @@ impl Newest {
             let newer = unreadable.iter().filter(|(backup, _)| than.is_none_or(|than| backup.began_at() >= than.began_at()));
             newer.map(|(backup, error)| format!("{backup} cannot be read: {error}")).collect()
         };
-        if let Some((backup, damaged)) = choose(&candidates) {
+        let chosen = choose(&candidates);
+        // Older ones may be closed to today's key. What is newer must not be passed over in silence; its name is all that tells.
+        if let Some((closed, error)) = closed
+            && chosen.is_none_or(|(backup, _)| backup < closed)
+        {
+            return Err(error);
+        }
+        if let Some((backup, damaged)) = chosen {
             let damaged = damaged.iter().map(told);
             return Ok(Self { backup, passed_over: damaged.chain(newer_unreadable(Some(backup))).collect() });
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::data_directory::placement;
 use crate::error::{Error, Result};
 use crate::progress::{Event, ProgressSink};
+use crate::repo::keys::RepositoryKeys;
 use crate::repo::live_intent::LiveIntent;
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
@@ -39,6 +40,8 @@ pub struct RestoreRequest {
     pub folder: ObjectKey,
     /// A backup's name, or [`LATEST`].
     pub backup: String,
+    /// What opens it, where it is encrypted.
+    pub keys: Option<Arc<RepositoryKeys>>,
     /// How.
     pub options: RestoreOptions,
 }
@@ -92,6 +95,11 @@ impl RestoreRequest {
     pub async fn find(&self, progress: &dyn ProgressSink) -> Result<(Repository, RunName)> {
         let none = || Error::not_found(format!("there is no backup in {}", self.store), "make one with `pgpersist backup`");
         let repository = Repository::open(Arc::clone(&self.store), self.folder.clone()).await?.ok_or_else(none)?;
+        let repository = match &self.keys {
+            Some(keys) => repository.with_keys(Arc::clone(keys)),
+            None => repository,
+        };
+        repository.refuse_downgrade()?;
         let backup = match self.backup.as_str() {
             LATEST => {
                 let newest = Newest::find(&repository).await?;

@@ -76,6 +76,8 @@ impl Survey {
     /// `NotFound` when there is no such backup; `Damaged` with the files that cannot be restored; what the store says.
     pub async fn look(repository: &Repository, backup: RunName, progress: &dyn ProgressSink) -> Result<Self> {
         let manifest = repository.manifest(backup).await.map_err(|error| missing(backup, error))?;
+        // Who has public keys only reads names, and no file.
+        repository.require_data(backup).await?;
         progress.event(Event::Step(format!("looking at what {backup} needs")));
         let mut contents = Contents::new(repository);
         let records = contents.packs(&manifest).await.map_err(damaged)?;

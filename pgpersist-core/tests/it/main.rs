@@ -19,6 +19,7 @@ mod health;
 mod logical;
 mod migration;
 mod physical;
+mod physical_encrypted;
 mod physical_export;
 mod physical_prune;
 mod physical_restore;

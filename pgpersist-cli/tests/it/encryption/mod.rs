@@ -1,5 +1,6 @@
 //! Encrypted dumps, as commands make, read and lose them, and as the stock program `age` reads them.
 
+mod backups;
 mod copies;
 mod damage;
 mod downgrade;

@@ -1,0 +1,101 @@
+//! The objects that are needed beside manifests and packs: what a restore by hand needs, intents, wrapped keys; and packs of which nobody could
+//! tell who needs them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::TryStreamExt;
+
+use crate::error::{ErrorKind, Result};
+use crate::repo::intent::Intent;
+use crate::repo::layout;
+use crate::repo::names::{PackName, RunName};
+use crate::repo::pack_reader::look_at_end;
+use crate::repo::repository::Repository;
+use crate::repo::rescue::RESCUE_FILES;
+use crate::repo::verify::{Damage, Needed, RepositoryReport, note, reworded};
+
+/// Looks at what a restore by hand needs. Returns how many objects there are.
+pub(super) async fn rescue_files(repository: &Repository, damage: &mut Damage) -> Result<u64> {
+    for file in RESCUE_FILES {
+        let key = repository.key(file.name)?;
+        let reason = match file.look(repository.store().as_ref(), &key).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(fault)) => format!("{fault}; remove it, and the next backup puts it again"),
+            Err(error) if error.kind() == ErrorKind::NotFound => "it is not there; the next backup puts it again".to_owned(),
+            Err(error) => return Err(error),
+        };
+        damage.insert(key, (reason, BTreeSet::new()));
+    }
+    Ok(RESCUE_FILES.len() as u64)
+}
+
+/// Looks at the intents of runs that have not ended, or were interrupted. Returns how many there are.
+pub(super) async fn intents(repository: &Repository, damage: &mut Damage) -> Result<u64> {
+    let folder = repository.key(layout::RUNS.trim_end_matches('/'))?;
+    let (prefix, below) = (format!("{folder}/"), folder.as_str().len() - layout::RUNS.len() + 1);
+    let (mut listed, mut count) = (repository.store().list(&prefix), 0);
+    while let Some(meta) = listed.try_next().await? {
+        let Some(run) = meta.key.as_str().get(below..).and_then(layout::parse_intent) else { continue };
+        count += 1;
+        match repository.store().get(&meta.key).await {
+            Ok(bytes) => {
+                if let Err(fault) = Intent::parse(run, &bytes) {
+                    damage.insert(meta.key, (fault.to_string(), BTreeSet::new()));
+                }
+            }
+            // Its run ended meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
+}
+
+/// Looks at the wrapped keys of all runs whose packs are needed, and tells how many there are.
+pub(super) async fn look_at_keys(
+    repository: &Repository,
+    needed: &BTreeMap<PackName, Needed>,
+    unopened: &BTreeSet<RunName>,
+    damage: &mut Damage,
+) -> Result<u64> {
+    let mut runs: BTreeMap<RunName, BTreeSet<RunName>> = unopened.iter().map(|backup| (*backup, BTreeSet::from([*backup]))).collect();
+    for (pack, needed) in needed {
+        runs.entry(pack.run).or_default().extend(&needed.backups);
+    }
+    for (run, backups) in &runs {
+        if let Err(error) = repository.wrapped_keys(*run).await {
+            for backup in backups {
+                note(damage, repository.key(&layout::run_key(*run))?, reworded(&error), *backup)?;
+            }
+        }
+    }
+    Ok(runs.len() as u64)
+}
+
+/// Looks at the packs of which nobody could tell who needs them, as far as that goes without a key.
+pub(super) async fn look_at_closed(
+    repository: &Repository,
+    needed: &BTreeMap<PackName, Needed>,
+    report: &mut RepositoryReport,
+    damage: &mut Damage,
+) -> Result<()> {
+    for pack in repository.packs().await? {
+        if needed.contains_key(&pack) {
+            continue;
+        }
+        match look_at_end(repository, pack).await {
+            Ok(size) => {
+                report.objects += 1;
+                report.bytes += size;
+            }
+            // It was removed since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                report.objects += 1;
+                damage.entry(repository.key(&layout::pack(pack))?).or_insert_with(|| (error.to_string(), BTreeSet::new()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
