@@ -35,6 +35,12 @@ pub(crate) async fn repository(store: Arc<dyn BackupStore>) -> Repository {
     Repository::open_or_make(store, folder, 7, BEGIN).await.unwrap()
 }
 
+/// The repository that is in a store, opened by one `Get`.
+pub(crate) async fn opened(store: Arc<dyn BackupStore>) -> Repository {
+    let folder = ".pgpersist/main/repository".parse().unwrap();
+    Repository::open(store, folder).await.unwrap().unwrap()
+}
+
 impl Example {
     pub(crate) async fn new() -> Self {
         let clock = ManualClock::new(BEGIN);

@@ -632,8 +632,11 @@ def write_new(path: bytes, data: bytes, mode: int) -> None:
         os.close(file)
 
 
-def recovery_settings(before: str, timeline: int) -> str:
-    """`postgresql.auto.conf` with the settings of this recovery, up to where the backup is consistent, and of no other."""
+def recovery_settings(before: str, label: str, timeline: int) -> str:
+    """`postgresql.auto.conf` with the settings of this recovery, up to where the backup is consistent, and of no other.
+
+    A backup of a standby is consistent at the end of its log: that is recovered to without a target.
+    """
     found, lines = before.split("\n"), []
     if found[-1] == "":
         found.pop()
@@ -641,8 +644,9 @@ def recovery_settings(before: str, timeline: int) -> str:
         name = re.split(r"[=\s]", line.lstrip(), maxsplit=1)[0].lower()
         if name not in OTHERS and not name.startswith("recovery_"):
             lines.append(line[:-1] if line.endswith("\r") else line)
+    if "BACKUP FROM: standby" not in label.splitlines():
+        lines.append("recovery_target = 'immediate'")
     lines += [
-        "recovery_target = 'immediate'",
         "recovery_target_action = 'promote'",
         f"recovery_target_timeline = '{timeline}'",
         "restore_command = 'false'",
@@ -794,7 +798,7 @@ class Restore:
         write_new(self.place(b"backup_label"), self.manifest["backup_label"].encode(), 0o600)
         auto_conf = Path(os.fsdecode(self.target)) / AUTO_CONF
         before = auto_conf.read_bytes().decode(errors="replace") if auto_conf.exists() else ""
-        settings = recovery_settings(before, self.manifest["wal"]["timeline"])
+        settings = recovery_settings(before, self.manifest["backup_label"], self.manifest["wal"]["timeline"])
         write_new(os.fsencode(auto_conf), settings.encode(), 0o600)
         self.bring_in(self.manifest.get("outside", []))
         write_new(self.place(b"recovery.signal"), b"", 0o600)

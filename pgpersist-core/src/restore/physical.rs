@@ -250,7 +250,7 @@ struct Started {
 fn make_startable(manifest: &Manifest, entries: &[Entry], staging: &Path) -> Result<Started> {
     durable::write(&staging.join("backup_label"), manifest.backup_label.as_bytes(), 0o600)?;
     let auto_conf = staging.join(AUTO_CONF);
-    let settings = recovery::settings(&Target::Immediate, manifest.wal.timeline);
+    let settings = recovery::settings(&Target::of_backup(&manifest.backup_label), manifest.wal.timeline);
     let (text, settings_removed) = recovery::auto_conf(&text(&auto_conf)?.unwrap_or_default(), &settings);
     let text = without_lost_rules(&text, &manifest.outside);
     durable::write(&auto_conf, text.as_bytes(), 0o600)?;

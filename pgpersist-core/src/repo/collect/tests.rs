@@ -252,7 +252,7 @@ async fn interrupted_at_any_moment_it_leaves_whole_backups_and_the_next_one_fini
             for nth in (1 + u64::from(operation == Operation::Get)).. {
                 let store = copy(example.store.as_ref()).await;
                 let faulty = FaultyStore::new(Arc::clone(&store), FaultPlan::one(operation, Calls::Nth(nth), effect));
-                let before = example::repository(Arc::new(faulty.clone())).await;
+                let before = example::opened(Arc::new(faulty.clone())).await;
                 let is_hit = async {
                     while faulty.calls(operation) < nth {
                         tokio::time::sleep(Duration::from_millis(1)).await;
