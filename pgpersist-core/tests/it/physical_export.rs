@@ -59,13 +59,19 @@ async fn server() -> TestServer {
     server
 }
 
-/// Makes a tablespace with a table in it.
-async fn with_tablespace(server: &TestServer) {
-    let path = server.path("tablespace");
+/// Makes a folder that belongs to whom the one above it belongs to.
+fn folder_of_the_server(server: &TestServer, name: &str) -> PathBuf {
+    let path = server.path(name);
     std::fs::create_dir(&path).unwrap();
     if let Some(user) = server_user() {
         std::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid)).unwrap();
     }
+    path
+}
+
+/// Makes a tablespace with a table in it.
+async fn with_tablespace(server: &TestServer) {
+    let path = folder_of_the_server(server, "tablespace");
     server.run("shop", &format!("CREATE TABLESPACE fast LOCATION '{}'", path.display())).await;
     server
         .run("shop", "CREATE TABLE public.fast TABLESPACE fast AS SELECT g AS id FROM pg_catalog.generate_series(1, 5000) g; CHECKPOINT")
@@ -141,8 +147,7 @@ async fn an_export_that_fails_leaves_nothing() {
     let backup = backup(&server, &repository, Compression::default()).await;
     let manifest = repository.manifest(backup).await.unwrap();
     let pack = repository.key(&layout::pack(manifest.entries[0].pack)).unwrap();
-    let scratch = server.path("exports");
-    std::fs::create_dir(&scratch).unwrap();
+    let scratch = folder_of_the_server(&server, "exports");
     let good = repository.store().get(&pack).await.unwrap();
     let mut bad = good.to_vec();
     bad[100] ^= 1;
