@@ -44,24 +44,14 @@ pub struct Restored<'a> {
 
 /// Brings in what lay outside.
 pub fn bring_in(outside: &[OutsideFile], restored: &Restored<'_>) -> Configuration {
-    let mut carrier = Carrier {
-        outside,
-        restored,
-        places: BTreeMap::new(),
-        made: Configuration::default(),
-        named: BTreeSet::new(),
-        tls: false,
-        tls_lost: None,
-    };
+    let mut carrier = Carrier { outside, restored, places: BTreeMap::new(), made: Configuration::default(), tls: false, tls_lost: None };
     carrier.main();
     for (setting, name) in [("hba_file", ACCESS), ("ident_file", IDENTS)] {
         if let Some(file) = outside.iter().find(|file| file.setting == setting) {
-            let place = carrier.place_of_named(file, name);
+            // In force whatever lay in the data directory under this name, and under no other: a relative path in the setting would count
+            // from the folder that the server is started in.
             let text = carrier.rules(file);
-            carrier.made.files.insert(place.clone(), text);
-            if place != name && !carrier.named.contains(setting) {
-                carrier.name(setting, &place);
-            }
+            carrier.made.files.insert(name.to_owned(), text);
         }
     }
     if !restored.names.contains(ACCESS) && !carrier.made.files.contains_key(ACCESS) {
@@ -80,8 +70,6 @@ struct Carrier<'a> {
     /// Where what lay outside goes, by where it lay.
     places: BTreeMap<PathBuf, String>,
     made: Configuration,
-    /// The settings for access rules that some file has.
-    named: BTreeSet<&'static str>,
     tls: bool,
     tls_lost: Option<String>,
 }
@@ -198,30 +186,16 @@ impl<'a> Carrier<'a> {
     }
 
     /// A setting that names a file of access rules.
-    fn named(&mut self, value: &Path, setting: &'static str, name: &str) -> Line {
-        let outside = self.outside;
-        match outside.iter().find(|file| file.setting == setting) {
-            Some(file) => {
-                self.named.insert(setting);
-                let place = self.place_of_named(file, name);
-                if place == name { Line::Drop } else { Line::Value(place) }
-            }
-            // What is not there keeps the server from starting.
-            None if value.is_absolute() && !(self.restored.readable)(value) => {
-                self.made
-                    .warnings
-                    .push(format!("{setting} named {}, which is not part of the backup: {name} is in force", value.display()));
-                Line::Drop
-            }
-            None => Line::Keep,
+    fn named(&mut self, value: &Path, setting: &str, name: &str) -> Line {
+        if self.outside.iter().any(|file| file.setting == setting) {
+            return Line::Drop;
         }
-    }
-
-    /// Names a file of access rules that the server was told of on its command line, or by ALTER SYSTEM.
-    fn name(&mut self, setting: &str, place: &str) {
-        let Some(value) = quote::setting(place) else { return };
-        let text = self.made.files.remove(MAIN).or_else(|| self.restored.main.map(str::to_owned)).unwrap_or_default();
-        self.made.files.insert(MAIN.to_owned(), format!("{text}\n{setting} = {value}\t# since the restore\n"));
+        // What is not there keeps the server from starting.
+        if value.is_absolute() && !(self.restored.readable)(value) {
+            self.made.warnings.push(format!("{setting} named {}, which is not part of the backup: {name} is in force", value.display()));
+            return Line::Drop;
+        }
+        Line::Keep
     }
 
     /// Rules, with what they include in the place where they will find it.
@@ -261,14 +235,6 @@ impl<'a> Carrier<'a> {
     fn find(&self, location: &Path) -> Option<&'a OutsideFile> {
         let outside = self.outside;
         outside.iter().find(|file| Path::new(&file.location) == location)
-    }
-
-    fn place_of_named(&mut self, file: &OutsideFile, name: &str) -> String {
-        if !self.restored.names.contains(name) {
-            return name.to_owned();
-        }
-        // The data directory has one that was not in force.
-        self.place_of(file)
     }
 
     fn place_of(&mut self, file: &OutsideFile) -> String {
@@ -377,8 +343,8 @@ mod tests {
             Some("hba_file = '/etc/pg_hba.conf'\n"),
             &["postgresql.conf", "pg_hba.conf"],
         );
-        assert_eq!(brought.files["postgresql.conf"], "hba_file = 'from-outside-2-pg_hba.conf'\n");
-        assert_eq!(brought.files["from-outside-2-pg_hba.conf"], "local all all reject\n");
+        assert_eq!(brought.files["postgresql.conf"], "# not in force since the restore: hba_file = '/etc/pg_hba.conf'\n");
+        assert_eq!(brought.files["pg_hba.conf"], "local all all reject\n");
         assert!(brought.warnings.is_empty(), "{:?}", brought.warnings);
     }
 

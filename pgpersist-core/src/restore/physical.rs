@@ -269,7 +269,7 @@ fn make_startable(manifest: &Manifest, entries: &[Entry], staging: &Path) -> Res
     Ok(Started { settings_removed, configuration })
 }
 
-/// Without the names of access rules that come into the data directory: `postgresql.conf` names them.
+/// Without the names of access rules that come into the data directory, under the names that a server looks for by itself.
 fn without_lost_rules(text: &str, outside: &[OutsideFile]) -> String {
     let is_kept = |line: &&str| {
         !Setting::parse(line.as_bytes()).is_some_and(|found| {

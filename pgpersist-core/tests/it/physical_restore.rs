@@ -299,7 +299,7 @@ async fn a_configuration_that_lay_outside_is_in_force_in_the_data_directory() {
     let data = server.path("restored");
     let directory = LocalDataDirectory::open(&data).unwrap();
     let report = restore(&repository, named, &directory, &RestoreOptions::default(), &Silent).await.unwrap();
-    assert_eq!(report.configuration, ["everybody", "from-outside-2-pg_hba.conf", "postgresql.conf"]);
+    assert_eq!(report.configuration, ["everybody", "pg_hba.conf"]);
     let mode = fs::metadata(data.join("everybody")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let restored = Restored::start(&data).await;
