@@ -154,7 +154,8 @@ async fn nothing_of_the_cluster_shows_and_all_of_it_comes_back_with_the_key() {
     assert!(second.new_bytes * 5 < first.new_bytes, "{second:?} after {first:?}");
     let objects = ground.objects().await;
     assert!(objects.iter().filter(|key| key.as_str().ends_with(".pack")).count() >= 4, "{objects:?}");
-    for key in &objects {
+    // What says how to restore by hand is the same in every repository.
+    for key in objects.iter().filter(|key| !key.as_str().ends_with("/RESTORE.md") && !key.as_str().ends_with("/restore.py")) {
         let bytes = ground.store.get(key).await.unwrap();
         for text in [MARKER, "pg_control", "base/", "PG_VERSION", "listen_addresses", "START WAL LOCATION", "\"entries\"", "server_version"]
         {

@@ -68,7 +68,7 @@ fn a_server_that_goes_away_in_the_middle_of_a_backup_makes_it_void_and_nothing_i
         if restarted {
             cluster.run(&["restart"]).done();
         } else {
-            processes::kill_all(&cluster.data());
+            processes::kill_server(&cluster.data());
         }
         let run = slow.end();
         assert_eq!(run.code, Some(6), "{run:?}");

@@ -170,7 +170,7 @@ fn a_killed_server_makes_the_backup_void_or_finds_it_published() {
         println!("server under backup: round {round}: after {} of {} ms", moment.as_millis(), length.as_millis());
         let mut victim = backup.yard().victim(&["backup", "--full-read"]).spawn().unwrap();
         std::thread::sleep(moment);
-        processes::kill_all(&backup.yard().data);
+        processes::kill_server(&backup.yard().data);
         let status = victim.wait().unwrap();
         assert!(matches!(status.code(), Some(0 | 6)), "{status}\n{}", backup.yard().describe());
         void += usize::from(status.code() == Some(6));

@@ -141,6 +141,12 @@ pub(crate) fn kill_family(root: i32) {
     }
 }
 
+/// Kills the server of a data directory, its backends included, and nothing else that works there.
+pub(crate) fn kill_server(data: &Path) {
+    let told = fs::read_to_string(data.join("postmaster.pid")).unwrap();
+    kill_family(told.lines().next().unwrap().parse().unwrap());
+}
+
 /// Waits until no process bears the mark, apart from those that `stays` accepts; kills what does not end in time.
 /// Returns the titles of what had to be killed.
 pub(crate) fn wait_until_gone(mark: &Path, time: Duration) -> Vec<String> {
