@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::backup::physical::BackupOptions;
 use crate::backup::request::{self, BackupRequest};
 use crate::config::load::Config;
-use crate::configured::{cluster, drill, stores};
+use crate::configured::{cluster, stores};
 use crate::error::Result;
 use crate::export::physical::Destination;
 use crate::export::request::ExportRequest;
@@ -53,12 +53,7 @@ pub fn export(config: &Config, backup: String, destination: Destination) -> Resu
 pub async fn repository(config: &Config) -> Result<Option<Repository>> {
     let shelf = stores::shelf(config)?;
     let looked_for = config.clone();
-    // What the machine remembers of keys helps to look, and nobody needs it: the cluster may lie elsewhere, or be somebody else's.
-    let own = workers::run(move || Ok(drill::volume(&looked_for).unwrap_or(None))).await?;
-    let shelf = match own {
-        Some(own) => shelf.remembering_keys(own),
-        None => shelf,
-    };
+    let shelf = workers::run(move || Ok(stores::remembering(&looked_for, shelf))).await?;
     let Some(found) = Repository::open(shelf.store().clone(), request::folder(&config.cluster.name)?).await? else { return Ok(None) };
     Ok(Some(found.with_keys(shelf.repository_keys()?)))
 }

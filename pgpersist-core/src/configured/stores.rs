@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::load::{Config, StoreConfig};
-use crate::configured::os_user;
+use crate::configured::{drill, os_user};
 use crate::encryption::settings::EncryptionSettings;
 use crate::error::Result;
 use crate::logical::prune::PruneRequest;
@@ -38,13 +38,13 @@ pub fn shelf(config: &Config) -> Result<Shelf> {
 }
 
 /// What is kept in each store, in their order. The primary one gives nothing away that a copy lacks and would keep, also where
-/// an option names the primary one alone.
+/// an option names the primary one alone. Blocking: it looks for what this machine remembers of keys.
 ///
 /// # Errors
 /// As [`primary`].
 pub fn prune_requests(config: &Config) -> Result<Vec<PruneRequest>> {
     if let Some(own) = &config.own_store {
-        return Ok(vec![PruneRequest::new(shelf(config)?, own.retention)]);
+        return Ok(vec![PruneRequest::new(remembering(config, shelf(config)?), own.retention)]);
     }
     let first = config.primary_store()?;
     let guards = match config.configured_stores.split_first() {
@@ -52,11 +52,20 @@ pub fn prune_requests(config: &Config) -> Result<Vec<PruneRequest>> {
         _ => config.stores.get(1..).unwrap_or_default(),
     };
     let shelf = on(config, &first.encryption, primary(config)?)?.with_copies(copies(config, guards)?);
-    let mut requests = vec![PruneRequest::new(shelf, first.retention)];
+    let mut requests = vec![PruneRequest::new(remembering(config, shelf), first.retention)];
     for (place, copy) in copies(config, config.stores.get(1..).unwrap_or_default())?.into_iter().enumerate() {
         requests.push(PruneRequest { place: place + 2, ..PruneRequest::new(copy.shelf, copy.retention) });
     }
     Ok(requests)
+}
+
+/// With what this machine remembers of keys, where it has the cluster. It helps to look, and nobody needs it: the cluster may lie elsewhere, or
+/// be somebody else's. Blocking.
+pub fn remembering(config: &Config, shelf: Shelf) -> Shelf {
+    match drill::volume(config) {
+        Ok(Some(own)) => shelf.remembering_keys(own),
+        _ => shelf,
+    }
 }
 
 /// The same for whoever looks at what is there. An absent folder is most often a volume that is not mounted, and must not pass for a

@@ -16,7 +16,7 @@ pub const PIECE_BYTES: usize = 1 << 20;
 pub const QUEUE: usize = 4;
 
 /// Zeros to hash.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// What comes next.
 #[derive(Debug)]

@@ -103,12 +103,15 @@ pub async fn ask(shelf: &Shelf) -> Result<Knowledge> {
     Ok(Knowledge { card: None, store_identifier, newest_dumps, damaged_dumps, newest_backup: None, lived_on })
 }
 
-/// The repository of the cluster's backups; nothing where the store has none.
+/// The repository of the cluster's backups, with what opens it; nothing where the store has none.
 ///
 /// # Errors
-/// As [`Repository::open`].
+/// As [`Repository::open`]; `Unsafe` when it is not encrypted where the store is.
 pub async fn repository(shelf: &Shelf) -> Result<Option<Repository>> {
-    Repository::open(Arc::clone(shelf.store()), folder(shelf.cluster())?).await
+    let Some(found) = Repository::open(Arc::clone(shelf.store()), folder(shelf.cluster())?).await? else { return Ok(None) };
+    let found = found.with_keys(shelf.repository_keys()?);
+    found.refuse_downgrade()?;
+    Ok(Some(found))
 }
 
 /// The newest good backup of the cluster that is known; nothing where there is none. Backups of a cluster that had the name before are not its.

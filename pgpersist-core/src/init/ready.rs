@@ -25,6 +25,7 @@ use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::Shelf;
 use crate::migrate::debian::{ETC_ROOT, carry_configuration};
 use crate::progress::{Event, ProgressSink};
+use crate::repo::live_intent::LiveIntent;
 use crate::repo::names::RunName;
 use crate::restore::physical::{self, RestoreOptions};
 use crate::server::cluster::Cluster;
@@ -263,7 +264,13 @@ async fn restored_backup(
     let gone = || Error::not_found(format!("there is no backup {backup} any more in {}", shelf.store()), "run it again");
     let repository = known::repository(shelf).await?.ok_or_else(gone)?;
     let name: RunName = backup.parse().map_err(|_| gone())?;
-    let restored = physical::restore(&repository, name, cluster.directory().as_ref(), &RestoreOptions::default(), progress).await?;
+    // Garbage collection leaves alone what a run that lives reads.
+    let live = LiveIntent::reading_or_warn(&repository, "restore", vec![name], progress).await;
+    let restored = physical::restore(&repository, name, cluster.directory().as_ref(), &RestoreOptions::default(), progress).await;
+    if let Some(live) = live {
+        live.end_or_leave().await;
+    }
+    let restored = restored?;
     for name in &restored.settings_removed {
         progress.event(Event::Warning(format!("{name} of another recovery was taken out of postgresql.auto.conf")));
     }

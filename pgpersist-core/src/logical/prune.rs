@@ -117,6 +117,7 @@ impl PruneRequest {
     async fn plan_backups(&self, plan: &mut PrunePlan, now: OffsetDateTime) -> Result<Option<Repository>> {
         let folder = format!("{FOLDER}/{}/repository", folder_of(self.shelf.cluster())).parse()?;
         let Some(repository) = Repository::open(self.shelf.store().clone(), folder).await? else { return Ok(None) };
+        let repository = repository.with_keys(self.shelf.repository_keys()?);
         plan.add_backups(BackupPlan::look(&repository, &self.retention, now, &self.patience).await?);
         Ok(Some(repository))
     }

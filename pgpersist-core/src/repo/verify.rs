@@ -100,7 +100,9 @@ async fn look_at_all(
         report.objects += 1;
         let manifest = match repository.manifest(backup).await {
             Ok(manifest) => manifest,
-            Err(error) if error.kind() == ErrorKind::NotFound && is_named => return Err(error),
+            Err(error) if error.kind() == ErrorKind::NotFound && is_named => {
+                return Err(Error::not_found(format!("there is no backup {backup}"), "see `pgpersist list` for those that there are"));
+            }
             Err(error) if repository.is_closed(&error) => {
                 unopened.insert(backup);
                 closed = true;

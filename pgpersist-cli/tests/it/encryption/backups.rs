@@ -23,6 +23,11 @@ fn a_machine_with_public_keys_backs_up_what_changed_and_the_key_of_the_safe_rest
     let listed = vault.run(&["list", "--json"]).done().json();
     assert_eq!((listed["backups"].as_array().unwrap().len(), &listed["backups"][1]["label"]), (2, &"the first".into()));
 
+    // What is needed is told by names and sizes, which the machine can read.
+    let pruned = vault.run(&["prune", "--keep-last", "1", "--json"]).done().json();
+    assert_eq!((&pruned["dropped"][0]["name"], &pruned["blocked"]), (&first["name"], &serde_json::Value::Null), "{pruned}");
+    assert_eq!(pruned["kept"][0]["name"], second["name"], "{pruned}");
+
     let told = ["is encrypted, and no key is at hand", "--identity FILE", vault.public("safe")];
     vault.run(&["restore", "-D", ELSEWHERE, "--quiet"]).refused(1, &told);
     let eve = ["restore", "-D", ELSEWHERE, "--identity", "{dir}/keys/eve.txt", "--quiet"];
