@@ -161,7 +161,7 @@ mod tests {
         let one = (-80_i64..1000, 0_u64..40, 1_u32..4, prop::bool::weighted(0.8), prop::bool::weighted(0.9));
         prop::collection::vec(one, 0..20).prop_map(|all| {
             let make = |(number, (hours, lsn, timeline, good, readable)): (usize, (i64, u64, u32, bool, bool))| Known {
-                position: readable.then(|| (timeline, Lsn(lsn))),
+                position: readable.then_some((timeline, Lsn(lsn))),
                 good: good && readable,
                 ..known(number as u8, hours, 0)
             };
