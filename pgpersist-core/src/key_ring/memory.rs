@@ -72,7 +72,7 @@ impl KeyMemory {
     /// The index key of a data key that was made here.
     ///
     /// # Errors
-    /// As [`recall`](Self::recall).
+    /// [`Error::File`]. A file that cannot be understood, or that we may not read, says nothing.
     pub async fn index_key(&self, data_key: Recipient) -> Result<Option<IndexKey>> {
         let known = self.read().await?.index_keys;
         Ok(known.into_iter().find(|indexed| indexed.public_key == data_key).map(|indexed| indexed.index_key))

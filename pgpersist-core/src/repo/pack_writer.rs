@@ -1,5 +1,5 @@
 //! [`PackWriter`]: items in, packs in the store out. Blocking code adds the items; a task of its own puts the packs, so neither waits for the
-//! other longer than a queue of [`QUEUE`] pieces.
+//! other longer than a queue of a few pieces.
 
 use std::mem;
 use std::sync::Arc;
