@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio_postgres::{CancelToken, Client, NoTls, SimpleQueryMessage};
 
 use crate::error::{Error, Result};
@@ -19,8 +20,13 @@ use crate::pg::version::ServerVersion;
 use crate::server::connection::ConnectionOptions;
 use crate::workers;
 
-/// How long it may take to have the server give up a statement.
+/// How long it may take to ask the server to give up a statement.
 const CANCELLING: Duration = Duration::from_secs(10);
+/// How soon it is asked again, and how long the waits grow.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// For how long it is asked.
+const GIVING_UP: Duration = Duration::from_secs(60);
 /// How long the wait is before a socket is tried again that had no place for us.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
@@ -32,6 +38,8 @@ pub struct Session {
     options: ConnectionOptions,
     /// How many statements have no answer yet. One that nobody waits for any more is counted for ever.
     unanswered: AtomicUsize,
+    /// What carries the bytes; it ends when all is answered and the client is gone.
+    connection: Option<JoinHandle<()>>,
 }
 
 impl Session {
@@ -41,8 +49,9 @@ impl Session {
     /// [`Error::Sql`] when the server is not there or refuses; [`Error::Deadline`] when it does not answer.
     pub async fn connect(options: &ConnectionOptions, deadline: Duration) -> Result<Self> {
         let open = async {
-            let client = open(options, deadline).await?;
-            let session = Self { client, options: options.clone(), unanswered: AtomicUsize::new(0) };
+            let (client, connection) = open(options, deadline).await?;
+            let unanswered = AtomicUsize::new(0);
+            let session = Self { client, options: options.clone(), unanswered, connection: Some(connection) };
             session
                 .execute(
                     "set up the session",
@@ -169,15 +178,27 @@ impl Drop for Session {
     fn drop(&mut self) {
         // Outside of a runtime the whole process ends, and the server finds out by itself.
         if *self.unanswered.get_mut() > 0
-            && let Ok(runtime) = Handle::try_current()
+            && let (Ok(runtime), Some(connection)) = (Handle::try_current(), self.connection.take())
         {
-            let (token, options) = (self.client.cancel_token(), self.options.clone());
-            runtime.spawn(async move {
-                // It may have ended meanwhile: then there is nothing to give up.
-                let _ = tokio::time::timeout(CANCELLING, cancel(&token, &options)).await;
-            });
+            runtime.spawn(give_up(self.client.cancel_token(), self.options.clone(), connection));
         }
     }
+}
+
+/// Has the server give up what a dropped session is at, until its connection has ended. A statement that is still on its way is none that could
+/// be given up, so it is asked again.
+async fn give_up(token: CancelToken, options: ConnectionOptions, mut connection: JoinHandle<()>) {
+    let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+    while begun.elapsed() < GIVING_UP {
+        // It may have ended meanwhile: then there is nothing to give up.
+        let _ = tokio::time::timeout(CANCELLING, cancel(&token, &options)).await;
+        if tokio::time::timeout(pause, &mut connection).await.is_ok() {
+            return;
+        }
+        pause = LONGEST_PAUSE.min(pause * 2);
+    }
+    // It does not listen. It finds out that nobody waits when it has an answer.
+    connection.abort();
 }
 
 /// Has the server give up what a session is at, over a connection of its own.
@@ -194,7 +215,7 @@ async fn cancel(token: &CancelToken, options: &ConnectionOptions) -> Result<()> 
 
 /// Opens a connection. Its task ends with the session: when the client is dropped, or the connection breaks, which the client's
 /// next statement then reports.
-async fn open(options: &ConnectionOptions, deadline: Duration) -> Result<Client> {
+async fn open(options: &ConnectionOptions, deadline: Duration) -> Result<(Client, JoinHandle<()>)> {
     let failed = |error| {
         let (host, port) = (options.host.as_text(), options.port);
         Error::sql(format!("connect to database `{}` at {host}:{port} as `{}`", options.database, options.user), error)
@@ -202,13 +223,16 @@ async fn open(options: &ConnectionOptions, deadline: Duration) -> Result<Client>
     let config = options.driver_config(deadline);
     let Some((socket, user)) = options.socket_for_user() else {
         let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
-        tokio::spawn(connection);
-        return Ok(client);
+        return Ok((client, tokio::spawn(carried(connection))));
     };
     let stream = connect_as(&socket, &user, Instant::now() + deadline).await?;
     let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(failed)?;
-    tokio::spawn(connection);
-    Ok(client)
+    Ok((client, tokio::spawn(carried(connection))))
+}
+
+/// What becomes of a connection, the client is told by its next statement.
+async fn carried(connection: impl Future<Output = std::result::Result<(), tokio_postgres::Error>>) {
+    let _ = connection.await;
 }
 
 /// Connects to a socket as somebody else.

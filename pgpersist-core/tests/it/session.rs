@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::server::TestServer;
 
 /// Generous: the server has nothing else to do.
@@ -29,6 +31,27 @@ async fn a_statement_that_nobody_waits_for_is_given_up() {
     until(&server, "1").await;
     asking.abort();
     until(&server, "0").await;
+}
+
+#[tokio::test]
+async fn a_statement_that_is_still_on_its_way_is_given_up_when_it_comes() {
+    let server = TestServer::start("", "").await;
+    let session = server.session("postgres").await;
+    let id = session.text("ask", "SELECT pg_catalog.pg_backend_pid()").await.unwrap().unwrap();
+    let backend = Pid::from_raw(id.parse().unwrap()).unwrap();
+    kill_process(backend, Signal::STOP).unwrap();
+    let asking = tokio::spawn(async move { session.execute("sleep", "SELECT pg_catalog.pg_sleep(600)").await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    asking.abort();
+    // Meanwhile the server is asked for the first time, and is at nothing.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    kill_process(backend, Signal::CONT).unwrap();
+    let begun = Instant::now();
+    let there = format!("SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE pid = {id}");
+    while server.text("postgres", &there).await != "0" {
+        assert!(begun.elapsed() < DEADLINE, "the session works at what nobody waits for");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]
