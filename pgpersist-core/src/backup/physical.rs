@@ -119,7 +119,7 @@ pub struct Phases {
     /// Looking at the packs in the store, and publishing.
     pub publish_s: f64,
     /// What all threads together spent their time on meanwhile.
-    pub work: EffortSeconds,
+    pub effort: EffortSeconds,
 }
 
 /// Makes a backup of the cluster in `data_directory`, whose server `connection` reaches.
@@ -246,7 +246,7 @@ pub async fn back_up(
         started_at,
         start_lsn,
         stop_lsn: ended.stop,
-        phases: Phases { start_s, copy_s, stop_s, publish_s: publishing.elapsed().as_secs_f64(), work: numbers.effort().seconds() },
+        phases: Phases { start_s, copy_s, stop_s, publish_s: publishing.elapsed().as_secs_f64(), effort: numbers.effort().seconds() },
         damaged,
     })
 }

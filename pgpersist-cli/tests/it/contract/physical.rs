@@ -32,8 +32,8 @@ pub(super) fn journey() -> Vec<Case> {
         promise("backup has its promised fields", &["backup", "--label", "the first", "--json"])
             .fields(&["/name", "/size_bytes", "/stored_bytes", "/new_bytes", "/duration_s", "/started_at", "/start_lsn", "/stop_lsn"])
             .fields(&["/phases/start_s", "/phases/copy_s", "/phases/stop_s", "/phases/publish_s"])
-            .fields(&["/phases/work/read_s", "/phases/work/verify_s", "/phases/work/hash_s", "/phases/work/compress_s"])
-            .fields(&["/phases/work/wait_s", "/phases/work/put_s", "/phases/work/fsync_s"])
+            .fields(&["/phases/effort/read_s", "/phases/effort/verify_s", "/phases/effort/hash_s", "/phases/effort/compress_s"])
+            .fields(&["/phases/effort/wait_s", "/phases/effort/put_s", "/phases/effort/fsync_s"])
             .value("/unread_bytes", 0)
             .value("/damaged", serde_json::json!([])),
         promise("backup is told in words", &["backup", "--compression", "lz4", "--jobs", "1", "--rate-limit", "1GB", "--full-read"])
