@@ -15,6 +15,7 @@ use pgpersist_core::backup::physical::{BackupOptions, BackupReport};
 use pgpersist_core::clock::SystemClock;
 use pgpersist_core::configured;
 use pgpersist_core::error::{ErrorKind, Result};
+use pgpersist_core::progress::{Event, ProgressSink};
 use pgpersist_core::quantity;
 use pgpersist_core::repo::frame::Compression;
 use pgpersist_core::server::base_backup::Checkpoint;
@@ -91,10 +92,15 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let report = runtime::block_on("`backup`", request.carry_out(&SystemClock, context.progress.as_ref()));
     let report = report.inspect_err(|error| cluster::explain_denial(error, context))?;
     for page in &report.damaged {
-        context.progress.warn(&format!("{}: block {} is damaged on the disk", page.path, page.block));
+        let (path, block) = (printable(&page.path), page.block);
+        if page.known {
+            context.progress.event(Event::Step(format!("{path}: block {block} is damaged on the disk, as is known")));
+        } else {
+            context.progress.warn(&format!("{path}: block {block} is damaged on the disk ({})", page.name()));
+        }
     }
     context.output.write(|| document(&report), || text(&report))?;
-    Ok(if report.damaged.is_empty() { Exit::DONE } else { Exit(code(ErrorKind::Damaged)) })
+    Ok(if report.damaged.iter().all(|page| page.known) { Exit::DONE } else { Exit(code(ErrorKind::Damaged)) })
 }
 
 fn text(report: &BackupReport) -> String {

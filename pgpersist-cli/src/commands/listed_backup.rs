@@ -24,7 +24,11 @@ pub(super) async fn all(context: &Context) -> Result<Vec<BackupSummary>> {
 /// One of them, in a line.
 pub(super) fn line(backup: &BackupSummary) -> String {
     let label = backup.label.as_deref().map(|label| format!("  {}", printable(label))).unwrap_or_default();
-    let damaged = if backup.damaged_pages == 0 { String::new() } else { format!("  DAMAGED pages: {}", backup.damaged_pages) };
+    let damaged = match (backup.damaged_pages, backup.known_damaged_pages) {
+        (0, 0) => String::new(),
+        (0, known) => format!("  known damaged pages: {known}"),
+        (damaged, _) => format!("  DAMAGED pages: {damaged}"),
+    };
     let dropped = if backup.dropped { "  (dropped by retention)" } else { "" };
     let (whole, stored) = (size(backup.size_bytes), size(backup.stored_bytes));
     format!("{}  whole cluster  {}  {whole} ({stored} in the store){label}{damaged}{dropped}\n", backup.name, moment(backup.started_at))

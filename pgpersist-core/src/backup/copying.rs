@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::backup::compaction::Compaction;
 use crate::backup::pace::{Pace, StopWhenDropped};
 use crate::backup::parent::Parent;
 use crate::backup::physical::BackupOptions;
 use crate::backup::reading::{self, Reading, Shared, Writers};
 use crate::backup::source::{Source, SourceFile};
+use crate::backup::summarized::Summarized;
 use crate::backup::unchanged::{self, Unchanged};
 use crate::error::{Error, Result};
 use crate::fs::on_behalf;
@@ -29,25 +31,44 @@ use crate::workers;
 pub(super) struct Known {
     parent: Option<Arc<Parent>>,
     unchanged: Option<Unchanged>,
+    compaction: Arc<Compaction>,
+    summarized: Option<Summarized>,
 }
 
 impl Known {
-    /// What the parent, where there is one, tells of the files in `source`, which were looked at before `now`.
+    /// What the parent, where there is one, tells of the files in `source`, which were looked at before `now`; and what is moved.
     pub(super) async fn of(
+        repository: &Repository,
         parent: Option<Arc<Parent>>,
         data_directory: &Path,
         source: &Source,
-        full_read_days: u32,
+        options: &BackupOptions,
         now: OffsetDateTime,
     ) -> Result<Self> {
         let Some(parent) = parent else { return Ok(Self::default()) };
+        let compaction = Arc::new(Compaction::plan(repository, &parent, options.compaction_percent).await?);
         let locations = source.tablespaces.iter().map(|tablespace| tablespace.location.clone());
         let places: Vec<PathBuf> = locations.chain([data_directory.to_owned()]).collect();
         let folder = data_directory.to_owned();
         let trusted = workers::run(move || on_behalf::as_owner(&folder, || Ok(unchanged::trusted(&places)))).await?;
-        let full_read = time::Duration::days(full_read_days.into());
+        let full_read = time::Duration::days(options.full_read_days.into());
         let unchanged = Unchanged::since(&parent.manifest, &source.files, now, full_read, trusted);
-        Ok(Self { parent: Some(parent), unchanged })
+        Ok(Self { parent: Some(parent), unchanged, compaction, summarized: None })
+    }
+
+    /// With what WAL summaries tell.
+    pub(super) fn with_summaries(self, summarized: Option<Summarized>) -> Self {
+        Self { summarized, ..self }
+    }
+
+    /// Whether anything may be left unread.
+    pub(super) fn saves_reading(&self) -> bool {
+        self.unchanged.is_some()
+    }
+
+    /// What is moved.
+    pub(super) fn compaction(&self) -> Arc<Compaction> {
+        Arc::clone(&self.compaction)
     }
 }
 
@@ -79,8 +100,9 @@ pub(super) async fn copy(
     let counted = Arc::clone(&counters);
     let reading = workers::run(move || {
         let (pace, done, unread) = &*counted;
-        let (parent, unchanged) = (known.parent.as_deref(), known.unchanged.as_ref());
-        let shared = Shared { repository: &read_for, parent, unchanged, run, pace, effort: &effort, done, unread };
+        let (parent, unchanged, summarized) = (known.parent.as_deref(), known.unchanged.as_ref(), known.summarized.as_ref());
+        let compaction = &*known.compaction;
+        let shared = Shared { repository: &read_for, parent, unchanged, summarized, compaction, run, pace, effort: &effort, done, unread };
         reading::read(&files, &folder, shared, writers)
     });
     let (pace, done, unread) = &*counters;

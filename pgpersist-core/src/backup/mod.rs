@@ -1,6 +1,7 @@
 //! Physical backup: from a running cluster into a repository.
 
 pub mod announced;
+pub mod compaction;
 mod copying;
 pub mod excluded;
 pub mod outside;
@@ -11,4 +12,5 @@ pub mod physical;
 pub mod reading;
 pub mod request;
 pub mod source;
+pub mod summarized;
 pub mod unchanged;

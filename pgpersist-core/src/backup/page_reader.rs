@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 use crate::pg::lsn::Lsn;
 use crate::pg::page::{PAGE_SIZE, Page, PageCheck};
 
@@ -26,6 +28,8 @@ pub struct SuspiciousPage {
     pub stored: u16,
     /// The checksum of what is on the page.
     pub computed: u16,
+    /// The first half of its SHA-256.
+    pub sha256: [u8; 16],
 }
 
 impl SuspiciousPage {
@@ -97,7 +101,9 @@ impl<'a> PageReader<'a> {
         }
         let (stored, computed) = check(page, block).unwrap_or_default();
         let lsn = Page::new(page).map(Page::lsn).unwrap_or_default();
-        Ok(Some(SuspiciousPage { block, lsn, changing, stored, computed }))
+        let mut sha256 = [0; 16];
+        sha256.copy_from_slice(&Sha256::digest(&*page)[..16]);
+        Ok(Some(SuspiciousPage { block, lsn, changing, stored, computed, sha256 }))
     }
 }
 

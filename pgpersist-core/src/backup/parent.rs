@@ -111,6 +111,11 @@ impl KnownChunks {
         Ok(Some(Self { leaf, place, places, pack: None }))
     }
 
+    /// Where this chunk of the leaf lies, whatever it is: nowhere if it is all zero. Nothing where the leaf has no such chunk.
+    pub fn place_of(&self, chunk: usize) -> Option<Option<Place>> {
+        self.places.get(chunk).copied()
+    }
+
     /// Where this chunk of the leaf lies if it has this identity; else nothing.
     ///
     /// # Errors

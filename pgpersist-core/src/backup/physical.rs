@@ -1,5 +1,6 @@
 //! [`back_up`]: a physical backup of a running cluster: start, read, stop, the log, look at the packs, publish.
 
+use std::collections::HashSet;
 use std::fs;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::backup::copying::{Known, copy};
 use crate::backup::outside;
 use crate::backup::reading::{ReadFile, Reading};
 use crate::backup::source::{self, Source, SourceFile};
+use crate::backup::summarized::{Summarized, SummaryUse};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::fs::on_behalf;
@@ -26,7 +28,7 @@ use crate::repo::entry::{self, Entry, EntryKind, EntryPath, FileEntry};
 use crate::repo::frame::Compression;
 use crate::repo::identity::HashKey;
 use crate::repo::layout;
-use crate::repo::manifest::{ClusterFacts, DamagedPage, Manifest, Sizes, Tablespace, WalRange};
+use crate::repo::manifest::{ClusterFacts, DamagedPage, KnownDamage, Manifest, Sizes, Tablespace, WalRange};
 use crate::repo::names::{Place, RunName};
 use crate::repo::pack_builder::PackRecord;
 use crate::repo::pack_reader::OpenPack;
@@ -47,6 +49,8 @@ const LIST_BYTES: usize = 512 * 1024;
 
 /// After how many days a file is read that does not look changed, unless told otherwise.
 const FULL_READ_DAYS: u32 = 7;
+/// How much is moved at most, unless told otherwise.
+const COMPACTION_PERCENT: u32 = 10;
 
 /// How a backup is made.
 #[derive(Debug, Clone)]
@@ -63,6 +67,11 @@ pub struct BackupOptions {
     pub rate_limit: Option<NonZeroU64>,
     /// Each file is read at least so often, whether it looks changed or not. With 0, each time.
     pub full_read_days: u32,
+    /// How much of what the backup before it has, in hundredths of its length, is stored anew at most, so that packs go of which little is
+    /// needed. With 0, nothing.
+    pub compaction_percent: u32,
+    /// Damaged pages that do not make the backup a damaged one, as long as they are what they were when somebody looked.
+    pub known_damage: Vec<KnownDamage>,
 }
 
 impl Default for BackupOptions {
@@ -75,6 +84,8 @@ impl Default for BackupOptions {
             workers,
             rate_limit: None,
             full_read_days: FULL_READ_DAYS,
+            compaction_percent: COMPACTION_PERCENT,
+            known_damage: Vec::new(),
         }
     }
 }
@@ -90,8 +101,12 @@ pub struct BackupReport {
     pub stored_bytes: u64,
     /// What it added.
     pub new_bytes: u64,
-    /// The length of the files that were not read, since they are what the backup before it read.
+    /// The length of what was not read, since it is what the backup before it read.
     pub unread_bytes: u64,
+    /// What the server's WAL summaries were good for.
+    pub wal_summaries: SummaryUse,
+    /// The length of what was stored anew although the backup before it has it, so that packs go of which little is needed.
+    pub moved_bytes: u64,
     /// How long it took.
     pub duration_s: f64,
     /// When it began.
@@ -166,7 +181,15 @@ pub async fn back_up(
     let checked = control.1.data_checksums();
     let files: Arc<[SourceFile]> =
         source.files.iter().cloned().map(|file| if checked { file } else { SourceFile { first_block: None, ..file } }).collect();
-    let known = Known::of(parent.clone(), data_directory, &source, options.full_read_days, clock.now()).await?;
+    let known = Known::of(repository, parent.clone(), data_directory, &source, options, clock.now()).await?;
+    let compaction = known.compaction();
+    let (wal_summaries, summarized) = match &parent {
+        Some(parent) if known.saves_reading() => {
+            Summarized::read(base.session(), version.major, data_directory, &parent.manifest, start_lsn).await?
+        }
+        _ => (SummaryUse::None, None),
+    };
+    let known = known.with_summaries(summarized);
     let copied =
         copy(repository, &numbers, options, Arc::clone(&files), data_directory, run, known, Some(base.session()), progress, &mut packs);
     let (main, unread_bytes) = copied.await?;
@@ -206,14 +229,18 @@ pub async fn back_up(
     }
     let new_bytes = bytes_of(&packs);
     // What the parent has and this backup needs was looked at when it was compared with.
-    packs.extend(parent.iter().flat_map(|parent| main.needed.iter().filter_map(|name| parent.packs.get(name)).cloned()));
+    packs.extend(parent.iter().flat_map(|parent| main.used.keys().filter_map(|name| parent.packs.get(name)).cloned()));
+    for record in &mut packs {
+        // What is not counted is the backup's own, and all of it is used.
+        record.used = main.used.get(&record.pack).map_or(record.bytes, |used| record.bytes.min(*used));
+    }
     let mut own_packs = Vec::new();
     let pack_places = lists.packs(&packs, &mut own_packs).await?;
     for record in &own_packs {
         look_at(repository, record).await?;
     }
     let sizes = sizes(&entries, &packs, new_bytes + bytes_of(&own_packs), bytes_of(&own_packs));
-    let damaged = damaged(&files, &main, start_lsn, ended.stop);
+    let damaged = damaged(&files, &main, start_lsn, ended.stop, &options.known_damage);
     let manifest = Manifest {
         backup: run,
         parent: builds_on,
@@ -242,6 +269,8 @@ pub async fn back_up(
         stored_bytes: sizes.stored_bytes,
         new_bytes: sizes.new_bytes,
         unread_bytes,
+        wal_summaries,
+        moved_bytes: compaction.moved(),
         duration_s: began.elapsed().as_secs_f64(),
         started_at,
         start_lsn,
@@ -363,14 +392,19 @@ fn entries(source: &Source, files: &[SourceFile], read: &Reading, _run: RunName)
 }
 
 /// The pages that no log repairs.
-fn damaged(files: &[SourceFile], read: &Reading, start: Lsn, stop: Lsn) -> Vec<DamagedPage> {
-    let bad = read.suspicious.iter().filter(|(_, page)| !page.is_torn(start, stop));
+fn damaged(files: &[SourceFile], read: &Reading, start: Lsn, stop: Lsn, known: &[KnownDamage]) -> Vec<DamagedPage> {
+    let mut told = HashSet::new();
+    // What is moved is read twice.
+    let bad = read.suspicious.iter().filter(|(file, page)| !page.is_torn(start, stop) && told.insert((*file, page.block)));
     bad.map(|(file, page)| DamagedPage {
         path: String::from_utf8_lossy(files[*file].path.as_bytes()).into_owned(),
         block: page.block,
         stored: page.stored,
         computed: page.computed,
+        sha256: page.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+        known: false,
     })
+    .map(|page| DamagedPage { known: known.iter().any(|known| known.is(&page)), ..page })
     .collect()
 }
 

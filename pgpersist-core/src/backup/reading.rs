@@ -3,9 +3,10 @@
 //! A unit of work is what one leaf tells of: up to 64 MiB of a file. In memory are, for each thread, a block that is read, a frame, and
 //! what waits for the store.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -13,10 +14,12 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
+use crate::backup::compaction::Compaction;
 use crate::backup::pace::Pace;
 use crate::backup::page_reader::{PageReader, SuspiciousPage};
 use crate::backup::parent::{self, KnownChunks, Parent};
 use crate::backup::source::SourceFile;
+use crate::backup::summarized::{Changes, Summarized};
 use crate::backup::unchanged::Unchanged;
 use crate::error::{Error, Result};
 use crate::fs::on_behalf;
@@ -27,6 +30,7 @@ use crate::repo::identity::{HashKey, ItemId};
 use crate::repo::leaf::{LEAF_CHUNKS, Leaf, Stretch};
 use crate::repo::names::{PackName, Place, RunName};
 use crate::repo::pack_builder::Owner;
+use crate::repo::pack_reader::glance_at;
 use crate::repo::pack_writer::PackWriter;
 use crate::repo::repository::Repository;
 use crate::repo::trailer::CHUNK_BYTES;
@@ -78,8 +82,8 @@ pub struct Reading {
     pub files: Vec<ReadFile>,
     /// Pages that were wrong whenever they were read: which file, which page.
     pub suspicious: Vec<(usize, SuspiciousPage)>,
-    /// The packs of the parent that are needed still.
-    pub needed: HashSet<PackName>,
+    /// The packs that are needed, and how much of them.
+    pub used: HashMap<PackName, u64>,
 }
 
 /// What all threads share.
@@ -91,6 +95,10 @@ pub struct Shared<'a> {
     pub parent: Option<&'a Parent>,
     /// Which files the parent has as they are; without it, all are read.
     pub unchanged: Option<&'a Unchanged>,
+    /// What changed in relations since the parent, where something tells; without it, they are read.
+    pub summarized: Option<&'a Summarized>,
+    /// What is stored anew although the parent has it.
+    pub compaction: &'a Compaction,
     /// The name of the backup in the making.
     pub run: RunName,
     /// How fast, and whether at all any more.
@@ -109,6 +117,12 @@ impl<'a> Shared<'a> {
         let before = self.parent?.file(&source.path)?;
         self.unchanged?.is(source, before).then_some(before)
     }
+
+    /// Which pages of a file differ from what the parent has.
+    fn changes(&self, source: &SourceFile) -> Option<Changes<'a>> {
+        let before = self.parent?.file(&source.path)?;
+        self.summarized?.changes(source, before).filter(|_| self.unchanged.is_some_and(|unchanged| unchanged.need_not_read(source, before)))
+    }
 }
 
 /// What one thread has.
@@ -123,7 +137,7 @@ struct Reader<'a> {
     buffer: Vec<u8>,
     ids: Vec<Option<ItemId>>,
     suspicious: Vec<SuspiciousPage>,
-    needed: HashSet<PackName>,
+    used: HashMap<PackName, u64>,
     /// Packs of the parent that were seen in the store.
     seen: HashSet<PackName>,
 }
@@ -143,8 +157,8 @@ pub fn read(files: &[SourceFile], data_directory: &Path, shared: Shared<'_>, wri
     let work = |writers: Writers| -> Result<()> {
         let known = Contents::new(shared.repository);
         let (key, buffer) = (shared.repository.hash_key(), vec![0; BLOCK_BYTES]);
-        let (suspicious, needed, seen, ids) = (Vec::new(), HashSet::new(), HashSet::new(), Vec::new());
-        let mut reader = Reader { shared, data_directory, key, writers, known, runtime: &runtime, buffer, ids, suspicious, needed, seen };
+        let (suspicious, used, seen, ids) = (Vec::new(), HashMap::new(), HashSet::new(), Vec::new());
+        let mut reader = Reader { shared, data_directory, key, writers, known, runtime: &runtime, buffer, ids, suspicious, used, seen };
         while !failed.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(unit) = units.get(at) else { break };
@@ -153,7 +167,11 @@ pub fn read(files: &[SourceFile], data_directory: &Path, shared: Shared<'_>, wri
             results.0.insert(at, read);
             results.1.suspicious.extend(reader.suspicious.drain(..).map(|page| (unit.file, page)));
         }
-        results.lock().expect("no code panics while it holds the results").1.needed.extend(reader.needed);
+        let mut results = results.lock().expect("no code panics while it holds the results");
+        for (pack, bytes) in reader.used {
+            *results.1.used.entry(pack).or_default() += bytes;
+        }
+        drop(results);
         reader.writers.chunks.finish()?;
         reader.writers.maps.finish()
     };
@@ -189,7 +207,8 @@ fn whole(source: &SourceFile, units: &[ReadUnit], shared: Shared<'_>) -> ReadFil
         let (bytes, leaf) = match *unit {
             ReadUnit::Read(bytes, leaf) => (bytes, leaf),
             ReadUnit::Kept(bytes, leaf) => {
-                read_fully = shared.unchanged(source).map_or(read_fully, |before| before.read_fully);
+                let before = shared.parent.and_then(|parent| parent.file(&source.path));
+                read_fully = before.map_or(read_fully, |before| before.read_fully);
                 (bytes, leaf)
             }
             ReadUnit::Vanished => return ReadFile::Vanished,
@@ -203,7 +222,42 @@ fn whole(source: &SourceFile, units: &[ReadUnit], shared: Shared<'_>) -> ReadFil
     ReadFile::Read(FileEntry { mode: source.mode, size, leaves, stamp: source.stamp, read_fully })
 }
 
-impl Reader<'_> {
+/// Which pages of a stretch of a file are taken over from the parent.
+#[derive(Clone, Copy)]
+struct Unread<'a> {
+    changes: Option<Changes<'a>>,
+    known: Option<&'a KnownChunks>,
+    /// The stretch's first page.
+    first: u64,
+}
+
+impl Unread<'_> {
+    /// Where the parent has a page that did not change.
+    fn kept(&self, page: u64) -> Option<Option<Place>> {
+        let within = usize::try_from(page - self.first).ok()?;
+        self.known.zip(self.changes.filter(|changes| !changes.has(page)))?.0.place_of(within)
+    }
+
+    /// Puts the pages from `from` on into the leaf that need not be read, and tells how many there are before one that must be.
+    fn take_over(&self, from: u64, end: u64, map: &mut Leaf) -> u64 {
+        let mut page = from;
+        while page < end
+            && let Some(place) = self.kept(page)
+        {
+            map.push(Stretch { chunks: 1, place });
+            page += 1;
+        }
+        page - from
+    }
+
+    /// How many pages from there on must be read, at most as many as are read at once.
+    fn pages_to_read(&self, from: u64) -> u64 {
+        let most = BLOCK_BYTES as u64 / u64::from(CHUNK_BYTES);
+        (1..most).find(|nth| self.kept(from + nth).is_some()).unwrap_or(most)
+    }
+}
+
+impl<'a> Reader<'a> {
     fn read_unit(&mut self, source: &SourceFile, leaf: u64) -> Result<ReadUnit> {
         if let Some(before) = self.shared.unchanged(source)
             && let Some(kept) = self.keep(source, before, leaf)?
@@ -218,13 +272,24 @@ impl Reader<'_> {
         });
         let Some(file) = opened? else { return Ok(ReadUnit::Vanished) };
         let mut known = self.known_chunks(source, leaf)?;
+        let changes = self.changes(source, known.as_ref())?;
         let mut pages = PageReader::new(&file, source.first_block);
         let start = leaf * LEAF_BYTES;
         let end = source.size.min(start + LEAF_BYTES);
         let (mut at, mut map) = (start, Leaf::default());
         let (mut buffer, mut ids) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.ids));
         while at < end {
-            let wanted = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let stretch = Unread { changes, known: known.as_ref(), first: start / u64::from(CHUNK_BYTES) };
+            let kept = stretch.take_over(at / u64::from(CHUNK_BYTES), end / u64::from(CHUNK_BYTES), &mut map);
+            if kept > 0 {
+                let bytes = kept * u64::from(CHUNK_BYTES);
+                at += bytes;
+                self.shared.done.fetch_add(bytes, Ordering::Relaxed);
+                self.shared.unread.fetch_add(bytes, Ordering::Relaxed);
+                continue;
+            }
+            let most = stretch.pages_to_read(at / u64::from(CHUNK_BYTES)).saturating_mul(u64::from(CHUNK_BYTES));
+            let wanted = buffer.len().min(usize::try_from((end - at).min(most)).unwrap_or(usize::MAX));
             self.shared.pace.pass(wanted as u64)?;
             let read = pages.read(at, &mut buffer[..wanted], &mut self.suspicious);
             let read = read.map_err(|error| Error::file("read", &source.location, error))?;
@@ -247,7 +312,51 @@ impl Reader<'_> {
         if map.chunks() == 0 {
             return Ok(ReadUnit::Read(0, None));
         }
-        Ok(ReadUnit::Read(at - start, Some(self.map(&map, known.as_ref())?)))
+        let map = self.moved(source, &mut pages, start..at, map)?;
+        let place = Some(self.map(&map, known.as_ref())?);
+        Ok(if changes.is_some() { ReadUnit::Kept(at - start, place) } else { ReadUnit::Read(at - start, place) })
+    }
+
+    /// Which pages of a stretch of a file need be read, where something tells, and the store has the others.
+    fn changes(&mut self, source: &SourceFile, known: Option<&KnownChunks>) -> Result<Option<Changes<'a>>> {
+        let Some((changes, known)) = self.shared.changes(source).zip(known) else { return Ok(None) };
+        Ok(self.are_in_the_store(&known.leaf, known.place)?.then_some(changes))
+    }
+
+    /// The leaf of what was read, when what lies too thinly in older packs is stored anew: read again, as it is now.
+    fn moved(&mut self, source: &SourceFile, pages: &mut PageReader<'_>, read: Range<u64>, map: Leaf) -> Result<Leaf> {
+        let run = self.shared.run;
+        let emptied = self.shared.compaction.take(&map, |pack| pack.run == run, CHUNK_BYTES.into());
+        if emptied.is_empty() {
+            return Ok(map);
+        }
+        let (mut moved, mut page, mut at) = (Leaf::default(), vec![0; CHUNK_BYTES as usize], read.start);
+        for stretch in map.stretches() {
+            let Some(first) = stretch.place.filter(|place| emptied.contains(&place.pack)) else {
+                moved.push(*stretch);
+                at += u64::from(stretch.chunks) * u64::from(CHUNK_BYTES);
+                continue;
+            };
+            for nth in 0..stretch.chunks {
+                let length = usize::try_from(read.end - at).unwrap_or(usize::MAX).min(CHUNK_BYTES as usize);
+                self.shared.pace.pass(length as u64)?;
+                let again = pages.read(at, &mut page[..length], &mut self.suspicious);
+                let again = again.map_err(|error| Error::file("read", &source.location, error))?;
+                // What was cut off meanwhile stays where it is: recovery cuts it off.
+                let place = if again == length {
+                    let mut ids = std::mem::take(&mut self.ids);
+                    self.identify(&page[..length], &mut ids);
+                    let place = self.chunk(source, at / u64::from(CHUNK_BYTES), &page[..length], ids[0], None)?;
+                    self.ids = ids;
+                    place
+                } else {
+                    Some(Place { item: first.item + nth, ..first })
+                };
+                moved.push(Stretch { chunks: 1, place });
+                at += length as u64;
+            }
+        }
+        Ok(moved)
     }
 
     /// Takes this stretch of a file over from the parent, if all that it needs is seen in the store; nothing else is said of it then.
@@ -265,16 +374,25 @@ impl Reader<'_> {
             Err(error) if parent::is_gone(error.kind()) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let packs: Vec<PackName> = known.packs().into_iter().chain([place.pack]).collect();
-        for pack in &packs {
-            if !self.is_in_the_store(*pack)? {
-                return Ok(None);
-            }
+        if self.shared.compaction.wants(&known) {
+            return Ok(None);
         }
-        self.needed.extend(packs);
+        if !self.are_in_the_store(&known, place)? {
+            return Ok(None);
+        }
         self.shared.done.fetch_add(bytes, Ordering::Relaxed);
         self.shared.unread.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Some(ReadUnit::Kept(bytes, Some(place))))
+        Ok(Some(ReadUnit::Kept(bytes, Some(self.store_map(&known, Some(place))?))))
+    }
+
+    /// Whether all packs are there that a leaf of the parent needs, and that it lies in.
+    fn are_in_the_store(&mut self, leaf: &Leaf, place: Place) -> Result<bool> {
+        for pack in leaf.packs().into_iter().chain([place.pack]) {
+            if !self.is_in_the_store(pack)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether a pack of the parent is there, and is the one that was put.
@@ -283,12 +401,12 @@ impl Reader<'_> {
             return Ok(true);
         }
         let Some(record) = self.shared.parent.and_then(|parent| parent.packs.get(&pack)) else { return Ok(false) };
-        let opened = match self.runtime.block_on(self.known.pack(pack)) {
-            Ok(opened) => opened,
+        let seen = match self.runtime.block_on(glance_at(self.shared.repository, pack)) {
+            Ok(seen) => seen,
             Err(error) if parent::is_gone(error.kind()) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let same = opened.digest == record.digest && opened.size == record.size;
+        let same = seen == (record.size, record.digest);
         if same {
             self.seen.insert(pack);
         }
@@ -327,7 +445,6 @@ impl Reader<'_> {
         if let Some(known) = known {
             let within = (number % u64::from(LEAF_CHUNKS)) as usize;
             if let Some(place) = self.runtime.block_on(known.same(&mut self.known, within, id))? {
-                self.needed.insert(place.pack);
                 return Ok(Some(place));
             }
         }
@@ -336,11 +453,22 @@ impl Reader<'_> {
 
     /// Where the leaf lies: where the parent has it, if nothing changed.
     fn map(&mut self, map: &Leaf, known: Option<&KnownChunks>) -> Result<Place> {
-        if let Some(known) = known.filter(|known| known.leaf == *map) {
-            self.needed.insert(known.place.pack);
-            return Ok(known.place);
+        self.store_map(map, known.filter(|known| known.leaf == *map).map(|known| known.place))
+    }
+
+    /// Where a leaf lies that is stored in `place` already, if it is; and counts what it uses.
+    fn store_map(&mut self, map: &Leaf, place: Option<Place>) -> Result<Place> {
+        for stretch in map.stretches() {
+            if let Some(place) = stretch.place {
+                *self.used.entry(place.pack).or_default() += u64::from(stretch.chunks) * u64::from(CHUNK_BYTES);
+            }
         }
         let bytes = map.encode();
-        self.writers.maps.add(&bytes, self.key.identify(&bytes), None)
+        let place = match place.filter(|place| !self.shared.compaction.empties(place.pack)) {
+            Some(place) => place,
+            None => self.writers.maps.add(&bytes, self.key.identify(&bytes), None)?,
+        };
+        *self.used.entry(place.pack).or_default() += bytes.len() as u64;
+        Ok(place)
     }
 }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::fs::walk::Walk;
 use crate::pg::control_file::CONTROL_FILE_PATH;
 use crate::pg::relation_file::{Fork, RelationFile};
+use crate::pg::wal_summary::RelationFork;
 use crate::repo::entry::{EntryPath, Mode, Stamp};
 
 /// A tablespace outside of the data directory.
@@ -40,6 +41,8 @@ pub struct SourceFile {
     pub stamp: Stamp,
     /// The number of its first page within its fork, where its pages may have checksums.
     pub first_block: Option<u32>,
+    /// The fork of a relation that it belongs to, as the log knows it, and the number of its first page there.
+    pub fork: Option<(RelationFork, u32)>,
 }
 
 /// Everything that a backup takes but the log and the control file, which is read last.
@@ -143,7 +146,10 @@ impl Source {
 /// A file as it was found.
 pub(super) fn file(relative: &Path, location: PathBuf, metadata: &Metadata, blocks_per_segment: Option<u32>) -> Result<SourceFile> {
     let relation = RelationFile::classify(relative);
-    let first_block = relation.zip(blocks_per_segment).and_then(|(relation, blocks)| relation.first_block(blocks));
+    let fork = relation.zip(blocks_per_segment).and_then(|(relation, blocks)| {
+        let first = relation.first_block(blocks)?;
+        Some((RelationFork::of(&relation), first))
+    });
     let nanoseconds = |seconds: i64, nanoseconds: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
     Ok(SourceFile {
         path: entry_path(relative)?,
@@ -156,7 +162,8 @@ pub(super) fn file(relative: &Path, location: PathBuf, metadata: &Metadata, bloc
             inode: metadata.ino(),
             device: metadata.dev(),
         },
-        first_block,
+        first_block: fork.map(|(_, first)| first),
+        fork,
     })
 }
 

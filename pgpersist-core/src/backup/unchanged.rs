@@ -71,15 +71,18 @@ impl Unchanged {
     /// Whether a file is what the parent's entry says.
     pub fn is(&self, file: &SourceFile, before: &FileEntry) -> bool {
         let quiet = |time_ns: i64| i128::from(time_ns) < self.before_ns;
-        let read = before.read_fully.began_at();
         file.size == before.size
             && file.stamp == before.stamp
             && quiet(file.stamp.modified_ns)
             && quiet(file.stamp.changed_ns)
-            && self.read_since < read
-            && read <= self.now
-            && !self.damaged.contains(file.path.as_bytes())
+            && self.need_not_read(file, before)
             && self.trusted.contains(&file.stamp.device)
+    }
+
+    /// Whether a file may be left unread if something tells that it did not change: it was read not long ago, and had no damage.
+    pub fn need_not_read(&self, file: &SourceFile, before: &FileEntry) -> bool {
+        let read = before.read_fully.began_at();
+        self.read_since < read && read <= self.now && !self.damaged.contains(file.path.as_bytes())
     }
 }
 
@@ -129,7 +132,14 @@ mod tests {
             entries: Vec::new(),
             packs: Vec::new(),
             sizes: Sizes::default(),
-            damaged_pages: vec![DamagedPage { path: "base/5/666".to_owned(), block: 7, stored: 1, computed: 2 }],
+            damaged_pages: vec![DamagedPage {
+                path: "base/5/666".to_owned(),
+                block: 7,
+                stored: 1,
+                computed: 2,
+                sha256: String::new(),
+                known: false,
+            }],
             outside: Vec::new(),
         }
     }
@@ -146,7 +156,15 @@ mod tests {
     fn file(path: &str, touched: OffsetDateTime) -> (SourceFile, FileEntry) {
         let stamp = Stamp { modified_ns: nanoseconds(touched), changed_ns: nanoseconds(touched), inode: 12, device: 34 };
         let path = EntryPath::new(path.as_bytes()).unwrap();
-        let file = SourceFile { path, location: "nowhere".into(), size: 8192, mode: Mode::from_bits(0o600), stamp, first_block: Some(0) };
+        let file = SourceFile {
+            path,
+            location: "nowhere".into(),
+            size: 8192,
+            mode: Mode::from_bits(0o600),
+            stamp,
+            first_block: Some(0),
+            fork: None,
+        };
         (file, FileEntry { mode: Mode::from_bits(0o600), size: 8192, leaves: Vec::new(), stamp, read_fully: run(START) })
     }
 

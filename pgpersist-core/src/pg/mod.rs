@@ -14,3 +14,4 @@ pub mod relation_file;
 pub mod version;
 pub mod wal_page;
 pub mod wal_segment;
+pub mod wal_summary;

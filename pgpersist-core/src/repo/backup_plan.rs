@@ -219,7 +219,7 @@ fn readable(manifest: &Manifest, has_all: bool, live: &Live) -> Known {
         name: manifest.backup,
         position: Some((manifest.wal.timeline, manifest.wal.stop_lsn.parse().unwrap_or_default())),
         taken_at: manifest.started_at,
-        good: has_all && manifest.damaged_pages.is_empty(),
+        good: has_all && manifest.unknown_damage() == 0,
         size_bytes: 0,
         held: held(manifest.backup, live),
     }

@@ -35,8 +35,10 @@ pub struct BackupSummary {
     pub start_lsn: String,
     /// Where the cluster is consistent.
     pub stop_lsn: String,
-    /// How many pages were damaged on the disk.
+    /// How many pages were damaged on the disk, those not among them that are known.
     pub damaged_pages: usize,
+    /// How many damaged pages somebody knew of.
+    pub known_damaged_pages: usize,
     /// Whether retention has dropped it. It can be restored until its time of grace is over.
     pub dropped: bool,
 }
@@ -69,6 +71,7 @@ pub struct BackupDetails {
 
 impl From<Manifest> for BackupSummary {
     fn from(manifest: Manifest) -> Self {
+        let damaged_pages = manifest.unknown_damage();
         Self {
             name: manifest.backup.to_string(),
             label: manifest.label,
@@ -80,7 +83,8 @@ impl From<Manifest> for BackupSummary {
             timeline: manifest.wal.timeline,
             start_lsn: manifest.wal.start_lsn,
             stop_lsn: manifest.wal.stop_lsn,
-            damaged_pages: manifest.damaged_pages.len(),
+            damaged_pages,
+            known_damaged_pages: manifest.damaged_pages.len() - damaged_pages,
             dropped: false,
         }
     }

@@ -1,8 +1,11 @@
 //! [`Manifest`]: a backup's first object. A backup exists once this does.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::error::Error;
 use crate::repo::envelope::{self, ObjectKind};
 use crate::repo::fault::Fault;
 use crate::repo::names::{Place, RunName};
@@ -133,9 +136,59 @@ pub struct DamagedPage {
     pub stored: u16,
     /// The checksum of what is on the page.
     pub computed: u16,
+    /// The first half of SHA-256 of the page, as 32 hexadecimal digits.
+    pub sha256: String,
+    /// Somebody has looked at exactly this and said that it is known: the backup is as good as it can be.
+    #[serde(default)]
+    pub known: bool,
+}
+
+/// A damaged page that somebody knows of: `base/5/16384:7:0123456789abcdef0123456789abcdef`, its file, block and the first half of the page's SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KnownDamage {
+    path: String,
+    block: u32,
+    sha256: String,
+}
+
+impl KnownDamage {
+    /// Whether it is this page, as it was then.
+    pub fn is(&self, page: &DamagedPage) -> bool {
+        (&self.path, self.block, &self.sha256) == (&page.path, page.block, &page.sha256)
+    }
+}
+
+impl DamagedPage {
+    /// By what name it is told that the damage is known.
+    pub fn name(&self) -> String {
+        format!("{}:{}:{}", self.path, self.block, self.sha256)
+    }
+}
+
+impl FromStr for KnownDamage {
+    type Err = Error;
+
+    fn from_str(text: &str) -> crate::error::Result<Self> {
+        let wrong = || {
+            Error::invalid(
+                format!("`{text}` names no damaged page"),
+                "take it from what `pgpersist backup` tells of it: FILE:BLOCK:HASH, as `base/5/16384:7:` and 32 hexadecimal digits",
+            )
+        };
+        let (rest, sha256) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let (path, block) = rest.rsplit_once(':').ok_or_else(wrong)?;
+        let is_hash = sha256.len() == 32 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let block = block.parse().ok().filter(|_| is_hash && !path.is_empty()).ok_or_else(wrong)?;
+        Ok(Self { path: path.to_owned(), block, sha256: sha256.to_ascii_lowercase() })
+    }
 }
 
 impl Manifest {
+    /// How many pages are damaged that nobody has said to know of.
+    pub fn unknown_damage(&self) -> usize {
+        self.damaged_pages.iter().filter(|page| !page.known).count()
+    }
+
     /// The object's bytes; `key` is where it will lie, below the repository's folder.
     ///
     /// # Errors
@@ -229,7 +282,14 @@ mod tests {
             entries: vec![place(10), place(11)],
             packs: vec![place(12)],
             sizes: Sizes { files: 966, bytes: 39 << 20, stored_bytes: 5 << 20, new_bytes: 5 << 20 },
-            damaged_pages: vec![DamagedPage { path: "base/5/1259".to_owned(), block: 7, stored: 1, computed: 2 }],
+            damaged_pages: vec![DamagedPage {
+                path: "base/5/1259".to_owned(),
+                block: 7,
+                stored: 1,
+                computed: 2,
+                sha256: "0f".repeat(16),
+                known: false,
+            }],
             outside: vec![OutsideFile {
                 setting: "hba_file".to_owned(),
                 location: "/etc/postgresql/15/main/pg_hba.conf".to_owned(),

@@ -39,6 +39,17 @@ pub struct PackRecord {
     /// Its digest, which stands in its footer, too.
     #[serde(with = "hex")]
     pub digest: [u8; 32],
+    /// How long its items are together, before they were compressed.
+    pub bytes: u64,
+    /// How much of that the backup uses that names it.
+    pub used: u64,
+}
+
+impl PackRecord {
+    /// How much of it is used, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        if self.bytes == 0 { 1.0 } else { (self.used as f64 / self.bytes as f64).min(1.0) }
+    }
 }
 
 /// A pack in the making.
@@ -159,11 +170,12 @@ impl PackBuilder {
             keys.seal_trailer(self.name, &mut trailer)?;
         }
         let items = self.trailer.ids.len() as u32;
+        let bytes = self.trailer.bytes();
         let footer = Footer::new(&layout::pack(self.name), self.kind, &trailer, items)?;
         out.extend_from_slice(&trailer);
         out.extend_from_slice(&footer.encode());
         let size = self.stored_bytes + (trailer.len() + FOOTER_BYTES) as u64;
-        Ok(PackRecord { pack: self.name, size, digest: footer.digest })
+        Ok(PackRecord { pack: self.name, size, digest: footer.digest, bytes, used: bytes })
     }
 }
 

@@ -91,6 +91,22 @@ pub async fn look_at_end(repository: &Repository, name: PackName) -> Result<u64>
     End::read(repository, name).await.map(|end| end.size)
 }
 
+/// A pack's length and the digest in its footer, which are those that its record has unless something was done to it: enough to see that it
+/// is there, at the price of 48 bytes.
+///
+/// # Errors
+/// As [`OpenPack::read`].
+pub async fn glance_at(repository: &Repository, name: PackName) -> Result<(u64, [u8; 32])> {
+    let below = layout::pack(name);
+    let key = repository.key(&below)?;
+    let size = repository.store().head(&key).await?.size_bytes;
+    let wrong = |fault| repository.wrong(&below, fault);
+    let from = size.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| wrong(Fault::CutOff))?;
+    let footer = repository.store().get_range(&key, from..size).await?;
+    let footer = Footer::parse(*footer.last_chunk().ok_or_else(|| wrong(Fault::CutOff))?).map_err(wrong)?;
+    Ok((size, footer.digest))
+}
+
 impl OpenPack {
     /// Reads what a pack holds.
     ///

@@ -136,6 +136,11 @@ pub struct FramePlace {
 }
 
 impl Trailer {
+    /// How long all items are together.
+    pub fn bytes(&self) -> u64 {
+        self.lengths.iter().copied().map(u64::from).sum()
+    }
+
     /// The trailer's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.frames.len() * 40 + self.ids.len() * (ITEM_ID_BYTES + 1) + 64);

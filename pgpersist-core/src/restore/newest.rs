@@ -38,7 +38,7 @@ impl Newest {
                     timeline: manifest.wal.timeline,
                     stop: manifest.wal.stop_lsn.parse().unwrap_or_default(),
                     backup,
-                    damaged_pages: manifest.damaged_pages.len(),
+                    damaged_pages: manifest.unknown_damage(),
                 }),
                 Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Invalid) => unreadable.push((backup, error)),
                 Err(error) if repository.is_closed(&error) => closed = Some((backup, error)),

@@ -439,7 +439,8 @@ mod tests {
     #[test]
     fn damaged_pages_and_a_linked_log_are_told() {
         let mut survey = survey();
-        survey.manifest.damaged_pages = vec![DamagedPage { path: "base/5/1259".to_owned(), block: 7, stored: 1, computed: 2 }];
+        survey.manifest.damaged_pages =
+            vec![DamagedPage { path: "base/5/1259".to_owned(), block: 7, stored: 1, computed: 2, sha256: String::new(), known: false }];
         let mut there = ground(damaged(), MANY, 2, MANY);
         there.wal_link = Some("/wal".into());
         let plan = decide(&survey, &there, true).unwrap();

@@ -61,6 +61,11 @@ impl Restored {
 
     /// Starts it and waits until it says this of whether it is in recovery.
     pub(crate) async fn start_in(data: &Path, recovery: &str) -> Self {
+        Self::start_from(Path::new(BIN), data, recovery).await
+    }
+
+    /// The same, of the version whose programs are there.
+    pub(crate) async fn start_from(bin: &Path, data: &Path, recovery: &str) -> Self {
         let socket = tempfile::Builder::new().prefix("pgpersist-it-").tempdir().unwrap();
         std::fs::set_permissions(socket.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = if rustix::process::geteuid().is_root() {
@@ -69,10 +74,10 @@ impl Restored {
             }
             let mut command = Command::new("setpriv");
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"]);
-            command.arg(Path::new(BIN).join("postgres"));
+            command.arg(bin.join("postgres"));
             command
         } else {
-            Command::new(Path::new(BIN).join("postgres"))
+            Command::new(bin.join("postgres"))
         };
         let log = std::fs::File::create(socket.path().join("log")).unwrap();
         command.arg("-D").arg(data).arg("-k").arg(socket.path()).args(["-c", "listen_addresses="]);

@@ -266,7 +266,8 @@ async fn a_backup_with_damaged_pages_is_taken_only_by_its_name() {
     let good = backup(&server, &repository, &BackupOptions::default()).await.unwrap().name;
     let damaged = published_again(&repository, |manifest| {
         manifest.wal.stop_lsn = "FF/0".to_owned();
-        manifest.damaged_pages = vec![DamagedPage { path: "base/5/1259".to_owned(), block: 7, stored: 1, computed: 2 }];
+        manifest.damaged_pages =
+            vec![DamagedPage { path: "base/5/1259".to_owned(), block: 7, stored: 1, computed: 2, sha256: String::new(), known: false }];
     })
     .await;
     let found = Newest::find(&repository).await.unwrap();

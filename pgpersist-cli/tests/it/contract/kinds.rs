@@ -14,7 +14,7 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
         "pid" | "port" | "rounds" | "files" | "data_keys" => value.as_u64().is_some_and(|number| number > 0),
         "size_bytes" | "stored_bytes" | "new_bytes" | "bytes" | "freed_bytes" | "pending_bytes" | "unfinished_uploads" | "objects"
         | "seed" | "acknowledged" | "in_flight" | "lost" | "torn" | "uncompressed_bytes" | "rows" | "rows_expected" | "rows_found"
-        | "table_count" | "free_bytes" | "total_bytes" | "unread_bytes" => value.is_u64(),
+        | "table_count" | "free_bytes" | "total_bytes" | "unread_bytes" | "moved_bytes" => value.is_u64(),
         "put_bytes_per_second" | "get_bytes_per_second" => value.as_f64().is_some_and(|rate| rate > 0.0),
         "put" | "get" | "head" | "list" | "duration_s" | "downtime_s" | "min" | "median" | "max" | "cluster_s" | "restore_s"
         | "dump_age_s" | "age_s" | "load_s" | "check_s" | "start_s" | "copy_s" | "stop_s" | "publish_s" | "read_s" | "verify_s"

@@ -71,7 +71,10 @@ pub(super) async fn named(repository: &Repository, manifest: &Manifest) -> Named
             continue;
         }
         match OpenPack::read(repository, name).await {
-            Ok(pack) => drop(records.insert(name, PackRecord { pack: name, size: pack.size, digest: pack.digest })),
+            Ok(pack) => {
+                let bytes = pack.trailer.bytes();
+                records.insert(name, PackRecord { pack: name, size: pack.size, digest: pack.digest, bytes, used: bytes });
+            }
             Err(error) => named.blame(at_fault(repository, manifest, &[name], error)),
         }
     }

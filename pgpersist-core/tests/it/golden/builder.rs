@@ -233,7 +233,8 @@ pub(crate) fn repository() -> Objects {
     backup.small(b"pg_wal/00000002.history", b"1\t0/4000138\tno recovery target specified\n");
     let last = backup.lz4.add(&page(10)[..100], Some(Owner { path: b"base/5/2620", chunk: 0 }));
     backup.file(b"base/5/2620", 100, &[vec![stretch(1, last)]]);
-    let damaged = DamagedPage { path: "base/5/16384".to_owned(), block: 8192, stored: 1, computed: 2 };
+    let damaged =
+        DamagedPage { path: "base/5/16384".to_owned(), block: 8192, stored: 1, computed: 2, sha256: "0f".repeat(16), known: false };
     let facts = Facts { parent: Some(second), timeline: 2, stop: 0x600_0138, damaged_pages: vec![damaged], ..Facts::default() };
     backup.end(facts, &mut packs, &mut objects);
 

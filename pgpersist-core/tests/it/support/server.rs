@@ -29,15 +29,26 @@ fn as_server_user(program: &Path) -> Command {
 
 impl TestServer {
     pub(crate) async fn start(pg_hba: &str, settings: &str) -> Self {
+        Self::start_from(Path::new(BIN), pg_hba, settings).await
+    }
+
+    /// Of the version whose programs are there.
+    pub(crate) async fn start_from(bin: &Path, pg_hba: &str, settings: &str) -> Self {
+        Self::start_initialized(bin, &[], pg_hba, settings).await
+    }
+
+    /// The same, with more options for `initdb`.
+    pub(crate) async fn start_initialized(bin: &Path, options: &[&str], pg_hba: &str, settings: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("pgpersist-it-").tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         if rustix::process::geteuid().is_root() {
             assert!(Command::new("chown").arg("postgres:").arg(directory.path()).status().unwrap().success());
         }
         let data = directory.path().join("data");
-        let initdb = as_server_user(&Path::new(BIN).join("initdb"))
+        let initdb = as_server_user(&bin.join("initdb"))
             .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--lc-collate=C", "--lc-ctype=C.UTF-8", "-D"])
             .arg(&data)
+            .args(options)
             .output()
             .unwrap();
         assert!(initdb.status.success(), "{}", String::from_utf8_lossy(&initdb.stderr));
@@ -52,8 +63,7 @@ impl TestServer {
             File::create(data.join("pg_hba.conf")).unwrap().write_all(pg_hba.as_bytes()).unwrap();
         }
         let log = File::create(directory.path().join("log")).unwrap();
-        let server =
-            as_server_user(&Path::new(BIN).join("postgres")).arg("-D").arg(&data).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let server = as_server_user(&bin.join("postgres")).arg("-D").arg(&data).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let server = Self { directory, server };
         let begin = Instant::now();
         while Session::connect(&server.connection("postgres"), Duration::from_secs(5)).await.is_err() {
