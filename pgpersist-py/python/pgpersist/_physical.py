@@ -54,7 +54,7 @@ class PhysicalBackups:
             jobs: how many threads read; else one for each processor, 8 at most.
             rate_limit: how many bytes they read a second, all together; else as many as they can.
             full_read: read each file, also those that have not changed since the backup before.
-            progress: told of each step, and of bytes.
+            progress: told of each step.
 
         Raises:
             UnavailableError: no server runs, or it ended meanwhile.
@@ -134,7 +134,7 @@ class PhysicalBackups:
             tablespaces: where tablespaces go, by their names or OIDs; else each goes back to where it was.
             in_place: take the place of the stopped cluster that is there. That one is kept aside, whole.
             consent: do so.
-            progress: told of each step, and of bytes.
+            progress: told of each step.
 
         Raises:
             UnsafeError: something is in its place; nothing was changed.

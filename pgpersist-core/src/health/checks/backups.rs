@@ -157,8 +157,11 @@ impl BackupsCheck {
     async fn look_at(&self, repository: &Repository, backup: RunName) -> Result<Result<Good, String>> {
         let manifest = repository.manifest(backup).await?;
         if !manifest.damaged_pages.is_empty() {
-            let (count, first) = (manifest.damaged_pages.len(), &manifest.damaged_pages[0]);
-            return Ok(Err(format!("holds {count} damaged pages, such as block {} of {}", first.block, first.path)));
+            let first = format!("block {} of {}", manifest.damaged_pages[0].block, manifest.damaged_pages[0].path);
+            return Ok(Err(match manifest.damaged_pages.len() {
+                1 => format!("holds 1 damaged page, {first}"),
+                count => format!("holds {count} damaged pages, the first one {first}"),
+            }));
         }
         let known = self.full_reads.of(backup);
         // What takes longer than this is left out: that there is a backup must be told in time.
@@ -310,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_damaged_newest_is_a_failure_that_tells_the_last_good_one() {
-        let wrong = Some("the newest, 20260208T100000Z-00000000, holds 1 damaged pages, such as block 7 of base/5/1259".to_owned());
+        let wrong = Some("the newest, 20260208T100000Z-00000000, holds 1 damaged page, block 7 of base/5/1259".to_owned());
         let finding = judged(&Seen { wrong: wrong.clone(), ..good(TWO_HOURS_AGO) }, true);
         assert_eq!(finding.status, Status::Fail);
         assert!(finding.summary.ends_with("; the last good one is 20260208T093316Z-0f8e7d6c (2 h ago)"), "{finding:?}");
