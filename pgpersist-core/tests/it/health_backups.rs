@@ -7,7 +7,7 @@ use pgpersist_core::backup::physical::BackupOptions;
 use pgpersist_core::clock::{Clock, ManualClock, SystemClock};
 use pgpersist_core::data_directory::own_folder::OwnFolder;
 use pgpersist_core::encryption::settings::EncryptionSettings;
-use pgpersist_core::health::checks::backups::{BackupsCheck, DEFAULT_MAX_AGE, FullReads};
+use pgpersist_core::health::checks::backups::{BackupsCheck, DEFAULT_MAX_AGE, LastSeen};
 use pgpersist_core::health::{Finding, HealthCheck, Status};
 use pgpersist_core::logical::cluster_card::ClusterCard;
 use pgpersist_core::repo::layout;
@@ -30,7 +30,7 @@ pub(crate) fn check_of(store: &Arc<dyn BackupStore>, encryption: &EncryptionSett
         own,
         is_planned: true,
         max_age: DEFAULT_MAX_AGE,
-        full_reads: FullReads::default(),
+        last_seen: LastSeen::default(),
         clock: Arc::new(SystemClock),
         deadline: Duration::from_secs(60),
     }
@@ -86,13 +86,16 @@ async fn the_newest_good_backup_is_told_with_its_age_and_what_was_left_unread_lo
     let lists = repository.key(&layout::pack(repository.manifest(newest).await.unwrap().entries[0].pack)).unwrap();
     let kept = store.get(&lists).await.unwrap();
     store.delete(&lists).await.unwrap();
-    let unseen = || BackupsCheck { full_reads: FullReads::default(), ..check.clone() };
+    let unseen = || BackupsCheck { last_seen: LastSeen::default(), ..check.clone() };
     let finding = unseen().check().await;
     expect(&finding, Status::Fail, &format!("the newest, {}, has lost its list of files: ", second.name));
     assert!(finding.summary.contains(&format!("; the last good one is {} (just now)", first.name)), "{finding:#?}");
+    // Who looks again and again reads lists once.
+    expect(&check.check().await, Status::Pass, &second.name);
     store.put(&lists, kept).await.unwrap();
     expect(&unseen().check().await, Status::Pass, &second.name);
     flip(&store, &repository.key(&layout::manifest(newest)).unwrap()).await;
+    expect(&check.check().await, Status::Fail, "cannot be read: ");
     let finding = unseen().check().await;
     expect(&finding, Status::Fail, &format!("the newest, {}, cannot be read: ", second.name));
     assert_eq!(finding.observed["name"].as_str(), Some(first.name.as_str()));

@@ -21,6 +21,7 @@ use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::Shelf;
 use crate::repo::contents::Contents;
 use crate::repo::entry::EntryKind;
+use crate::repo::layout;
 use crate::repo::manifest::Manifest;
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
@@ -52,24 +53,25 @@ pub struct BackupsCheck {
     /// How old the newest one may be.
     pub max_age: Duration,
     /// What is remembered from one look to the next.
-    pub full_reads: FullReads,
+    pub last_seen: LastSeen,
     /// What the time is.
     pub clock: Arc<dyn Clock>,
     /// How long it may take.
     pub deadline: Duration,
 }
 
-/// How long ago the files of the backup that was looked at last were read: it never changes, and to find it out takes the list of all files.
+/// What was seen of the newest good backup, which never changes: to find it out takes the list of all files, and a key. So an agent that looks
+/// each minute does that once for each backup, and after that holds the manifest against its digest alone.
 #[derive(Debug, Clone, Default)]
-pub struct FullReads(Arc<Mutex<Option<(RunName, OffsetDateTime)>>>);
+pub struct LastSeen(Arc<Mutex<Option<Good>>>);
 
-impl FullReads {
-    fn of(&self, backup: RunName) -> Option<OffsetDateTime> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).filter(|(known, _)| *known == backup).map(|(_, at)| at)
+impl LastSeen {
+    fn of(&self, backup: RunName) -> Option<Good> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|good| good.name == backup)
     }
 
-    fn keep(&self, backup: RunName, at: OffsetDateTime) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((backup, at));
+    fn keep(&self, good: &Good) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(good.clone());
     }
 }
 
@@ -85,7 +87,7 @@ struct Seen {
     of_another: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Good {
     name: RunName,
     stopped_at: OffsetDateTime,
@@ -155,6 +157,11 @@ impl BackupsCheck {
 
     /// A backup that is good, or what is wrong with it.
     async fn look_at(&self, repository: &Repository, backup: RunName) -> Result<Result<Good, String>> {
+        if let Some(good) = self.last_seen.of(backup) {
+            let below = layout::manifest(backup);
+            let bytes = repository.store().get(&repository.key(&below)?).await?;
+            return Manifest::look_at(&below, &bytes).map(|()| Ok(good)).map_err(|fault| repository.wrong(&below, fault));
+        }
         let manifest = repository.manifest(backup).await?;
         if !manifest.damaged_pages.is_empty() {
             let first = format!("block {} of {}", manifest.damaged_pages[0].block, manifest.damaged_pages[0].path);
@@ -163,27 +170,24 @@ impl BackupsCheck {
                 count => format!("holds {count} damaged pages, the first one {first}"),
             }));
         }
-        let known = self.full_reads.of(backup);
         // What takes longer than this is left out: that there is a backup must be told in time.
-        let look = tokio::time::timeout(self.deadline / 2, oldest_read(repository, &manifest));
-        let oldest_read = match known {
-            Some(at) => Some(at),
-            None => match look.await {
-                Err(_) => None,
-                Ok(Ok(at)) => at.inspect(|at| self.full_reads.keep(backup, *at)),
-                Ok(Err(error)) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {
-                    return Ok(Err(format!("has lost its list of files: {error}")));
-                }
-                Ok(Err(error)) => return Err(error),
-            },
+        let oldest_read = match tokio::time::timeout(self.deadline / 2, oldest_read(repository, &manifest)).await {
+            Err(_) => None,
+            Ok(Ok(at)) => at,
+            Ok(Err(error)) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {
+                return Ok(Err(format!("has lost its list of files: {error}")));
+            }
+            Ok(Err(error)) => return Err(error),
         };
-        Ok(Ok(Good {
+        let good = Good {
             name: backup,
             stopped_at: manifest.stopped_at,
             size_bytes: manifest.sizes.bytes,
             stored_bytes: manifest.sizes.stored_bytes,
             oldest_read,
-        }))
+        };
+        self.last_seen.keep(&good);
+        Ok(Ok(good))
     }
 }
 

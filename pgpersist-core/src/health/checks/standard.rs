@@ -9,7 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, Result};
 use crate::health::checks::asking::Asking;
-use crate::health::checks::backups::{self, BackupsCheck, FullReads};
+use crate::health::checks::backups::{self, BackupsCheck, LastSeen};
 use crate::health::checks::connection::ConnectionCheck;
 use crate::health::checks::data_directory::DataDirectoryCheck;
 use crate::health::checks::database::DatabaseCheck;
@@ -66,7 +66,7 @@ pub struct HealthOptions {
     /// How old the newest backup may be, where there are some or they are in `schedules`.
     pub backup_max_age: Duration,
     /// What is remembered of backups from one look to the next.
-    pub full_reads: FullReads,
+    pub last_seen: LastSeen,
     /// How long ago the last proven restore of a dump may be.
     pub drill_max_age: Duration,
     /// From when on a disk is too full.
@@ -96,7 +96,7 @@ impl HealthOptions {
             schedules: Vec::new(),
             dump_max_age: DEFAULT_MAX_AGE,
             backup_max_age: backups::DEFAULT_MAX_AGE,
-            full_reads: FullReads::default(),
+            last_seen: LastSeen::default(),
             drill_max_age: last_drill::DEFAULT_MAX_AGE,
             disk: DiskLimits::default(),
             ballast_bytes: None,
@@ -194,7 +194,7 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
         own: cluster.directory().own_folder().clone(),
         is_planned: options.schedules.iter().any(|(job, _)| job == schedule::BACKUP),
         max_age: options.backup_max_age,
-        full_reads: options.full_reads.clone(),
+        last_seen: options.last_seen.clone(),
         clock: clock.clone(),
         deadline,
     }));
