@@ -254,10 +254,12 @@ def test_what_does_not_fit_is_told(running: Cluster, call: Call, place: Path) ->
         call(running, "backup", compression="zip")
     with pytest.raises(ValueError, match='checkpoint is "soon"'):
         call(running, "backup", checkpoint="soon")
-    for wrong in ({"jobs": 0}, {"jobs": 65}, {"rate_limit": 0}):
+    out_of_range: list[dict[str, Any]] = [{"jobs": 0}, {"jobs": 65}, {"rate_limit": 0}]
+    for wrong in out_of_range:
         with pytest.raises(pgpersist.InvalidError, match="is (0|65)"):
             call(running, "backup", **wrong)
-    for wrong in ({"jobs": "2"}, {"full_read": "no"}, {"rate_limit": 1.5}):
+    of_another_type: list[dict[str, Any]] = [{"jobs": "2"}, {"full_read": "no"}, {"rate_limit": 1.5}]
+    for wrong in of_another_type:
         with pytest.raises(TypeError, match=next(iter(wrong))):
             call(running, "backup", **wrong)
     with pytest.raises(TypeError, match="tablespaces is a mapping"):

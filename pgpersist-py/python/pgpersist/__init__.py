@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         NeededSpace,
         PlacedTablespace,
         Requirements,
-        RestorePlan,
         RestoredBackup,
+        RestorePlan,
         Tablespace,
     )
     from pgpersist._cluster import Cluster
