@@ -173,9 +173,9 @@ fn listed(entry: &DumpEntry, mut places: Vec<usize>) -> Result<Value> {
     Ok(document)
 }
 
-/// Compares dumps with what was written.
+/// Compares dumps and backups with what was written.
 #[pyfunction]
-pub(crate) fn verify_dumps(
+pub(crate) fn verify(
     cluster: &NativeCluster,
     name: Option<String>,
     database: Option<String>,
@@ -185,9 +185,18 @@ pub(crate) fn verify_dumps(
 ) -> Operation {
     let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
     Operation::told("`verify`", told.clone(), async move {
+        let config = ground.config_here();
+        if let Some(backup) = name.as_deref().and_then(|name| name.parse().ok()) {
+            let report = configured::backup::verify(&config, Some(backup), quick, told.as_ref()).await?;
+            return Ok(value_answer(document(&report)?));
+        }
         let depth = if quick { Depth::Quick } else { Depth::Full };
-        let report = verify_all(&ground.shelf()?, name.as_deref(), database.as_deref(), depth, told.as_ref()).await?;
-        Ok(value_answer(document(&report)?))
+        let dumps = verify_all(&ground.shelf()?, name.as_deref(), database.as_deref(), depth, told.as_ref()).await?;
+        let mut document = document(&dumps)?;
+        if name.is_none() && database.is_none() {
+            configured::backup::verify(&config, None, quick, told.as_ref()).await?.add_to(&mut document);
+        }
+        Ok(value_answer(document))
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod agent;
 mod arguments;
+mod backups;
 mod cluster;
 mod command;
 mod config;
@@ -40,6 +41,8 @@ mod _native {
     #[pymodule_export]
     use crate::agent::NativeAgent;
     #[pymodule_export]
+    use crate::backups::{backup, export, find_backup, list_backups, restore};
+    #[pymodule_export]
     use crate::cluster::NativeCluster;
     #[pymodule_export]
     use crate::command::run_command;
@@ -48,7 +51,7 @@ mod _native {
     #[pymodule_export]
     use crate::drill::{crash_drill, past_drills, plan_crash_drill, plan_restore_drill, render_crash, render_restore, restore_drill};
     #[pymodule_export]
-    use crate::dumps::{dump, find_dump, list_dumps, load, plan_dump, plan_load, prune, verify_dumps};
+    use crate::dumps::{dump, find_dump, list_dumps, load, plan_dump, plan_load, prune, verify};
     #[pymodule_export]
     use crate::embedded::bring_along;
     #[pymodule_export]

@@ -62,5 +62,12 @@ def test_the_example_is_a_whole_configuration_and_the_commands(tmp_path: Path) -
 
 
 def test_what_has_no_effect_is_told() -> None:
-    config = Config.from_dict({"backup": {"schedule": "0 2 * * *"}})
-    assert len(config.warnings) == 1 and "backup.schedule" in config.warnings[0]
+    config = Config.from_dict({"wal": {"ship_interval": "1s"}})
+    assert len(config.warnings) == 1 and "wal.ship_interval" in config.warnings[0]
+
+
+def test_backups_are_configured() -> None:
+    config = Config.from_dict({"backup": {"schedule": "30 2 * * *", "full_read_days": 0}})
+    assert config.warnings == () and config["backup.full_read_days"] == 0
+    with pytest.raises(pgpersist.InvalidError, match="0 to 36500"):
+        Config.from_dict({"backup": {"full_read_days": -1}})

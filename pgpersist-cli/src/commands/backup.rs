@@ -11,6 +11,7 @@ use crate::exit::{Exit, code};
 use crate::output::printable;
 use crate::progress::count;
 use crate::{cluster, runtime};
+use pgpersist_core::agent::supervising;
 use pgpersist_core::backup::physical::{BackupOptions, BackupReport};
 use pgpersist_core::clock::SystemClock;
 use pgpersist_core::configured;
@@ -18,6 +19,7 @@ use pgpersist_core::error::{ErrorKind, Result};
 use pgpersist_core::progress::{Event, ProgressSink};
 use pgpersist_core::quantity;
 use pgpersist_core::repo::frame::Compression;
+use pgpersist_core::schedule;
 use pgpersist_core::server::base_backup::Checkpoint;
 use pgpersist_core::wording::size;
 
@@ -40,7 +42,7 @@ pub(crate) struct Args {
     /// How much they read a second, all together, such as 50MB; else as much as they can
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     rate_limit: Option<NonZeroU64>,
-    /// Read each file; else those are left out that have not changed since the backup before and were read within a week
+    /// Read each file; else those are left out that have not changed since the backup before and were read within `full_read_days`, a week
     #[arg(long)]
     full_read: bool,
 }
@@ -76,7 +78,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
             Codec::Lz4 => Compression::Lz4,
             Codec::None => Compression::Plain,
         },
-        ..BackupOptions::default()
+        ..configured::backup::options(context.config()?)
     };
     options.workers = args.jobs.map_or(options.workers, usize::from);
     options.rate_limit = args.rate_limit;
@@ -89,7 +91,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         context.output.write(|| json!({ "plan": [step] }), || format!("Would {}.\n", printable(&step)))?;
         return Ok(Exit::DONE);
     }
-    let report = runtime::block_on("`backup`", request.carry_out(&SystemClock, context.progress.as_ref()));
+    let report = runtime::block_on("`backup`", async {
+        let _held = supervising::hold(schedule::BACKUP, &request.cluster, context.progress.as_ref()).await?;
+        request.carry_out(&SystemClock, context.progress.as_ref()).await
+    });
     let report = report.inspect_err(|error| cluster::explain_denial(error, context))?;
     for page in &report.damaged {
         let (path, block) = (printable(&page.path), page.block);

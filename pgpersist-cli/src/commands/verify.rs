@@ -1,7 +1,5 @@
 //! `verify`: are the dumps what was written?
 
-use serde_json::Value;
-
 use crate::commands::status::document;
 use crate::context::{Context, Reading};
 use crate::exit::{Exit, code};
@@ -10,11 +8,11 @@ use crate::output::printable;
 use crate::progress::count;
 use crate::{database, runtime, store};
 use pgpersist_core::configured;
-use pgpersist_core::error::{Error, ErrorKind, Result};
+use pgpersist_core::error::{ErrorKind, Result};
 use pgpersist_core::logical::verify::Depth;
 use pgpersist_core::logical::verify_all::verify_all;
 use pgpersist_core::repo::names::RunName;
-use pgpersist_core::repo::verify::{self as repo, DamagedObject, RepositoryReport};
+use pgpersist_core::repo::verify::{DamagedObject, RepositoryReport};
 use pgpersist_core::wording::size;
 
 /// Compare the dumps in all stores, and the backups in the primary one, with what was written
@@ -52,7 +50,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         verify_all(&shelf, args.name.as_deref(), args.database.as_deref(), depth, progress.as_ref()).await
     })?;
     let backups = match (&args.name, &args.database) {
-        (None, None) => runtime::block_on("`verify`", backups(None, args, context))?.unwrap_or_default(),
+        (None, None) => backups(None, args, context)?,
         _ => RepositoryReport::default(),
     };
     warn_unopened(&backups, context);
@@ -63,7 +61,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
         ));
     }
     context.output.write(
-        || with_backups(document(&report), &backups),
+        || {
+            let mut both = document(&report);
+            backups.add_to(&mut both);
+            both
+        },
         || {
             let mut text = String::new();
             for damaged in &report.damaged {
@@ -105,19 +107,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
 
 /// One backup, by its name.
 fn one_backup(backup: RunName, args: &Args, context: &Context) -> Result<Exit> {
-    let found = runtime::block_on("`verify`", backups(Some(backup), args, context))?;
-    let report =
-        found.ok_or_else(|| Error::not_found(format!("there is no backup {backup}"), "see `pgpersist list` for those that there are"))?;
+    let report = backups(Some(backup), args, context)?;
     warn_unopened(&report, context);
     context.output.write(|| document(&report), || damaged_lines(&report) + &backups_line(&report))?;
     Ok(if report.damaged.is_empty() { Exit::DONE } else { Exit(code(ErrorKind::Damaged)) })
 }
 
-/// Looks at the backups in the primary store; nothing where it has no repository.
-async fn backups(only: Option<RunName>, args: &Args, context: &Context) -> Result<Option<RepositoryReport>> {
-    let Some(repository) = configured::backup::repository(context.config()?).await? else { return Ok(None) };
-    let depth = if args.quick { repo::Depth::Quick } else { repo::Depth::Full };
-    repo::verify(&repository, only, depth, context.progress.as_ref()).await.map(Some)
+/// Looks at the backups in the primary store.
+fn backups(only: Option<RunName>, args: &Args, context: &Context) -> Result<RepositoryReport> {
+    let config = context.config()?;
+    runtime::block_on("`verify`", configured::backup::verify(config, only, args.quick, context.progress.as_ref()))
 }
 
 fn warn_unopened(report: &RepositoryReport, context: &Context) {
@@ -128,19 +127,6 @@ fn warn_unopened(report: &RepositoryReport, context: &Context) {
     context.progress.warn(&format!(
         "nobody looked into the files of {what}, since no key at hand opens them: only stored bytes were compared; give `--identity FILE`"
     ));
-}
-
-/// The promised document of both.
-fn with_backups(mut document: Value, backups: &RepositoryReport) -> Value {
-    let whole = |value: &Value| value.as_u64().unwrap_or_default();
-    document["objects"] = (whole(&document["objects"]) + backups.objects).into();
-    document["bytes"] = (whole(&document["bytes"]) + backups.bytes).into();
-    for (field, more) in [("damaged", self::document(&backups.damaged)), ("unopened", self::document(&backups.unopened))] {
-        if let (Value::Array(all), Value::Array(more)) = (&mut document[field], more) {
-            all.extend(more);
-        }
-    }
-    document
 }
 
 fn damaged_lines(report: &RepositoryReport) -> String {

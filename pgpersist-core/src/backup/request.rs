@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::logical::cluster_card::{ClusterCard, FOLDER};
 use crate::logical::name::folder_of;
+use crate::logical::shelf::Shelf;
 use crate::progress::ProgressSink;
 use crate::repo::keys::RepositoryKeys;
 use crate::repo::repository::Repository;
@@ -42,6 +43,15 @@ pub fn folder(cluster_name: &str) -> Result<ObjectKey> {
 }
 
 impl BackupRequest {
+    /// A backup of a cluster to where its dumps lie, encrypted as they are. The keys are looked for anew by each request.
+    ///
+    /// # Errors
+    /// `Invalid` when the cluster's name is too long for a key.
+    pub fn on(cluster: Cluster, shelf: &Shelf, options: BackupOptions) -> Result<Self> {
+        let keys = Some(shelf.repository_keys()?);
+        Ok(Self { cluster, store: shelf.store().clone(), cluster_name: shelf.cluster().to_owned(), keys, options })
+    }
+
     /// Backs it up. What is dropped half-way is no backup.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub enum Kind {
     Address,
     /// A whole number, at least 1.
     Count,
+    /// A whole number of days; 0 has a meaning of its own.
+    Days,
     /// Percent, 1 to 100.
     Percent,
     /// A duration with its unit, such as `26h`.
@@ -92,7 +94,9 @@ pub const KEYS: &[Key] = &[
     used("schedule.retry_wait", Kind::Duration, Some("1m")),
     used("dump.schedule", Kind::Schedule, None),
     used("dump.deadline", Kind::Duration, Some("12h")),
-    later("backup.schedule", Kind::Text),
+    used("backup.schedule", Kind::Schedule, None),
+    used("backup.deadline", Kind::Duration, Some("12h")),
+    used("backup.full_read_days", Kind::Days, Some("7")),
     // No default: what nobody asked to drop is kept.
     used("retention.keep_days", Kind::Count, None),
     used("retention.keep_last", Kind::Count, None),
@@ -108,6 +112,7 @@ pub const KEYS: &[Key] = &[
     used("health.listen", Kind::Address, None),
     used("health.token_file", Kind::Path, None),
     used("health.dump_max_age", Kind::Duration, Some("26h")),
+    used("health.backup_max_age", Kind::Duration, Some("26h")),
     used("health.drill_max_age", Kind::Duration, Some("35d")),
     used("health.disk_warn_percent", Kind::Percent, Some("85")),
     used("health.disk_fail_percent", Kind::Percent, Some("95")),

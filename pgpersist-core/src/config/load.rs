@@ -95,7 +95,11 @@ pub struct ScheduleConfig {
     pub dump: Option<Timetable>,
     /// How long a scheduled dump may take.
     pub dump_deadline: Duration,
-    /// Retention after each scheduled dump, where there is a rule.
+    /// `[backup] schedule`.
+    pub backup: Option<Timetable>,
+    /// How long a scheduled backup may take.
+    pub backup_deadline: Duration,
+    /// Retention after each scheduled dump and backup, where there is a rule.
     pub prune: Option<Timetable>,
     /// `[drill] restore`.
     pub restore_drill: Option<Timetable>,
@@ -117,6 +121,7 @@ impl ScheduleConfig {
         let named = [
             (schedule::DUMP, self.dump.clone()),
             (schedule::SYNC, sync),
+            (schedule::BACKUP, self.backup.clone()),
             (schedule::PRUNE, self.prune.clone()),
             (schedule::RESTORE_DRILL, self.restore_drill.clone()),
         ];
@@ -136,12 +141,22 @@ pub struct CheckConfig {
     pub sql: String,
 }
 
+/// `[backup]`: how backups are made, whoever asks for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupConfig {
+    /// After how many days a file is read that does not look changed. With 0, each time.
+    pub full_read_days: u32,
+}
+
 /// `[health]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthConfig {
     /// How old the newest dump may be.
     pub dump_max_age: Duration,
+    /// How old the newest backup may be.
+    pub backup_max_age: Duration,
     /// How long ago the last proven restore of a dump may be.
     pub drill_max_age: Duration,
     /// From this many percent in use on, the disk is a warning.
@@ -190,6 +205,8 @@ pub struct Config {
     pub log_directory: Option<PathBuf>,
     /// What `run` does at its times.
     pub schedule: ScheduleConfig,
+    /// `[backup]`.
+    pub backup: BackupConfig,
     /// `[retention]`.
     pub retention: Retention,
     /// `[[drill.check]]`, in their order.
@@ -345,10 +362,14 @@ impl Merged {
             stores,
             configured_stores,
             own_store: None,
+            backup: BackupConfig {
+                full_read_days: self.number("backup.full_read_days")?.ok_or_else(|| no_default("backup.full_read_days"))?,
+            },
             retention,
             drill_checks: questions(&self.checks, |[name, database, sql]| CheckConfig { name, database, sql }),
             health: HealthConfig {
                 dump_max_age: self.duration("health.dump_max_age")?,
+                backup_max_age: self.duration("health.backup_max_age")?,
                 drill_max_age: self.duration("health.drill_max_age")?,
                 disk_warn_percent: self.number("health.disk_warn_percent")?.ok_or_else(|| no_default("health.disk_warn_percent"))?,
                 disk_fail_percent: self.number("health.disk_fail_percent")?.ok_or_else(|| no_default("health.disk_fail_percent"))?,
@@ -403,13 +424,16 @@ impl Merged {
     }
 
     fn schedule(&self, retention: &Retention, stores: &[StoreConfig]) -> Result<ScheduleConfig> {
-        let dump = self.timetable("dump.schedule")?;
-        // Where dumps fail, nothing is dropped.
+        let (dump, backup) = (self.timetable("dump.schedule")?, self.timetable("backup.schedule")?);
+        // It follows what succeeds: of what fails, nothing is dropped.
         let prunes = *retention != Retention::default() || stores.iter().any(|store| !store.retention.is_empty());
-        let prune = dump.as_ref().filter(|_| prunes).map(|dump| Timetable { schedule: None, ..dump.clone() });
+        let first = dump.as_ref().or(backup.as_ref()).filter(|_| prunes);
+        let prune = first.map(|followed| Timetable { schedule: None, ..followed.clone() });
         Ok(ScheduleConfig {
             dump,
             dump_deadline: self.duration("dump.deadline")?,
+            backup,
+            backup_deadline: self.duration("backup.deadline")?,
             prune,
             restore_drill: self.timetable("drill.restore")?,
             drill_deadline: self.duration("drill.deadline")?,

@@ -208,6 +208,7 @@ fn scalar(kind: Kind, raw: Raw, base: &Path) -> Result<Value, String> {
         Kind::Percent => number(raw, "a percentage, 1 to 100", 1..=100),
         // Bounded so that a count of days is a time that a calendar knows.
         Kind::Count => number(raw, "a whole number, 1 to 36500", 1..=36_500),
+        Kind::Days => number(raw, "a whole number of days, 0 to 36500", 0..=36_500),
         Kind::Size => {
             let text = match raw {
                 Raw::Number(text) | Raw::Word(text) | Raw::Text(text) => text,

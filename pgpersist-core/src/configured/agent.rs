@@ -86,16 +86,23 @@ mod tests {
 
     #[test]
     fn each_part_is_of_the_cluster_that_was_given() {
-        let text = "[[store]]\nurl = '/nowhere/backups'\n[dump]\nschedule = '0 2 * * *'\n[retention]\nkeep_last = 3\n[drill]\n\
-                    restore = '0 3 * * 0'\n[health]\nlisten = '127.0.0.1:0'\n[hooks]\ncommand = ['/bin/true']\n[log]\n\
+        let text = "[[store]]\nurl = '/nowhere/backups'\n[dump]\nschedule = '0 2 * * *'\n[backup]\nschedule = '30 2 * * *'\nfull_read_days = 3\n\
+                    [retention]\nkeep_last = 3\n[drill]\nrestore = '0 3 * * 0'\n[health]\nlisten = '127.0.0.1:0'\nbackup_max_age = '8d'\n\
+                    [hooks]\ncommand = ['/bin/true']\n[log]\n\
                     directory = '/nowhere/log'";
         let options = of(&config(text));
-        assert_eq!(options.jobs.iter().map(|job| job.job.name()).collect::<Vec<_>>(), ["dump", "prune", "restore_drill"]);
-        assert_eq!((options.jobs[1].follows.as_deref(), options.shelf.is_some()), (Some("dump"), true));
+        assert_eq!(options.jobs.iter().map(|job| job.job.name()).collect::<Vec<_>>(), ["dump", "backup", "prune", "restore_drill"]);
+        assert!(options.jobs[..2].iter().all(|job| job.follows.is_empty()) && options.shelf.is_some());
+        assert_eq!(
+            (&options.jobs[2].follows[..], options.jobs[2].describe().as_str()),
+            (&["dump".to_owned(), "backup".to_owned()][..], "prune after each dump and each backup that succeeds")
+        );
+        assert!(format!("{:?}", options.jobs[1]).contains("full_read_days: 3"), "{:?}", options.jobs[1]);
         let hooks = options.hooks.unwrap();
         assert_eq!((hooks.hooks.len(), hooks.health.cluster.options().port), (1, 7));
         let http = options.http.unwrap();
         assert_eq!((http.health.cluster.options().port, http.retention.keep_last), (7, Some(3)));
+        assert_eq!(http.health.backup_max_age, Duration::from_secs(8 * 86_400));
         assert!(!options.relay_log);
     }
 

@@ -2,17 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use crate::agent::jobs::backup::BackupJob;
 use crate::backup::physical::BackupOptions;
 use crate::backup::request::{self, BackupRequest};
 use crate::config::load::Config;
 use crate::configured::{cluster, stores};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::export::physical::Destination;
 use crate::export::request::ExportRequest;
+use crate::progress::ProgressSink;
+use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
-use crate::restore::physical::RestoreOptions;
-use crate::restore::request::RestoreRequest;
+use crate::repo::verify::{self, Depth, RepositoryReport};
+use crate::restore::physical::{self, RestoreOptions};
+use crate::restore::request::{LATEST, RestoreRequest, parse_name};
+use crate::server::cluster::Cluster;
 use crate::workers;
+
+/// How backups are made unless somebody says otherwise for this once.
+pub fn options(config: &Config) -> BackupOptions {
+    BackupOptions { full_read_days: config.backup.full_read_days, ..BackupOptions::default() }
+}
 
 /// A backup of the configured cluster into its primary store, encrypted as its dumps are.
 ///
@@ -21,8 +31,13 @@ use crate::workers;
 pub fn backup(config: &Config, options: BackupOptions) -> Result<BackupRequest> {
     let cluster = cluster::open(config, BTreeMap::new())?;
     let shelf = stores::shelf(config)?.remembering_keys(cluster.directory().own_folder().clone());
-    let keys = Some(shelf.repository_keys()?);
-    Ok(BackupRequest { cluster, store: shelf.store().clone(), cluster_name: config.cluster.name.clone(), keys, options })
+    BackupRequest::on(cluster, &shelf, options)
+}
+
+/// The same of a cluster that is open already, again and again.
+pub(super) fn job(config: &Config, cluster: &Cluster) -> Result<BackupJob> {
+    let shelf = stores::shelf(config)?.remembering_keys(cluster.directory().own_folder().clone());
+    Ok(BackupJob { cluster: cluster.clone(), shelf, options: options(config) })
 }
 
 /// A restore of a backup of the configured cluster, by its name or as `latest`, into its data directory.
@@ -56,4 +71,34 @@ pub async fn repository(config: &Config) -> Result<Option<Repository>> {
     let shelf = workers::run(move || Ok(stores::remembering(&looked_for, shelf))).await?;
     let Some(found) = Repository::open(shelf.store().clone(), request::folder(&config.cluster.name)?).await? else { return Ok(None) };
     Ok(Some(found.with_keys(shelf.repository_keys()?)))
+}
+
+/// One of its backups, by its name or as `latest`, which is the newest good one.
+///
+/// # Errors
+/// `NotFound`; `Invalid` for a name that is none; as [`repository`] and [`physical::newest`].
+pub async fn find(config: &Config, backup: &str) -> Result<(Repository, RunName)> {
+    let name = if backup == LATEST { None } else { Some(parse_name(backup)?) };
+    let found = repository(config).await?;
+    let repository = found.ok_or_else(|| Error::not_found("there is no backup", "make one with `pgpersist backup`"))?;
+    let backup = match name {
+        Some(name) => name,
+        None => physical::newest(&repository).await?,
+    };
+    Ok((repository, backup))
+}
+
+/// Looks whether its backups, or this one of them, are what was written; at nothing where it has none.
+///
+/// # Errors
+/// `NotFound` when there is no such backup; as [`repository`] and [`verify::verify`].
+pub async fn verify(config: &Config, only: Option<RunName>, quick: bool, progress: &dyn ProgressSink) -> Result<RepositoryReport> {
+    let depth = if quick { Depth::Quick } else { Depth::Full };
+    match (repository(config).await?, only) {
+        (Some(repository), only) => verify::verify(&repository, only, depth, progress).await,
+        (None, None) => Ok(RepositoryReport::default()),
+        (None, Some(backup)) => {
+            Err(Error::not_found(format!("there is no backup {backup}"), "see `pgpersist list` for those that there are"))
+        }
+    }
 }

@@ -43,6 +43,7 @@ pub fn of(config: &Config, cluster: Cluster, tables: &[String]) -> HealthOptions
     options.tables.dedup();
     options.schedules = config.schedule.named();
     options.dump_max_age = config.health.dump_max_age;
+    options.backup_max_age = config.health.backup_max_age;
     options.drill_max_age = config.health.drill_max_age;
     options.disk = DiskLimits {
         warn_percent: config.health.disk_warn_percent,

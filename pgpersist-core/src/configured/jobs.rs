@@ -8,7 +8,7 @@ use crate::agent::jobs::prune::PruneJob;
 use crate::agent::jobs::restore_drill::RestoreDrillJob;
 use crate::agent::jobs::sync::SyncJob;
 use crate::config::load::Config;
-use crate::configured::{drill, dump, stores};
+use crate::configured::{backup, drill, dump, stores};
 use crate::error::Result;
 use crate::logical::sync::request::SyncRequest;
 use crate::schedule;
@@ -17,19 +17,26 @@ use crate::server::cluster::Cluster;
 /// The jobs of an agent of this cluster.
 pub(super) fn jobs(config: &Config, cluster: &Cluster) -> Result<Vec<ScheduledJob>> {
     let mut jobs = Vec::new();
+    let mut makers = Vec::new();
     if let Some(timetable) = &config.schedule.dump {
         let request = dump::of(config, cluster.clone(), Vec::new())?;
-        let prune = PruneJob(stores::prune_requests(config)?);
         let dump = ScheduledJob::new(Arc::new(DumpJob(request)), timetable.clone());
         jobs.push(ScheduledJob { deadline: config.schedule.dump_deadline, ..dump });
-        if let Some(timetable) = &config.schedule.prune {
-            let follows = Some(schedule::DUMP.to_owned());
-            jobs.push(ScheduledJob { follows, ..ScheduledJob::new(Arc::new(prune), timetable.clone()) });
-        }
+        makers.push(schedule::DUMP.to_owned());
+    }
+    if let Some(timetable) = &config.schedule.backup {
+        let backup = ScheduledJob::new(Arc::new(backup::job(config, cluster)?), timetable.clone());
+        jobs.push(ScheduledJob { deadline: config.schedule.backup_deadline, ..backup });
+        makers.push(schedule::BACKUP.to_owned());
+    }
+    if let Some(timetable) = &config.schedule.prune {
+        let own = cluster.directory().own_folder().clone();
+        let prune = PruneJob { requests: stores::prune_requests(config)?, own, makers: makers.clone() };
+        jobs.push(ScheduledJob { follows: makers, ..ScheduledJob::new(Arc::new(prune), timetable.clone()) });
     }
     if let Some(timetable) = &config.schedule.sync {
         let request = SyncRequest { cluster: Some(cluster.clone()), ..SyncRequest::new(stores::shelf(config)?) };
-        let follows = config.schedule.dump.as_ref().map(|_| schedule::DUMP.to_owned());
+        let follows = config.schedule.dump.iter().map(|_| schedule::DUMP.to_owned()).collect();
         let sync = ScheduledJob::new(Arc::new(SyncJob(request)), timetable.clone());
         jobs.push(ScheduledJob { follows, deadline: config.schedule.sync_deadline, ..sync });
     }

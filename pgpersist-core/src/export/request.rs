@@ -9,7 +9,7 @@ use crate::repo::keys::RepositoryKeys;
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
 use crate::restore::physical::newest;
-use crate::restore::request::LATEST;
+use crate::restore::request::{LATEST, parse_name};
 use crate::store::{BackupStore, ObjectKey};
 
 /// What is to be exported, and where to.
@@ -51,12 +51,7 @@ impl ExportRequest {
         repository.refuse_downgrade()?;
         let backup = match self.backup.as_str() {
             LATEST => newest(&repository).await?,
-            name => name.parse().map_err(|_| {
-                Error::invalid(
-                    format!("`{name}` is no name of a backup, such as 20260208T093316Z-0f8e7d6c"),
-                    "see `pgpersist list` for their names",
-                )
-            })?,
+            name => parse_name(name)?,
         };
         Ok((repository, backup))
     }

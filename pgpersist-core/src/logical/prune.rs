@@ -51,6 +51,8 @@ pub struct PruneRequest {
     pub shelf: Shelf,
     /// What is kept.
     pub retention: Retention,
+    /// What of backups, where that is something else.
+    pub of_backups: Option<Retention>,
     /// Its place among the stores; the primary has 1.
     pub place: usize,
     /// How the store is reserved meanwhile.
@@ -82,6 +84,7 @@ impl PruneRequest {
         Self {
             shelf,
             retention,
+            of_backups: None,
             place: 1,
             lease: LeaseOptions::new("prune"),
             given_up_after: unfinished::GIVEN_UP_AFTER,
@@ -118,7 +121,7 @@ impl PruneRequest {
         let folder = format!("{FOLDER}/{}/repository", folder_of(self.shelf.cluster())).parse()?;
         let Some(repository) = Repository::open(self.shelf.store().clone(), folder).await? else { return Ok(None) };
         let repository = repository.with_keys(self.shelf.repository_keys()?);
-        plan.add_backups(BackupPlan::look(&repository, &self.retention, now, &self.patience).await?);
+        plan.add_backups(BackupPlan::look(&repository, self.of_backups.as_ref().unwrap_or(&self.retention), now, &self.patience).await?);
         Ok(Some(repository))
     }
 

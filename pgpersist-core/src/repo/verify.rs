@@ -6,6 +6,7 @@ mod named;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, ProgressSink};
@@ -42,6 +43,20 @@ pub struct RepositoryReport {
     /// The backups that no key at hand opens, or not their files: bytes were compared with digests as far as that goes, and nobody looked
     /// into them.
     pub unopened: Vec<RunName>,
+}
+
+impl RepositoryReport {
+    /// Adds what was found to the document of a look at dumps.
+    pub fn add_to(&self, document: &mut Value) {
+        for (field, more) in [("objects", self.objects), ("bytes", self.bytes)] {
+            document[field] = (document[field].as_u64().unwrap_or_default() + more).into();
+        }
+        for (field, more) in [("damaged", json!(self.damaged)), ("unopened", json!(self.unopened))] {
+            if let (Value::Array(all), Value::Array(more)) = (&mut document[field], more) {
+                all.extend(more);
+            }
+        }
+    }
 }
 
 /// An object that is missing or is not what was written.

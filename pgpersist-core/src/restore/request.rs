@@ -46,6 +46,19 @@ pub struct RestoreRequest {
     pub options: RestoreOptions,
 }
 
+/// Reads a backup's name.
+///
+/// # Errors
+/// `Invalid` with an example of one.
+pub fn parse_name(text: &str) -> Result<RunName> {
+    text.parse().map_err(|_| {
+        Error::invalid(
+            format!("`{text}` is no name of a backup, such as 20260208T093316Z-0f8e7d6c"),
+            "see `pgpersist list` for their names",
+        )
+    })
+}
+
 impl RestoreRequest {
     /// Restores it, under the claim on the data directory, and under the server's lock where a cluster makes room.
     ///
@@ -108,12 +121,7 @@ impl RestoreRequest {
                 }
                 newest.backup
             }
-            name => name.parse().map_err(|_| {
-                Error::invalid(
-                    format!("`{name}` is no name of a backup, such as 20260208T093316Z-0f8e7d6c"),
-                    "see `pgpersist list` for their names",
-                )
-            })?,
+            name => parse_name(name)?,
         };
         Ok((repository, backup))
     }

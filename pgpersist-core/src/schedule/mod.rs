@@ -11,6 +11,8 @@ pub mod timetable;
 pub const DUMP: &str = "dump";
 /// The job that brings the other stores up to date.
 pub const SYNC: &str = "sync";
+/// The job that makes physical backups.
+pub const BACKUP: &str = "backup";
 /// The job that applies retention.
 pub const PRUNE: &str = "prune";
 /// The job that proves that dumps come back.

@@ -183,6 +183,7 @@ async fn a_healthy_cluster_is_told_line_by_line() {
                 &database,
                 "probe:orders",
                 "dumps",
+                "backups",
                 "last_drill",
                 "disk",
                 "settings",
@@ -194,6 +195,7 @@ async fn a_healthy_cluster_is_told_line_by_line() {
         expect(&report, "server", Status::Pass, &format!("running (pid {}, up ", shop.pid().unwrap()));
         expect(&report, "connection", Status::Pass, " of 100)");
         expect(&report, "dumps", Status::Pass, "(12 KB, 2 h ago)");
+        expect(&report, "backups", Status::Pass, "none, and none are planned");
         expect(&report, "settings", Status::Pass, "checksums are on");
         expect(&report, "transaction_ids", Status::Pass, "less than 0.1 % used");
         // The store is on the data's own device here.
@@ -353,7 +355,8 @@ async fn a_dump_that_is_old_and_one_that_is_damaged_fail() {
     let mut options = shop.options();
     File::create(shop.scratch.join("file")).unwrap();
     options.stores = vec![shop.scratch.join("file").into()];
-    assert_eq!(found(&health(&options).await, "dumps").status, Status::Unknown);
+    let report = health(&options).await;
+    assert_eq!([found(&report, "dumps").status, found(&report, "backups").status], [Status::Unknown; 2]);
     options.stores.clear();
     expect(&health(&options).await, "dumps", Status::Warn, "no store is named");
 }

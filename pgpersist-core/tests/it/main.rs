@@ -16,6 +16,7 @@ mod encrypted_shelf;
 mod floors;
 mod golden;
 mod health;
+mod health_backups;
 mod logical;
 mod migration;
 mod physical;

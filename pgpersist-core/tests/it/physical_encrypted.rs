@@ -13,6 +13,7 @@ use pgpersist_core::encryption::key_file;
 use pgpersist_core::encryption::recipient::Recipient;
 use pgpersist_core::encryption::settings::EncryptionSettings;
 use pgpersist_core::error::{Error, ErrorKind, Result};
+use pgpersist_core::health::{HealthCheck, Status};
 use pgpersist_core::key_ring::memory::KeyMemory;
 use pgpersist_core::key_ring::ring::KeyRing;
 use pgpersist_core::progress::Silent;
@@ -26,6 +27,7 @@ use pgpersist_core::store::memory::MemoryBackupStore;
 use pgpersist_core::store::{BackupStore, ObjectKey, ObjectMeta};
 use time::OffsetDateTime;
 
+use crate::health_backups::check_of;
 use crate::support::server::TestServer;
 
 const MARKER: &str = "canary in the coal mine";
@@ -338,4 +340,27 @@ async fn a_repository_is_encrypted_or_it_is_not() {
     let error = ground.to_write(&plain, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsafe, "{error}");
     ground.to_read(&settings, None).await.refuse_downgrade().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_opens_backups_with_what_wrote_them_and_does_not_know_where_nothing_does() {
+    let ground = Ground::new(500).await;
+    let public = recipients(&[ground.key("alice.txt")]);
+    let made = ground.back_up(&public, Some("volume")).await;
+    let check = |settings: &EncryptionSettings, memory: &str| {
+        std::fs::create_dir_all(ground.file(memory)).unwrap();
+        check_of(&ground.store, settings, OwnFolder::locate(&ground.file(memory).join("data")).unwrap())
+    };
+    let alice = public.clone().with_identity_file(Some(ground.file("alice.txt")));
+    // The machine that wrote it has no key that opens pages, and need not have one.
+    for (settings, memory) in [(&public, "volume"), (&alice, "elsewhere")] {
+        let finding = check(settings, memory).check().await;
+        assert!(finding.status == Status::Pass && finding.summary.contains(&made.name), "{finding:?}");
+        assert!(finding.observed["oldest_full_read_age_s"].is_u64(), "{finding:?}");
+    }
+    for stranger in [&EncryptionSettings::default(), &public] {
+        let finding = check(stranger, "elsewhere").check().await;
+        assert_eq!((finding.status, finding.observed["error"].as_str()), (Status::Unknown, Some("denied")), "{finding:?}");
+        assert!(finding.remedy.is_some(), "{finding:?}");
+    }
 }

@@ -59,8 +59,8 @@ def names(given: Union[Iterable[str], None], argument: str) -> Optional[list[str
     return [of_type(name, str, f"each of {argument}") for name in listed]
 
 
-def count(given: int, argument: str, *, most: int = 2**32 - 1) -> int:
-    """A number from 0 on.
+def count(given: int, argument: str, *, least: int = 0, most: int = 2**32 - 1) -> int:
+    """A number from 0, or from ``least``, on.
 
     Raises:
         TypeError: it is no number.
@@ -68,6 +68,6 @@ def count(given: int, argument: str, *, most: int = 2**32 - 1) -> int:
     """
     if isinstance(given, bool) or not isinstance(given, int):
         raise TypeError(f"{argument} is a whole number, not a {type(given).__name__}")
-    if not 0 <= given <= most:
-        raise InvalidError(f"{argument} is {given}", remedy=f"give a number from 0 to {most}")
+    if not least <= given <= most:
+        raise InvalidError(f"{argument} is {given}", remedy=f"give a number from {least} to {most}")
     return given

@@ -1,4 +1,4 @@
-"""``Cluster``: a data directory, the PostgreSQL programs that fit it, its server and its dumps."""
+"""``Cluster``: a data directory, the PostgreSQL programs that fit it, its server, its dumps and its backups."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pgpersist._faces import awaited, blocking
 from pgpersist._health import HealthCheck, HealthReport, natives_of, tables_of
 from pgpersist._keys import StoreKeys
 from pgpersist._overview import Overview
+from pgpersist._physical import PhysicalBackups
 from pgpersist._plan import Plan
 from pgpersist._progress import ProgressListener, told
 from pgpersist._seconds import Seconds, seconds
@@ -36,7 +37,7 @@ from pgpersist._sync_reports import SyncPlan, SyncReport
 _Path = Union[str, "PathLike[str]"]
 
 
-class Cluster:
+class Cluster(PhysicalBackups):
     """One PostgreSQL cluster, durable by default. It holds nothing open, and dropping it changes nothing.
 
     Each operation has two faces: ``start()`` blocks, with the GIL released and Ctrl-C heard, ``start_async()`` is awaited.
@@ -421,13 +422,16 @@ class Cluster:
         quick: bool = False,
         progress: Optional[ProgressListener] = None,
     ) -> VerifyReport:
-        """Compares dumps with what was written: one, those of a database, or all.
+        """Compares dumps and backups with what was written: one, the dumps of a database, or all.
 
         Args:
-            quick: look at sizes and at the first and last bytes only.
+            name: a dump's or a backup's name, or ``latest`` for a dump.
+            database: look at its dumps only, or say which ``latest`` is meant.
+            quick: look at sizes, and at what is small or stands first and last.
+            progress: told of each step, and of bytes.
         """
         with told(progress) as listener:
-            return VerifyReport._of(blocking(_native.verify_dumps(self._native, name, database, quick, *listener)))
+            return VerifyReport._of(blocking(_native.verify(self._native, name, database, quick, *listener)))
 
     async def verify_async(
         self,
@@ -439,7 +443,7 @@ class Cluster:
     ) -> VerifyReport:
         """As :meth:`verify`."""
         with told(progress) as listener:
-            return VerifyReport._of(await awaited(_native.verify_dumps(self._native, name, database, quick, *listener)))
+            return VerifyReport._of(await awaited(_native.verify(self._native, name, database, quick, *listener)))
 
     def plan_prune(self, **rules: Optional[int]) -> PrunePlan:
         """What :meth:`prune` would drop; changes nothing."""
@@ -450,10 +454,12 @@ class Cluster:
         return PrunePlan._of(await awaited(_native.prune(self._native, _rules(rules), False, True)))
 
     def prune(self, *, consent: bool = False, **rules: Optional[int]) -> PrunePlan:
-        """Drops the dumps that no rule keeps, in each configured store by its own rules.
+        """Drops the dumps and backups that no rule keeps, in each configured store by its own rules.
+
+        A dropped backup can be restored for another day; what it alone needs, a later call removes.
 
         Args:
-            consent: drop also more than half of them at once.
+            consent: drop also more than half of the dumps, or of the backups, at once.
             rules: ``keep_days``, ``keep_last``, ``keep_daily``, ``keep_weekly``, ``keep_monthly``, ``max_bytes``; else the
                 configured ones.
 

@@ -1,4 +1,4 @@
-"""What operations on dumps tell."""
+"""What operations on dumps tell, and those that look at dumps and backups alike."""
 
 from __future__ import annotations
 
@@ -66,31 +66,33 @@ class LoadReport(Report):
 
 @dataclass(frozen=True)
 class BadDump(Report):
-    """A dump that is damaged, or could not be read.
+    """A dump, or an object of backups, that is damaged or could not be read.
 
     Attributes:
         name: its name.
         reason: why.
+        backups: the backups that need it, and cannot be restored whole.
     """
 
     name: str
     reason: str
+    backups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class VerifyReport(Report):
-    """Whether dumps are what was written.
+    """Whether dumps and backups are what was written.
 
     Attributes:
         objects: how many were looked at.
         bytes: how large they are.
-        unopened: the encrypted ones that no key at hand opens; their bytes were compared.
+        unopened: the encrypted dumps and backups that no key at hand opens; their bytes were compared.
     """
 
     objects: int
     bytes: int
     damaged: tuple[BadDump, ...]
-    unreadable: tuple[BadDump, ...]
+    unreadable: tuple[BadDump, ...] = ()
     unopened: tuple[str, ...] = ()
 
     @property
@@ -101,7 +103,7 @@ class VerifyReport(Report):
 
 @dataclass(frozen=True)
 class Kept(Report):
-    """A dump that stays.
+    """A dump or a backup that stays.
 
     Attributes:
         reason: which rule keeps it.
@@ -113,16 +115,18 @@ class Kept(Report):
 
 @dataclass(frozen=True)
 class Dropped(Report):
-    """A dump that goes.
+    """A dump or a backup that goes.
 
     Attributes:
         reason: why no rule keeps it.
-        size_bytes: what that frees.
+        size_bytes: its size; of a backup, what it added to the store.
+        removed_after: until when a backup can be restored at least; ``None`` for what is gone at once.
     """
 
     name: str
     reason: str
     size_bytes: int
+    removed_after: Optional[datetime] = None
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,11 @@ class StorePrune(Report):
     Attributes:
         place: its place among the stores; the first one has 1.
         store: what it is called.
-        kept: the dumps that stay.
-        dropped: the dumps that go.
+        kept: what stays.
+        dropped: what goes.
         freed_bytes: what that frees.
+        pending_bytes: what a later run frees, when the time of grace of what was dropped is over.
+        blocked: why nothing of backups is removed; ``None`` where nothing keeps it from that.
         unfinished_uploads: how many uploads that never ended were removed.
         error: what kept retention from being applied; ``None`` where nothing did. Then nothing else is told.
         remedy: what to do about that.
@@ -145,6 +151,8 @@ class StorePrune(Report):
     kept: tuple[Kept, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     freed_bytes: int = 0
+    pending_bytes: int = 0
+    blocked: Optional[str] = None
     unfinished_uploads: int = 0
     error: Optional[str] = None
     remedy: Optional[str] = None
@@ -155,9 +163,11 @@ class PrunePlan(Report):
     """What retention keeps and drops: in the first store, and in each.
 
     Attributes:
-        kept: the dumps that stay in the first store; none where that failed.
-        dropped: the dumps that go there.
+        kept: the dumps and backups that stay in the first store; none where that failed.
+        dropped: those that go there.
         freed_bytes: what that frees.
+        pending_bytes: what a later run frees, when the time of grace of what was dropped is over.
+        blocked: why nothing of backups is removed; ``None`` where nothing keeps it from that.
         unfinished_uploads: how many uploads that never ended were removed; a plan tells of none.
         stores: each store. One of several that fails is told here, and keeps no other from its turn.
     """
@@ -165,6 +175,8 @@ class PrunePlan(Report):
     kept: tuple[Kept, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     freed_bytes: int = 0
+    pending_bytes: int = 0
+    blocked: Optional[str] = None
     unfinished_uploads: int = 0
     stores: tuple[StorePrune, ...] = ()
 

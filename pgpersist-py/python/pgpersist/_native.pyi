@@ -161,6 +161,30 @@ class NativeCluster:
     def unfence(self, timeout: float, listener: _Listener, with_bytes: bool) -> Operation: ...
     def connection(self, database: str) -> Operation: ...
 
+def backup(
+    cluster: NativeCluster, how: Mapping[str, Any], only_plan: bool, listener: _Listener, with_bytes: bool
+) -> Operation: ...
+def list_backups(cluster: NativeCluster, listener: _Listener, with_bytes: bool) -> Operation: ...
+def find_backup(cluster: NativeCluster, name: str) -> Operation: ...
+def restore(
+    cluster: NativeCluster,
+    name: str,
+    tablespaces: Sequence[tuple[str, Union[str, PathLike[str]]]],
+    in_place: bool,
+    consent: bool,
+    only_plan: bool,
+    listener: _Listener,
+    with_bytes: bool,
+) -> Operation: ...
+def export(
+    cluster: NativeCluster,
+    name: str,
+    path: Union[str, PathLike[str]],
+    tar: bool,
+    only_plan: bool,
+    listener: _Listener,
+    with_bytes: bool,
+) -> Operation: ...
 def dump(
     cluster: NativeCluster,
     databases: Sequence[str],
@@ -189,7 +213,7 @@ def list_dumps(cluster: NativeCluster, listener: _Listener, with_bytes: bool) ->
 def find_dump(
     cluster: NativeCluster, name: str, database: Optional[str], listener: _Listener, with_bytes: bool
 ) -> Operation: ...
-def verify_dumps(
+def verify(
     cluster: NativeCluster,
     name: Optional[str],
     database: Optional[str],

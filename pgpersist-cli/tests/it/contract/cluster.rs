@@ -43,6 +43,10 @@ pub(super) fn table() -> Vec<Case> {
             .file("[cluster]\ndata_directory = \"{dir}/volume/data\"\n[dump]\nschedule = \"0 2 * * *\"\n[retention]\nkeep_days = 7\n")
             .value("/plan/2", "dump at 0 2 * * * UTC")
             .value("/plan/3", "prune after each dump that succeeds"),
+        promise("a dry run of run tells when backups are made", &["run", "--allow-ephemeral", "--dry-run", "--json", "--store", "{dir}/store"])
+            .file("[cluster]\ndata_directory = \"{dir}/volume/data\"\n[backup]\nschedule = \"30 2 * * *\"\n[retention]\nkeep_days = 7\n")
+            .value("/plan/2", "backup at 30 2 * * * UTC")
+            .value("/plan/3", "prune after each backup that succeeds"),
         promise("a schedule of four fields is invalid", &["config", "check", "--json"])
             .file("[dump]\nschedule = \"0 2 * *\"\n")
             .code(2)

@@ -74,9 +74,19 @@ pub(super) fn table() -> Vec<Case> {
             .code(2)
             .stderr("did you mean PGPERSIST_CLUSTER_PORT?"),
         promise("config check warns about what has no effect yet", &["config", "check"])
-            .file("[backup]\nschedule = \"0 2 * * *\"\n")
+            .file("[wal]\nship_interval = \"1s\"\n")
             .code(3)
-            .stderr("warning: `backup.schedule` ({dir}/pgpersist.toml:2) is not used by this version"),
+            .stderr("warning: `wal.ship_interval` ({dir}/pgpersist.toml:2) is not used by this version"),
+        promise("config check knows when backups are made", &["config", "check"])
+            .file("[backup]\nschedule = \"30 2 * *\"\n")
+            .code(2)
+            .stderr("line 2, `backup.schedule`: "),
+        promise("config check knows the keys of backups", &["config", "check"])
+            .file("[backup]\nfull_read_day = 7\n")
+            .code(2)
+            .stderr("  remedy: did you mean `full_read_days`?\n"),
+        promise("config check takes what backups need", &["config", "check"])
+            .file("[backup]\nschedule = \"30 2 * * *\"\ndeadline = \"3h\"\nfull_read_days = 0\n[health]\nbackup_max_age = \"8d\"\n"),
         promise("config check knows what can be listened on", &["config", "check"])
             .file("[health]\nlisten = \"localhost:9432\"\n")
             .code(2)
@@ -86,7 +96,7 @@ pub(super) fn table() -> Vec<Case> {
             .code(3)
             .stderr("warning: `health.token_file` (PGPERSIST_HEALTH_TOKEN_FILE) opens nothing without `health.listen`"),
         promise("warnings are part of the document", &["config", "check", "--json"])
-            .file("[backup]\nschedule = \"0 2 * * *\"\n")
+            .file("[wal]\nship_interval = \"1s\"\n")
             .code(3)
             .fields(&["/warnings/0"]),
         promise("a named file that is missing is not found", &["config", "check", "--config", "absent.toml"])

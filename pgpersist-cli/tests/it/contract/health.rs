@@ -7,17 +7,18 @@ use crate::contract::case::{Case, promise, travel};
 use crate::support::cluster::TestCluster;
 
 /// The findings about a cluster with one database, in the contract's order.
-const ORDER: [(&str, &str); 10] = [
+const ORDER: [(&str, &str); 11] = [
     ("/findings/0/name", "data_directory"),
     ("/findings/1/name", "placement"),
     ("/findings/2/name", "server"),
     ("/findings/3/name", "connection"),
     ("/findings/4/name", "database:customerInvoice"),
     ("/findings/5/name", "dumps"),
-    ("/findings/6/name", "last_drill"),
-    ("/findings/7/name", "disk"),
-    ("/findings/8/name", "settings"),
-    ("/findings/9/name", "transaction_ids"),
+    ("/findings/6/name", "backups"),
+    ("/findings/7/name", "last_drill"),
+    ("/findings/8/name", "disk"),
+    ("/findings/9/name", "settings"),
+    ("/findings/10/name", "transaction_ids"),
 ];
 
 fn in_order(case: Case) -> Case {
@@ -33,6 +34,7 @@ pub(super) fn table() -> Vec<Case> {
             .stdout("✗ Server: not running")
             .stdout("? Connections: not known")
             .stdout("! Backups: no store is named")
+            .stdout("\n\u{2713} Physical backups: no store is named, so there are none\n")
             .stdout("\n? Transaction IDs: "),
         promise("health --json has its promised fields", &["health", "--json", "-D", "{dir}/absent"]).code(1).fields(&[
             "/status",
@@ -98,7 +100,10 @@ pub(super) fn journey() -> Vec<Case> {
         in_order(promise("health of a running cluster passes or warns, in the contract's order", &["health", "--json"]))
             .fields(&["/status", "/time", "/duration_s", "/findings/0/status", "/findings/0/summary", "/findings/0/observed"])
             .value("/findings/0/status", "pass")
-            .missing(&["/findings/0/remedy"]),
+            .missing(&["/findings/0/remedy"])
+            .value("/findings/6/status", "pass")
+            .value("/findings/6/summary", "none, and none are planned")
+            .value("/findings/6/observed/count", 0),
         promise("a store beside the data is a warning, which counts when strict", &["health", "--strict", "--json"])
             .code(1)
             .value("/status", "warn")
@@ -109,6 +114,7 @@ pub(super) fn journey() -> Vec<Case> {
             .code(1)
             .value("/status", "unknown")
             .value("/findings/5/status", "unknown")
+            .value("/findings/6/status", "unknown")
             .then(|cluster| closed(cluster, 0o755)),
         promise("health tells the rows of a table", &["health", "--table", "orders"])
             .stdout("\u{2713} Database customerInvoice: accessible (orders: 8 rows)\n"),
@@ -118,6 +124,7 @@ pub(super) fn journey() -> Vec<Case> {
             .stdout("{name=\"database:customerInvoice\"} 0\n")
             .stdout("{name=\"settings\"} 0\n")
             .stdout("{name=\"dumps\"} 0\n")
+            .stdout("{name=\"backups\"} 0\n")
             .stdout("{name=\"last_drill\"} 0\n")
             .stdout("{name=\"transaction_ids\"} 0\n"),
         promise("a report has its promised fields", &["report", "--json"])

@@ -85,13 +85,14 @@ pub(super) fn journey() -> Vec<Case> {
         promise("show tells it, too", &["show", "latest", "--json"]).value("/stores", json!([1, 2])),
         promise("health has a finding for each store", &["health", "--json"])
             .value("/findings/5/name", "dumps")
-            .value("/findings/6/name", "store:1")
-            .value("/findings/7/name", "store:2")
-            .value("/findings/7/status", "pass")
-            .value("/findings/7/observed/behind", 0)
-            .value("/findings/7/observed/behind_s", 0)
-            .value("/findings/7/observed/writable", true)
-            .value("/findings/8/name", "last_drill"),
+            .value("/findings/6/name", "backups")
+            .value("/findings/7/name", "store:1")
+            .value("/findings/8/name", "store:2")
+            .value("/findings/8/status", "pass")
+            .value("/findings/8/observed/behind", 0)
+            .value("/findings/8/observed/behind_s", 0)
+            .value("/findings/8/observed/writable", true)
+            .value("/findings/9/name", "last_drill"),
         promise("a copy that is down is a warning of the dump", &["dump", "--json"])
             .before(|cluster| drop(shell(cluster, "mv \"$2\" \"$2.away\" && echo 'no folder' >\"$2\"")))
             .code(3)

@@ -18,7 +18,7 @@ fn connect(cluster: &TestCluster) -> UnixStream {
 }
 
 /// Says a line, and returns the first one of the answer; the connection stays.
-fn asked(cluster: &TestCluster, line: &str) -> (Value, BufReader<UnixStream>) {
+pub(super) fn asked(cluster: &TestCluster, line: &str) -> (Value, BufReader<UnixStream>) {
     let mut stream = connect(cluster);
     stream.write_all(line.as_bytes()).unwrap();
     let mut reader = BufReader::new(stream);

@@ -1,5 +1,6 @@
 //! `pgpersist run` as a real process: told to stop, killed, its server killed, its volume taken away.
 
+mod backups;
 pub(crate) mod clock;
 mod control;
 mod crashes;

@@ -24,7 +24,7 @@ schedule = "0 2 * * *"
 retry_wait = "1s"
 "#;
 
-fn record_file(cluster: &TestCluster, job: &str) -> PathBuf {
+pub(super) fn record_file(cluster: &TestCluster, job: &str) -> PathBuf {
     cluster.scratch.join(&format!("volume/.pgpersist/data/schedule/{job}.json"))
 }
 

@@ -1,6 +1,7 @@
 //! What an agent does at its times: the trait [`Job`] with its contract, and the jobs that come with pgpersist.
 
 pub(crate) mod attendant;
+pub mod backup;
 pub mod dump;
 pub mod prune;
 pub mod restore_drill;
@@ -53,22 +54,22 @@ pub struct ScheduledJob {
     pub timetable: Timetable,
     /// How long one run may take; then it is dropped and has failed.
     pub deadline: Duration,
-    /// The name of the job after whose success it is done, beside what its timetable says.
-    pub follows: Option<String>,
+    /// The names of the jobs after whose success it is done, beside what its timetable says.
+    pub follows: Vec<String>,
 }
 
 impl ScheduledJob {
     /// A job at its times.
     pub fn new(job: Arc<dyn Job>, timetable: Timetable) -> Self {
-        Self { job, timetable, deadline: DEFAULT_DEADLINE, follows: None }
+        Self { job, timetable, deadline: DEFAULT_DEADLINE, follows: Vec::new() }
     }
 
     /// What is done when, in a few words.
     pub fn describe(&self) -> String {
-        match (self.timetable.describe(), &self.follows) {
+        match (self.timetable.describe(), &self.follows[..]) {
             (Some(schedule), _) => format!("{} at {schedule}", self.job.name()),
-            (None, Some(job)) => format!("{} after each {job} that succeeds", self.job.name()),
-            (None, None) => format!("{} when it is asked for", self.job.name()),
+            (None, []) => format!("{} when it is asked for", self.job.name()),
+            (None, jobs) => format!("{} after each {} that succeeds", self.job.name(), jobs.join(" and each ")),
         }
     }
 }

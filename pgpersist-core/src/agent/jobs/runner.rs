@@ -60,7 +60,7 @@ impl Runner {
                 bell: Arc::clone(&bells[name]),
                 followers: jobs
                     .iter()
-                    .filter(|job| job.follows.as_deref() == Some(name))
+                    .filter(|job| job.follows.iter().any(|followed| followed == name))
                     .map(|job| bells[job.job.name()].clone())
                     .collect(),
                 alone: Arc::clone(self.alone.entry(name.to_owned()).or_default()),

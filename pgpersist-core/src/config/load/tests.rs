@@ -66,7 +66,10 @@ fn without_any_source_every_default_is_safe() {
     assert_eq!(config.cluster.when_missing, WhenMissing::Refuse);
     assert!(config.retention.is_empty());
     assert_eq!(config.health.dump_max_age, Duration::from_secs(26 * 3600));
+    assert_eq!(config.health.backup_max_age, Duration::from_secs(26 * 3600));
     assert_eq!(config.health.drill_max_age, Duration::from_secs(35 * 86_400));
+    assert_eq!((config.backup.full_read_days, config.schedule.backup_deadline), (7, Duration::from_secs(12 * 3600)));
+    assert!(config.schedule.backup.is_none());
     assert_eq!(config.data_directory().unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(config.primary_store().unwrap_err().kind(), ErrorKind::Invalid);
     assert!(config.warnings.is_empty());
@@ -84,9 +87,9 @@ fn the_file_of_the_contract_loads_and_names_what_is_not_used_yet() {
     assert_eq!(config.health.probes[0].sql, "select count(*) from orders");
     assert_eq!(config.health.listen, Some("127.0.0.1:9432".parse().unwrap()));
     assert_eq!(config.schedule.dump.as_ref().unwrap().describe().as_deref(), Some("0 2 * * * UTC"));
-    assert_eq!(config.schedule.named().into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["dump", "prune", "restore_drill"]);
-    assert_eq!(config.warnings.len(), 2);
-    assert!(config.warnings[0].starts_with("`backup.schedule` (/etc/p.toml:18)"), "{}", config.warnings[0]);
+    assert_eq!(config.schedule.named().into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["dump", "backup", "prune", "restore_drill"]);
+    assert_eq!(config.warnings.len(), 1);
+    assert!(config.warnings[0].starts_with("`wal.ship_interval` (/etc/p.toml:22)"), "{}", config.warnings[0]);
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn the_example_stays_valid_when_its_comments_are_taken_away() {
     assert_eq!(config.schedule.dump.unwrap().jitter, Duration::from_secs(600));
     assert_eq!(config.hooks.webhook.unwrap().to_string(), "https://hooks.example.com");
     assert_eq!(config.hooks.command.unwrap().expose().as_slice(), ["/usr/local/bin/alert", "--pager"]);
-    assert_eq!(config.warnings.len(), 2);
+    assert_eq!(config.warnings.len(), 1);
 }
 
 #[test]
@@ -207,6 +210,28 @@ fn a_store_with_rules_of_its_own_keeps_by_these_alone_and_options_beat_all() {
     assert_eq!(set.schedule.named()[0].0, "sync");
     let lonely = load("[[store]]\nurl = '/a'\n[sync]\nschedule = '0 * * * *'\n").unwrap();
     assert!(lonely.schedule.sync.is_none() && lonely.warnings[0].contains("`sync.schedule`"), "{:?}", lonely.warnings);
+}
+
+#[test]
+fn backups_have_times_of_their_own_and_retention_follows_them_too() {
+    let text =
+        "[backup]\nschedule = '30 2 * * *'\ndeadline = '3h'\nfull_read_days = 0\n[retention]\nkeep_last = 3\n[schedule]\njitter = '5m'\n";
+    let config = load(text).unwrap();
+    assert_eq!(config.schedule.named().into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["backup", "prune"]);
+    assert_eq!((config.backup.full_read_days, config.schedule.backup_deadline), (0, Duration::from_secs(3 * 3600)));
+    let (backup, prune) = (config.schedule.backup.unwrap(), config.schedule.prune.unwrap());
+    assert_eq!((backup.describe().as_deref(), backup.jitter), (Some("30 2 * * * UTC"), Duration::from_secs(300)));
+    assert_eq!(prune.describe(), None);
+    for (wrong, told) in [
+        ("schedule = 'daily'", "`backup.schedule`: "),
+        ("full_read_days = -1", "expected a whole number of days, 0 to 36500, found `-1`"),
+        ("full_read_days = '7d'", "expected a whole number of days, 0 to 36500, without quotes"),
+    ] {
+        let (text, _) = refusal(&format!("[backup]\n{wrong}\n"));
+        assert!(text.contains(told), "{text}");
+    }
+    let (_, remedy) = refusal("[backup]\nfull_reads_days = 7\n");
+    assert_eq!(remedy.unwrap(), "did you mean `full_read_days`?");
 }
 
 #[test]

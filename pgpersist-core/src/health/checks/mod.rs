@@ -1,6 +1,7 @@
 //! The checks that come with pgpersist: one file, one question. Looking and judging are apart, so that every judgement is
 //! tested without a server, a disk or a clock.
 
+pub mod backups;
 pub mod connection;
 pub mod data_directory;
 pub mod database;

@@ -9,6 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, Result};
 use crate::health::checks::asking::Asking;
+use crate::health::checks::backups::{self, BackupsCheck, LastSeen};
 use crate::health::checks::connection::ConnectionCheck;
 use crate::health::checks::data_directory::DataDirectoryCheck;
 use crate::health::checks::database::DatabaseCheck;
@@ -26,6 +27,7 @@ use crate::health::checks::store::StoreCheck;
 use crate::health::checks::table::TableCheck;
 use crate::health::checks::transaction_ids::TransactionIdsCheck;
 use crate::health::{DEFAULT_DEADLINE, HealthCheck};
+use crate::schedule;
 use crate::schedule::timetable::Timetable;
 use crate::server::cluster::Cluster;
 use crate::store::BackupStore;
@@ -61,6 +63,10 @@ pub struct HealthOptions {
     pub schedules: Vec<(String, Timetable)>,
     /// How old the newest dump may be.
     pub dump_max_age: Duration,
+    /// How old the newest backup may be, where there are some or they are in `schedules`.
+    pub backup_max_age: Duration,
+    /// What is remembered of backups from one look to the next.
+    pub last_seen: LastSeen,
     /// How long ago the last proven restore of a dump may be.
     pub drill_max_age: Duration,
     /// From when on a disk is too full.
@@ -89,6 +95,8 @@ impl HealthOptions {
             tables: Vec::new(),
             schedules: Vec::new(),
             dump_max_age: DEFAULT_MAX_AGE,
+            backup_max_age: backups::DEFAULT_MAX_AGE,
+            last_seen: LastSeen::default(),
             drill_max_age: last_drill::DEFAULT_MAX_AGE,
             disk: DiskLimits::default(),
             ballast_bytes: None,
@@ -179,6 +187,17 @@ pub fn checks(options: &HealthOptions) -> Result<Vec<Arc<dyn HealthCheck>>> {
     let (store, databases) = (options.primary_store(), options.databases.clone());
     let name = &options.cluster_name;
     checks.push(Arc::new(DumpsCheck::new(store.clone(), name.clone(), databases.clone(), options.dump_max_age, clock.clone(), deadline)));
+    checks.push(Arc::new(BackupsCheck {
+        store: store.clone(),
+        cluster: name.clone(),
+        encryption: options.encryption.first().cloned().unwrap_or_default(),
+        own: cluster.directory().own_folder().clone(),
+        is_planned: options.schedules.iter().any(|(job, _)| job == schedule::BACKUP),
+        max_age: options.backup_max_age,
+        last_seen: options.last_seen.clone(),
+        clock: clock.clone(),
+        deadline,
+    }));
     for (place, store, primary) in options.watched_stores() {
         let (databases, age) = (databases.clone(), options.dump_max_age);
         checks.push(Arc::new(StoreCheck::new(place, store, primary, name.clone(), databases, age, clock.clone(), deadline)));

@@ -7,7 +7,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::health::checks::{connection, data_directory, disk, dumps, last_drill, schedule, server, settings, store, transaction_ids};
+use crate::health::checks::{
+    backups, connection, data_directory, disk, dumps, last_drill, schedule, server, settings, store, transaction_ids,
+};
 use crate::health::report::Report;
 use crate::health::{Finding, Status};
 
@@ -58,6 +60,16 @@ const METRICS: &[Metric] = &[
     of_dump("pgpersist_dump_age_seconds", "Age of the newest good dump.", "age_s"),
     of_dump("pgpersist_dump_size_bytes", "Size of the newest good dump.", "size_bytes"),
     number("pgpersist_dumps", "Dumps in the primary store.", dumps::NAME, "count"),
+    number("pgpersist_backup_age_seconds", "Age of the newest good physical backup.", backups::NAME, "age_s"),
+    number("pgpersist_backup_size_bytes", "Size of all files in the newest good physical backup.", backups::NAME, "size_bytes"),
+    number("pgpersist_backup_stored_bytes", "What the newest good physical backup takes in the store.", backups::NAME, "stored_bytes"),
+    number(
+        "pgpersist_backup_oldest_full_read_age_seconds",
+        "Time since the file was read that was left unread for longest.",
+        backups::NAME,
+        "oldest_full_read_age_s",
+    ),
+    number("pgpersist_backups", "Physical backups in the primary store.", backups::NAME, "count"),
     of_drill("pgpersist_last_restore_drill_age_seconds", "Time since a restore was last proven.", "age_s"),
     of_drill("pgpersist_restore_duration_seconds", "How long loading the dump took then.", "restore_s"),
     of_drill("pgpersist_restored_dump_age_seconds", "How old the dump was then.", "dump_age_s"),

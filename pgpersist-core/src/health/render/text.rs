@@ -1,7 +1,7 @@
 //! A report for people, in the look that they know: one line a finding, and below it what to do.
 
 use crate::health::checks::{
-    connection, data_directory, database, disk, dumps, last_drill, placement, probe, server, settings, transaction_ids,
+    backups, connection, data_directory, database, disk, dumps, last_drill, placement, probe, server, settings, transaction_ids,
 };
 use crate::health::report::Report;
 use crate::health::{Finding, Status};
@@ -67,6 +67,7 @@ pub(crate) fn label(name: &str) -> String {
         server::NAME => "Server".to_owned(),
         connection::NAME => "Connections".to_owned(),
         dumps::NAME => "Backups".to_owned(),
+        backups::NAME => "Physical backups".to_owned(),
         last_drill::NAME => "Restore drill".to_owned(),
         disk::NAME => "Disk".to_owned(),
         settings::NAME => "Settings".to_owned(),

@@ -28,11 +28,12 @@ fn schedule_row(schedule: &ScheduleFacts, now: OffsetDateTime) -> Vec<Cell> {
     vec![
         Cell::text(match schedule.job.as_str() {
             schedule::DUMP => "Dumps",
+            schedule::BACKUP => "Physical backups",
             schedule::PRUNE => "Retention",
             schedule::RESTORE_DRILL => "Restore drill",
             other => other,
         }),
-        schedule.schedule.as_ref().map_or_else(|| Cell::text("after each dump that succeeds"), Cell::code),
+        schedule.schedule.as_ref().map_or_else(|| Cell::text("after what it follows"), Cell::code),
         schedule.last_at.map_or(Cell::Nothing("not yet"), |at| Cell::Moment(at, distance(at, now))),
         match schedule.last_outcome {
             Some(Outcome::Success) => Cell::Status(Status::Pass, format!("done{took}")),
@@ -48,7 +49,7 @@ fn schedule_row(schedule: &ScheduleFacts, now: OffsetDateTime) -> Vec<Cell> {
             (true, _) => Cell::text("under way"),
             (false, Some(at)) if at <= now => Cell::text("due now"),
             (false, Some(at)) => Cell::Moment(at, distance(at, now)),
-            (false, None) if schedule.schedule.is_none() => Cell::text("after the next dump"),
+            (false, None) if schedule.schedule.is_none() => Cell::text("after the next one"),
             (false, None) => Cell::Nothing("nobody has taken it up"),
         },
     ]
