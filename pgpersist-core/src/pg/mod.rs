@@ -10,6 +10,7 @@ pub mod lsn;
 pub mod page;
 pub mod postmaster_pid;
 pub mod quote;
+pub mod recovery_settings;
 pub mod relation_file;
 pub mod version;
 pub mod wal_page;

@@ -5,7 +5,6 @@ pub mod newest;
 pub mod physical;
 pub mod plan;
 pub mod record;
-pub mod recovery;
 pub mod request;
 pub mod survey;
 pub mod tablespaces;

@@ -17,6 +17,7 @@ use crate::data_directory::{DataDirectory, staging};
 use crate::error::{Error, Result};
 use crate::fs::durable;
 use crate::migrate::configuration::Setting;
+use crate::pg::recovery_settings::{self, AUTO_CONF, RECOVERY_SIGNAL, Target};
 use crate::progress::{Event, ProgressSink};
 use crate::repo::entry::Entry;
 use crate::repo::manifest::{Manifest, OutsideFile};
@@ -27,11 +28,11 @@ use crate::restore::ground::Ground;
 use crate::restore::newest::Newest;
 use crate::restore::plan::{RestorePlan, may_take};
 use crate::restore::record::RestoreRecord;
-use crate::restore::recovery::{self, AUTO_CONF, RECOVERY_SIGNAL, Target};
 use crate::restore::survey::Survey;
 use crate::restore::tablespaces::{self, PlacedTablespace, TablespaceMapping};
 use crate::restore::tree::{self, Places, TablespacePlace};
 use crate::server::process::Presence;
+use crate::server::promotion::Promotion;
 use crate::workers;
 
 /// What is being done, as a marker tells it.
@@ -250,11 +251,13 @@ struct Started {
 fn make_startable(manifest: &Manifest, entries: &[Entry], staging: &Path) -> Result<Started> {
     durable::write(&staging.join("backup_label"), manifest.backup_label.as_bytes(), 0o600)?;
     let auto_conf = staging.join(AUTO_CONF);
-    let settings = recovery::settings(&Target::of_backup(&manifest.backup_label), manifest.wal.timeline);
-    let (text, settings_removed) = recovery::auto_conf(&text(&auto_conf)?.unwrap_or_default(), &settings);
+    let target = Target::of_backup(&manifest.backup_label);
+    let settings = recovery_settings::settings(&target, manifest.wal.timeline);
+    let (text, settings_removed) = recovery_settings::auto_conf(&text(&auto_conf)?.unwrap_or_default(), &settings);
     let text = without_lost_rules(&text, &manifest.outside);
     durable::write(&auto_conf, text.as_bytes(), 0o600)?;
     durable::write(&staging.join(RECOVERY_SIGNAL), b"", 0o600)?;
+    Promotion::new(manifest.backup.to_string(), manifest.wal.timeline, &target).write(staging)?;
     let main = self::text(&staging.join(MAIN))?;
     let top = entries.iter().map(|entry| String::from_utf8_lossy(entry.path.as_bytes()).into_owned());
     let names: BTreeSet<String> = top.filter(|name| !name.contains('/')).collect();

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use crate::error::{Error, ErrorKind, Result};
 use crate::migrate::configuration::Setting;
 use crate::pg::control_file::{CONTROL_FILE_PATH, ControlFile};
+use crate::pg::recovery_settings::AUTO_CONF;
 use crate::pg::relation_file::{Fork, RelationFile};
 use crate::progress::{Event, ProgressSink};
 use crate::repo::contents::Contents;
@@ -25,7 +26,6 @@ use crate::repo::pack_reader::OpenPack;
 use crate::repo::repository::Repository;
 use crate::repo::trailer::CHUNK_BYTES;
 use crate::restore::configuration::MAIN;
-use crate::restore::recovery::AUTO_CONF;
 use crate::restore::tree;
 
 /// How many packs are looked at together.
