@@ -14,4 +14,5 @@ pub mod recovery_settings;
 pub mod relation_file;
 pub mod version;
 pub mod wal_page;
+pub mod wal_record;
 pub mod wal_segment;
