@@ -53,6 +53,7 @@ pub(crate) fn backup(cluster: &NativeCluster, how: How, only_plan: bool, listene
             workers: how.jobs.unwrap_or(usual.workers),
             rate_limit: how.rate_limit.and_then(NonZeroU64::new),
             full_read_days: if how.full_read { 0 } else { usual.full_read_days },
+            ..usual
         };
         let request = configured::backup::backup(&config, options)?;
         if only_plan {
@@ -139,7 +140,7 @@ pub(crate) fn export(
         let destination = if tar { Destination::Archive(path.clone()) } else { Destination::Directory(path.clone()) };
         let request = configured::backup::export(&ground.config_here(), name, destination)?;
         if only_plan {
-            let (_, backup) = request.find().await?;
+            let (_, backup) = request.find(told.as_ref()).await?;
             request.destination.check()?;
             return Ok(value_answer(json!({ "plan": [format!("export {backup} to {}", path.display())] })));
         }

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit> {
     let destination = destination(args, context)?;
     let request = configured::backup::export(context.config()?, args.name.clone(), destination)?;
     if context.common.dry_run {
-        let (_, backup) = runtime::block_on("`export --dry-run`", request.find())?;
+        let (_, backup) = runtime::block_on("`export --dry-run`", request.find(context.progress.as_ref()))?;
         request.destination.check()?;
         let to = request.destination.path().unwrap_or(Path::new("the standard output")).display();
         let step = format!("export {backup} to {to}");

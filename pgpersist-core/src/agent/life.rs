@@ -17,6 +17,7 @@ use crate::server::installation::PostgresInstallation;
 use crate::server::lock::ServerLock;
 use crate::server::postmaster::Postmaster;
 use crate::server::process::{self, Presence};
+use crate::server::promotion;
 use crate::server::recovery::{RecoveryProgress, RecoveryWatch};
 use crate::server::start::{self, Launched};
 use crate::workers;
@@ -60,6 +61,8 @@ pub(crate) struct Life {
     pub(crate) log_offset: u64,
     volume: Volume,
     recovery: Mutex<RecoveryWatch>,
+    /// Whether it is to leave the timeline of a backup first: before that it is not up.
+    promotes: bool,
 }
 
 impl Life {
@@ -68,7 +71,7 @@ impl Life {
         let (path, log_offset) = (cluster.path().to_owned(), cluster.log_file().size());
         workers::run(move || {
             let Some(postmaster) = Postmaster::of(&path)? else { return Ok(None) };
-            Self::of(postmaster, None, log_offset, Volume::of(&path)?).map(Some)
+            Self::of(postmaster, None, log_offset, Volume::of(&path)?, promotion::is_pending(&path)?).map(Some)
         })
         .await
     }
@@ -77,16 +80,16 @@ impl Life {
     pub(crate) async fn begin(cluster: &Cluster, claim: &Claim, installation: &PostgresInstallation, lock: ServerLock) -> Result<Self> {
         let launched = start::launch(cluster, claim, installation, lock).await?;
         let (path, pid, log_offset) = (cluster.path().to_owned(), launched.pid, launched.log_offset);
-        let seen = workers::run(move || Ok((Postmaster::launched(pid), Volume::of(&path)?))).await?;
+        let seen = workers::run(move || Ok((Postmaster::launched(pid), Volume::of(&path)?, promotion::is_pending(&path)?))).await?;
         match seen {
-            (Some(postmaster), volume) => Self::of(postmaster, Some(launched), log_offset, volume),
-            (None, _) => Err(start::failed(cluster, log_offset)),
+            (Some(postmaster), volume, promotes) => Self::of(postmaster, Some(launched), log_offset, volume, promotes),
+            (None, ..) => Err(start::failed(cluster, log_offset)),
         }
     }
 
-    fn of(postmaster: Postmaster, launched: Option<Launched>, log_offset: u64, volume: Volume) -> Result<Self> {
+    fn of(postmaster: Postmaster, launched: Option<Launched>, log_offset: u64, volume: Volume, promotes: bool) -> Result<Self> {
         let end = postmaster.end()?;
-        Ok(Self { postmaster, end, began: Instant::now(), launched, log_offset, volume, recovery: Mutex::default() })
+        Ok(Self { postmaster, end, began: Instant::now(), launched, log_offset, volume, recovery: Mutex::default(), promotes })
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -134,7 +137,13 @@ impl Life {
             _ => None,
         };
         match status {
-            Some("ready" | "standby") => return Ok(Look { phase: Phase::Ready, recovery: None }),
+            Some("ready") => {
+                if self.promotes {
+                    start::settle(cluster).await?;
+                }
+                return Ok(Look { phase: Phase::Ready, recovery: None });
+            }
+            Some("standby") if !self.promotes => return Ok(Look { phase: Phase::Ready, recovery: None }),
             Some("stopping") => return Ok(Look { phase: Phase::Stopping, recovery: None }),
             _ => {}
         }

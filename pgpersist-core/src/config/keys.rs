@@ -36,6 +36,8 @@ pub enum Kind {
     Databases,
     /// A list of public keys of age.
     Recipients,
+    /// A list of damaged pages that are known.
+    KnownDamage,
     /// A program and its arguments, as a list.
     Command,
     /// An address that is called, `http://…` or `https://…`; what follows its host is never shown.
@@ -97,6 +99,7 @@ pub const KEYS: &[Key] = &[
     used("backup.schedule", Kind::Schedule, None),
     used("backup.deadline", Kind::Duration, Some("12h")),
     used("backup.full_read_days", Kind::Days, Some("7")),
+    used("backup.known_damage", Kind::KnownDamage, None),
     // No default: what nobody asked to drop is kept.
     used("retention.keep_days", Kind::Count, None),
     used("retention.keep_last", Kind::Count, None),

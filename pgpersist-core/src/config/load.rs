@@ -16,6 +16,7 @@ use crate::config::value::{self, Raw, Source, Sourced, Value};
 use crate::config::{environment, file};
 use crate::encryption::settings::EncryptionSettings;
 use crate::error::{Error, Result};
+use crate::repo::manifest::KnownDamage;
 use crate::retention::Retention;
 use crate::schedule;
 use crate::schedule::cron::CronSchedule;
@@ -147,6 +148,8 @@ pub struct CheckConfig {
 pub struct BackupConfig {
     /// After how many days a file is read that does not look changed. With 0, each time.
     pub full_read_days: u32,
+    /// Damaged pages that do not make a backup a damaged one.
+    pub known_damage: Vec<KnownDamage>,
 }
 
 /// `[health]`.
@@ -364,6 +367,10 @@ impl Merged {
             own_store: None,
             backup: BackupConfig {
                 full_read_days: self.number("backup.full_read_days")?.ok_or_else(|| no_default("backup.full_read_days"))?,
+                known_damage: match self.values.get("backup.known_damage").map(|s| &s.value) {
+                    Some(Value::List(pages)) => pages.iter().map(|page| page.parse()).collect::<Result<_>>()?,
+                    _ => Vec::new(),
+                },
             },
             retention,
             drill_checks: questions(&self.checks, |[name, database, sql]| CheckConfig { name, database, sql }),

@@ -10,6 +10,7 @@ use crate::encryption::recipient::Recipient;
 use crate::error::{Error, Result};
 use crate::pg::database_name;
 use crate::quantity;
+use crate::repo::manifest::KnownDamage;
 use crate::schedule::cron::{self, CronSchedule};
 use crate::store::url::StoreUrl;
 use crate::web_url::{WebUrl, WebUrlError};
@@ -191,6 +192,7 @@ fn scalar(kind: Kind, raw: Raw, base: &Path) -> Result<Value, String> {
     match kind {
         Kind::Databases => databases(raw).map(Value::List),
         Kind::Recipients => recipients(raw).map(Value::List),
+        Kind::KnownDamage => known_damage(raw).map(Value::List),
         Kind::Command => command(raw).map(Value::List),
         Kind::Url => {
             let url = text(raw, "an address such as `https://hooks.example.com/…`")?;
@@ -291,6 +293,19 @@ fn recipients(raw: Raw) -> Result<Vec<String>, String> {
         }
     }
     Ok(texts)
+}
+
+fn known_damage(raw: Raw) -> Result<Vec<String>, String> {
+    let expected = "a list of damaged pages, such as `[\"base/5/16384:7:0123456789abcdef0123456789abcdef\"]`";
+    let names: Vec<String> = match raw {
+        Raw::Word(text) => text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
+        Raw::List(items) => items.into_iter().map(|item| text(item, "a damaged page")).collect::<Result<_, _>>()?,
+        other => return Err(format!("expected {expected}, found {}", other.type_name())),
+    };
+    match names.iter().find(|name| name.parse::<KnownDamage>().is_err()) {
+        Some(wrong) => Err(format!("expected {expected}, found `{wrong}` in the list")),
+        None => Ok(names),
+    }
 }
 
 /// Of the environment, words are parted by blanks: a program with commas in its arguments is not rare.

@@ -14,14 +14,16 @@ use crate::progress::ProgressSink;
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
 use crate::repo::verify::{self, Depth, RepositoryReport};
+use crate::restore::chosen::{LATEST, parse_name};
 use crate::restore::physical::{self, RestoreOptions};
-use crate::restore::request::{LATEST, RestoreRequest, parse_name};
+use crate::restore::request::RestoreRequest;
 use crate::server::cluster::Cluster;
 use crate::workers;
 
 /// How backups are made unless somebody says otherwise for this once.
 pub fn options(config: &Config) -> BackupOptions {
-    BackupOptions { full_read_days: config.backup.full_read_days, ..BackupOptions::default() }
+    let known_damage = config.backup.known_damage.clone();
+    BackupOptions { full_read_days: config.backup.full_read_days, known_damage, ..BackupOptions::default() }
 }
 
 /// A backup of the configured cluster into its primary store, encrypted as its dumps are.

@@ -18,6 +18,7 @@ pub mod conformance;
 pub mod fence;
 pub mod identity;
 pub mod local;
+pub mod mixed;
 pub mod own_folder;
 pub mod placement;
 pub mod staged_tablespaces;

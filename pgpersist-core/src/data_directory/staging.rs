@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::data_directory::mixed::{self, Mixed};
 use crate::data_directory::own_folder::{OwnFolder, STAGING, Whereabouts};
 use crate::data_directory::replaced::Replaced;
 use crate::data_directory::staged_tablespaces;
@@ -37,6 +38,9 @@ pub(crate) struct Marker {
     /// The cluster that is in its place and makes room first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replaces: Option<Replaced>,
+    /// The cluster whose files are being made those of a backup, in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mixed: Option<Mixed>,
 }
 
 fn staging_folder() -> PathBuf {
@@ -101,7 +105,7 @@ pub fn publish_folder(directory: &Path, own: &OwnFolder, operation: &str, folder
         }
         Whereabouts::Inside => {
             let (entries, folder) = (names(&staging)?, folder.to_owned());
-            mark(own, &Marker { format: 1, operation: operation.to_owned(), entries, folder, replaces: None })?;
+            mark(own, &Marker { format: 1, operation: operation.to_owned(), entries, folder, replaces: None, mixed: None })?;
             finish(directory, own)
         }
     }
@@ -121,10 +125,11 @@ pub(super) fn mark_replacing(directory: &Path, own: &OwnFolder, operation: &str,
     let staging = own.staging();
     durable::sync_tree(&staging)?;
     let replaces = Some(Replaced::look(directory, own.whereabouts(), aside)?);
-    mark(own, &Marker { format: 1, operation: operation.to_owned(), entries: names(&staging)?, folder: staging_folder(), replaces })
+    let entries = names(&staging)?;
+    mark(own, &Marker { format: 1, operation: operation.to_owned(), entries, folder: staging_folder(), replaces, mixed: None })
 }
 
-fn mark(own: &OwnFolder, marker: &Marker) -> Result<()> {
+pub(super) fn mark(own: &OwnFolder, marker: &Marker) -> Result<()> {
     let bytes = serde_json::to_vec_pretty(marker).map_err(|e| Error::Bug(format!("could not write a marker: {e}")))?;
     durable::write(&own.half_made_marker(), &bytes, 0o600)
 }
@@ -146,6 +151,9 @@ fn names(staging: &Path) -> Result<Vec<String>> {
 /// [`Error::File`]; [`Error::Damaged`] when an entry is neither in staging nor in place.
 pub fn recover(directory: &Path, own: &OwnFolder) -> Result<bool> {
     if let Some(marker) = Marker::read(&own.half_made_marker())? {
+        if marker.mixed.is_some() {
+            return mixed::settle(directory, own).map(|()| true);
+        }
         if marker.replaces.is_none_or(|replaced| replaced.has_begun()) {
             finish(directory, own)?;
             return Ok(true);
@@ -282,6 +290,7 @@ mod tests {
                 entries: ["PG_VERSION", "base", "global"].map(String::from).into(),
                 folder: staging_folder(),
                 replaces: None,
+                mixed: None,
             };
             durable::write(&own.half_made_marker(), &serde_json::to_vec(&marker).unwrap(), 0o600).unwrap();
             if done >= 1 {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::data_directory::mixed::DELTA;
 use crate::data_directory::own_folder::{FOLDER_NAME, OwnFolder};
 use crate::data_directory::staging::Marker;
 use crate::error::{Error, Result};
@@ -122,6 +123,7 @@ impl State {
                 format!("{place} is half-made: a migration to it was interrupted"),
                 "run the same `pgpersist migrate` again: it goes on where it stopped",
             )),
+            Self::HalfMade { operation } if operation == DELTA => Err(interrupted_delta(directory)),
             Self::HalfMade { operation } => Err(Error::unavailable(
                 format!("{place} is half-made: `{operation}` was interrupted"),
                 "run `pgpersist init` again: it finishes or undoes it",
@@ -140,6 +142,14 @@ impl State {
             )),
         }
     }
+}
+
+/// The refusal to touch what a restore has half made in place.
+pub(crate) fn interrupted_delta(directory: &Path) -> Error {
+    Error::unavailable(
+        format!("{} is half-made: `{DELTA}` was interrupted, and what is there is no cluster now", directory.display()),
+        "run `pgpersist restore --delta` again: it goes on where it stopped; the old log is kept",
+    )
 }
 
 fn was_migrated(directory: &Path) -> bool {

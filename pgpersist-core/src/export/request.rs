@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::export::physical::{Destination, ExportReport, export};
 use crate::progress::ProgressSink;
 use crate::repo::keys::RepositoryKeys;
+use crate::repo::live_intent::LiveIntent;
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
-use crate::restore::physical::newest;
-use crate::restore::request::{LATEST, parse_name};
+use crate::restore::chosen::choose;
 use crate::store::{BackupStore, ObjectKey};
 
 /// What is to be exported, and where to.
@@ -19,7 +19,7 @@ pub struct ExportRequest {
     pub store: Arc<dyn BackupStore>,
     /// Where in the store.
     pub folder: ObjectKey,
-    /// A backup's name, or [`LATEST`].
+    /// A backup's name, or [`LATEST`](crate::restore::chosen::LATEST).
     pub backup: String,
     /// What opens it, where it is encrypted.
     pub keys: Option<Arc<RepositoryKeys>>,
@@ -33,26 +33,21 @@ impl ExportRequest {
     /// # Errors
     /// As [`export`]; `Invalid` for a name that is none.
     pub async fn carry_out(self, progress: &dyn ProgressSink) -> Result<ExportReport> {
-        let (repository, backup) = self.find().await?;
-        export(&repository, backup, self.destination, progress).await
+        let (repository, backup) = self.find(progress).await?;
+        // Garbage collection leaves alone what a run that lives reads.
+        let live = LiveIntent::reading_or_warn(&repository, "export", vec![backup], progress).await;
+        let exported = export(&repository, backup, self.destination, progress).await;
+        if let Some(live) = live {
+            live.end_or_leave().await;
+        }
+        exported
     }
 
     /// Which backup it comes to. Looks only.
     ///
     /// # Errors
     /// As [`carry_out`](Self::carry_out).
-    pub async fn find(&self) -> Result<(Repository, RunName)> {
-        let none = || Error::not_found(format!("there is no backup in {}", self.store), "make one with `pgpersist backup`");
-        let repository = Repository::open(Arc::clone(&self.store), self.folder.clone()).await?.ok_or_else(none)?;
-        let repository = match &self.keys {
-            Some(keys) => repository.with_keys(Arc::clone(keys)),
-            None => repository,
-        };
-        repository.refuse_downgrade()?;
-        let backup = match self.backup.as_str() {
-            LATEST => newest(&repository).await?,
-            name => parse_name(name)?,
-        };
-        Ok((repository, backup))
+    pub async fn find(&self, progress: &dyn ProgressSink) -> Result<(Repository, RunName)> {
+        choose(&self.store, &self.folder, self.keys.as_ref(), &self.backup, progress).await
     }
 }

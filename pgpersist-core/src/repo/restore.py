@@ -42,6 +42,7 @@ MOST_MANIFEST_BYTES = 64 << 20
 END_OF_TIME = 253_402_300_800
 CONTROL_FILE = b"global/pg_control"
 AUTO_CONF = "postgresql.auto.conf"
+MARK = b"pgpersist.recovering.json"
 RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 # Where configuration that lay outside the data directory is put as it was, and what of it is read from where.
 OUTSIDE = "configuration_from_outside"
@@ -632,6 +633,11 @@ def write_new(path: bytes, data: bytes, mode: int) -> None:
         os.close(file)
 
 
+def of_standby(label: str) -> bool:
+    """Whether a backup was made of a standby."""
+    return "BACKUP FROM: standby" in label.splitlines()
+
+
 def recovery_settings(before: str, label: str, timeline: int) -> str:
     """`postgresql.auto.conf` with the settings of this recovery, up to where the backup is consistent, and of no other.
 
@@ -644,7 +650,7 @@ def recovery_settings(before: str, label: str, timeline: int) -> str:
         name = re.split(r"[=\s]", line.lstrip(), maxsplit=1)[0].lower()
         if name not in OTHERS and not name.startswith("recovery_"):
             lines.append(line[:-1] if line.endswith("\r") else line)
-    if "BACKUP FROM: standby" not in label.splitlines():
+    if not of_standby(label):
         lines.append("recovery_target = 'immediate'")
     lines += [
         "recovery_target_action = 'promote'",
@@ -802,6 +808,14 @@ class Restore:
         write_new(os.fsencode(auto_conf), settings.encode(), 0o600)
         self.bring_in(self.manifest.get("outside", []))
         write_new(self.place(b"recovery.signal"), b"", 0o600)
+        # By this `pgpersist start` takes it to a timeline of its own, also when it is killed on the way there.
+        mark = {
+            "format": 1,
+            "backup": self.manifest["backup"],
+            "timeline": self.manifest["wal"]["timeline"],
+            "immediate": not of_standby(self.manifest["backup_label"]),
+        }
+        write_new(self.place(MARK), f"{json.dumps(mark, separators=(',', ':'))}\n".encode(), 0o600)
 
     def bring_in(self, outside: list[dict[str, str]]) -> None:
         """Writes the configuration that lay outside: as it was into a folder, and the main files where they are read."""

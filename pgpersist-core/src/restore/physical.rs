@@ -17,21 +17,24 @@ use crate::data_directory::{DataDirectory, staging};
 use crate::error::{Error, Result};
 use crate::fs::durable;
 use crate::migrate::configuration::Setting;
+use crate::pg::lsn::Lsn;
+use crate::pg::recovery_settings::{self, AUTO_CONF, RECOVERY_SIGNAL, Target};
 use crate::progress::{Event, ProgressSink};
 use crate::repo::entry::Entry;
 use crate::repo::manifest::{Manifest, OutsideFile};
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
 use crate::restore::configuration::{self, Configuration, MAIN, Restored};
+use crate::restore::damage::{DamagedFile, Losses, vital};
 use crate::restore::ground::Ground;
 use crate::restore::newest::Newest;
 use crate::restore::plan::{RestorePlan, may_take};
 use crate::restore::record::RestoreRecord;
-use crate::restore::recovery::{self, AUTO_CONF, RECOVERY_SIGNAL, Target};
-use crate::restore::survey::Survey;
+use crate::restore::survey::{Survey, Tolerance};
 use crate::restore::tablespaces::{self, PlacedTablespace, TablespaceMapping};
 use crate::restore::tree::{self, Places, TablespacePlace};
 use crate::server::process::Presence;
+use crate::server::promotion::Promotion;
 use crate::workers;
 
 /// What is being done, as a marker tells it.
@@ -46,8 +49,21 @@ pub struct RestoreOptions {
     pub tablespaces: Vec<TablespaceMapping>,
     /// Whether a stopped cluster that is in its place makes room, and is kept aside.
     pub in_place: bool,
+    /// Whether the files of a stopped cluster that is in its place are made those of the backup, and kept where they are already.
+    pub delta: bool,
+    /// Where the log of that cluster ends, from somebody who gives up what of it no backup holds.
+    pub discard_unshipped_wal: Option<Lsn>,
+    /// Whether what of the backup cannot be had any more is left out, for a cluster to salvage from.
+    pub without_damaged: bool,
     /// Somebody has seen the plan and said yes.
     pub consent: bool,
+}
+
+impl RestoreOptions {
+    /// Whether damage is an error.
+    pub fn tolerance(&self) -> Tolerance {
+        if self.without_damaged { Tolerance::Damage } else { Tolerance::Nothing }
+    }
 }
 
 impl Default for RestoreOptions {
@@ -56,6 +72,9 @@ impl Default for RestoreOptions {
             at_once: std::thread::available_parallelism().map_or(2, |count| count.get().min(8)),
             tablespaces: Vec::new(),
             in_place: false,
+            delta: false,
+            discard_unshipped_wal: None,
+            without_damaged: false,
             consent: false,
         }
     }
@@ -74,7 +93,7 @@ pub struct RestoreReport {
     pub files: u64,
     /// How long it took.
     pub duration_s: f64,
-    /// Every byte was held against its hash.
+    /// Every byte was held against its hash, and is there.
     pub verified: bool,
     /// Where each tablespace was and is now.
     pub tablespaces: Vec<PlacedTablespace>,
@@ -84,6 +103,18 @@ pub struct RestoreReport {
     pub kept_aside: Option<PathBuf>,
     /// Settings of another recovery that were taken out of `postgresql.auto.conf`.
     pub settings_removed: Vec<String>,
+    /// How many bytes stayed as they were, where a cluster was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_bytes: Option<u64>,
+    /// How many files stayed as they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_files: Option<u64>,
+    /// How many bytes were written over what was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_bytes: Option<u64>,
+    /// The pages that could not be had, and are zero now. Where there are any, the cluster is for salvage alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedFile>,
 }
 
 /// The newest good backup.
@@ -128,7 +159,7 @@ pub async fn restore(
     progress: &dyn ProgressSink,
 ) -> Result<RestoreReport> {
     may_take(&directory.state().await?, directory.path(), options.in_place)?;
-    let survey = Survey::look(repository, backup, progress).await?;
+    let survey = Survey::look_with(repository, backup, options.tolerance(), progress).await?;
     restore_surveyed(repository, &survey, directory, options, progress).await
 }
 
@@ -150,7 +181,10 @@ pub async fn restore_surveyed(
         progress.event(Event::Warning(warning.clone()));
     }
     progress.event(Event::Step(format!("restoring {} to {}", survey.backup, directory.path().display())));
-    let filled = fill(repository, survey, directory.own_folder(), &plan, options.at_once, progress).await;
+    let losses = options.without_damaged.then(|| Arc::new(Losses::default()));
+    let filled = fill(repository, survey, directory.own_folder(), &plan, (options.at_once, losses.clone()), progress).await;
+    let damaged = losses.map_or_else(Vec::new, |losses| losses.files());
+    let filled = filled.and_then(|filled| vital(&damaged).map_or(Ok(filled), Err));
     let (path, own, aside) = (directory.path().to_owned(), directory.own_folder().clone(), plan.kept_aside.clone());
     let (manifest, entries) = (survey.manifest.clone(), Arc::clone(&survey.entries));
     let (name, bytes) = (plan.name.clone(), plan.bytes);
@@ -187,11 +221,15 @@ pub async fn restore_surveyed(
         bytes: survey.manifest.sizes.bytes,
         files: plan.files,
         duration_s: began.elapsed().as_secs_f64(),
-        verified: true,
+        verified: damaged.is_empty(),
         tablespaces: plan.tablespaces,
         configuration: started.configuration.files.into_keys().collect(),
         kept_aside: plan.kept_aside,
         settings_removed: started.settings_removed,
+        kept_bytes: None,
+        kept_files: None,
+        written_bytes: None,
+        damaged,
     })
 }
 
@@ -201,7 +239,7 @@ async fn fill(
     survey: &Survey,
     own: &OwnFolder,
     plan: &RestorePlan,
-    at_once: usize,
+    (at_once, losses): (usize, Option<Arc<Losses>>),
     progress: &dyn ProgressSink,
 ) -> Result<Vec<StagedTablespace>> {
     let cluster = &survey.manifest.cluster;
@@ -218,7 +256,7 @@ async fn fill(
     let tablespaces = plan.tablespaces.iter().zip(&staged).map(|(tablespace, staged)| (tablespace.oid, place(staged))).collect();
     let places = Places::new(own.staging(), tablespaces);
     let done = Arc::new(AtomicU64::new(0));
-    let writing = tree::write(repository, Arc::clone(&survey.entries), &places, at_once, Arc::clone(&done));
+    let writing = tree::write(repository, Arc::clone(&survey.entries), &places, at_once, Arc::clone(&done), losses);
     tokio::pin!(writing);
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
     loop {
@@ -229,7 +267,7 @@ async fn fill(
     }
 }
 
-fn refuse_server(directory: &Path) -> Result<()> {
+pub(crate) fn refuse_server(directory: &Path) -> Result<()> {
     match Presence::of(directory)? {
         Presence::Running(server) => Err(Error::conflict(
             format!("a server runs in {} (process {})", directory.display(), server.pid),
@@ -240,21 +278,23 @@ fn refuse_server(directory: &Path) -> Result<()> {
 }
 
 /// What was made so that the server starts.
-struct Started {
-    settings_removed: Vec<String>,
-    configuration: Configuration,
+pub(crate) struct Started {
+    pub(crate) settings_removed: Vec<String>,
+    pub(crate) configuration: Configuration,
 }
 
 /// Label, settings and signal: without the label a server would recover from a checkpoint that is too late. No `tablespace_map`: by it the server
 /// would make its links anew, to where the tablespaces were.
-fn make_startable(manifest: &Manifest, entries: &[Entry], staging: &Path) -> Result<Started> {
+pub(crate) fn make_startable(manifest: &Manifest, entries: &[Entry], staging: &Path) -> Result<Started> {
     durable::write(&staging.join("backup_label"), manifest.backup_label.as_bytes(), 0o600)?;
     let auto_conf = staging.join(AUTO_CONF);
-    let settings = recovery::settings(&Target::of_backup(&manifest.backup_label), manifest.wal.timeline);
-    let (text, settings_removed) = recovery::auto_conf(&text(&auto_conf)?.unwrap_or_default(), &settings);
+    let target = Target::of_backup(&manifest.backup_label);
+    let settings = recovery_settings::settings(&target, manifest.wal.timeline);
+    let (text, settings_removed) = recovery_settings::auto_conf(&text(&auto_conf)?.unwrap_or_default(), &settings);
     let text = without_lost_rules(&text, &manifest.outside);
     durable::write(&auto_conf, text.as_bytes(), 0o600)?;
     durable::write(&staging.join(RECOVERY_SIGNAL), b"", 0o600)?;
+    Promotion::new(manifest.backup.to_string(), manifest.wal.timeline, &target).write(staging)?;
     let main = self::text(&staging.join(MAIN))?;
     let top = entries.iter().map(|entry| String::from_utf8_lossy(entry.path.as_bytes()).into_owned());
     let names: BTreeSet<String> = top.filter(|name| !name.contains('/')).collect();

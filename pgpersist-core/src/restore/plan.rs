@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::data_directory::mixed::DELTA;
 use crate::data_directory::state::{MIGRATE, State, foreign};
 use crate::error::{Error, Result};
+use crate::restore::damage::Damage;
+use crate::restore::delta::existing::Existing;
+use crate::restore::delta::plan::DeltaPlan;
 use crate::restore::ground::{Ground, Location, Spot};
 use crate::restore::survey::{Room, Survey};
 use crate::restore::tablespaces::PlacedTablespace;
@@ -46,6 +50,12 @@ pub struct RestorePlan {
     pub requires: Requirements,
     /// What no backup holds: what will be lost, and what must be rebuilt.
     pub rebuild: Vec<String>,
+    /// What becomes of the cluster that is there, where its files are made those of the backup.
+    #[serde(flatten)]
+    pub delta: Option<DeltaPlan>,
+    /// What of the backup cannot be had any more, where the rest is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
     /// What must be confirmed, where something must.
     pub consent_to: Option<String>,
     /// What people should know.
@@ -112,8 +122,46 @@ impl RestorePlan {
             estimated_s: ground.speed.map(|speed| bytes as f64 / speed),
             requires: Requirements::of(survey),
             rebuild: rebuild(survey),
-            consent_to: replaces.then(|| format!("replacing the cluster in {}", data_directory.display())),
+            delta: None,
+            damage: survey.damage.clone(),
+            consent_to: consent_to(survey, data_directory, replaces),
             warnings: warnings(survey, ground, replaces),
+        };
+        plan.steps = plan.tell(survey);
+        Ok(plan)
+    }
+
+    /// Decides for a stopped cluster that is there, and whose files are kept where they are as they should be.
+    ///
+    /// # Errors
+    /// As [`decide`](Self::decide).
+    pub(crate) fn of_delta(
+        survey: &Survey,
+        ground: &Ground,
+        tablespaces: Vec<PlacedTablespace>,
+        data_directory: &Path,
+        (existing, delta): (&Existing, DeltaPlan),
+    ) -> Result<Self> {
+        refuse_another_cluster(survey, ground, data_directory)?;
+        let needed = Survey { data_directory: existing.data_directory, tablespaces: existing.tablespaces.clone(), ..survey.clone() };
+        let space = room(&needed, ground, &tablespaces)?;
+        let mut plan = Self {
+            steps: Vec::new(),
+            name: survey.backup.to_string(),
+            data_directory: data_directory.to_owned(),
+            files: survey.manifest.sizes.files,
+            bytes: survey.bytes(),
+            stored_bytes: survey.manifest.sizes.stored_bytes,
+            tablespaces,
+            space,
+            kept_aside: Some(ground.aside.clone()),
+            estimated_s: None,
+            requires: Requirements::of(survey),
+            rebuild: rebuild(survey),
+            delta: Some(delta),
+            damage: None,
+            consent_to: Some(format!("making the cluster in {} that of the backup", data_directory.display())),
+            warnings: warnings(survey, ground, true),
         };
         plan.steps = plan.tell(survey);
         Ok(plan)
@@ -130,7 +178,7 @@ impl RestorePlan {
         }
     }
 
-    fn tell(&self, survey: &Survey) -> Vec<String> {
+    pub(crate) fn tell(&self, survey: &Survey) -> Vec<String> {
         let place = self.data_directory.display();
         let files =
             format!("{} files ({}, of which {} at most are read from the store)", self.files, size(self.bytes), size(self.stored_bytes));
@@ -147,8 +195,21 @@ impl RestorePlan {
             let lay: Vec<&str> = survey.manifest.outside.iter().map(|file| file.location.as_str()).collect();
             steps.push(format!("bring the configuration that lay outside into it: {}", lay.join(", ")));
         }
-        if let Some(aside) = &self.kept_aside {
+        if let (Some(delta), Some(aside)) = (&self.delta, &self.kept_aside) {
+            steps.extend(delta.tell(aside));
+        } else if let Some(aside) = &self.kept_aside {
             steps.push(format!("keep the cluster that is in {place} as it is, in {}", aside.display()));
+        }
+        if let Some(damage) = &self.damage {
+            let known = match damage.packs.len() {
+                0 => "nothing is known to be so yet".to_owned(),
+                _ => format!("{} files are known to be touched: {}", damage.files.len(), damage.packs.join("; ")),
+            };
+            steps.push(format!("write zeros for what cannot be had, for a cluster to salvage from alone; {known}"));
+            steps.extend(damage.files.iter().map(|file| format!("lose {file}")));
+            if !damage.backups.is_empty() {
+                steps.push(format!("(these backups need the same packs: {})", damage.backups.join(", ")));
+            }
         }
         steps.push(format!("let the server recover to {} when it starts, onto a timeline of its own", survey.manifest.wal.stop_lsn));
         steps
@@ -181,7 +242,9 @@ impl Requirements {
 /// `Unsafe`; what an interrupted migration says.
 pub(crate) fn may_take(state: &State, data_directory: &Path, in_place: bool) -> Result<bool> {
     match state {
-        State::HalfMade { operation } if operation == MIGRATE => state.clone().into_cluster(data_directory).map(|_| false),
+        State::HalfMade { operation } if operation == MIGRATE || operation == DELTA => {
+            state.clone().into_cluster(data_directory).map(|_| false)
+        }
         State::Absent | State::Empty | State::HalfMade { .. } => Ok(false),
         State::Foreign { examples } => Err(foreign(data_directory, examples)),
         State::Cluster(_) | State::Damaged { .. } if in_place => Ok(true),
@@ -267,6 +330,16 @@ fn room(survey: &Survey, ground: &Ground, tablespaces: &[PlacedTablespace]) -> R
     Ok(needs.iter().map(told).collect())
 }
 
+fn consent_to(survey: &Survey, data_directory: &Path, replaces: bool) -> Option<String> {
+    let place = data_directory.display();
+    match (replaces, &survey.damage) {
+        (true, Some(_)) => Some(format!("replacing the cluster in {place} by one that lacks pages")),
+        (true, None) => Some(format!("replacing the cluster in {place}")),
+        (false, Some(_)) => Some(format!("making a cluster in {place} that lacks pages, to salvage from")),
+        (false, None) => None,
+    }
+}
+
 fn rebuild(survey: &Survey) -> Vec<String> {
     let mut rebuild = vec![
         "replication slots are in no backup: make those anew that standbys and subscribers need".to_owned(),
@@ -348,6 +421,7 @@ mod tests {
             unlogged: 2,
             control: None,
             settings: BTreeMap::new(),
+            damage: None,
         }
     }
 

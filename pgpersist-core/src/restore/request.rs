@@ -10,7 +10,8 @@ use crate::repo::keys::RepositoryKeys;
 use crate::repo::live_intent::LiveIntent;
 use crate::repo::names::RunName;
 use crate::repo::repository::Repository;
-use crate::restore::newest::Newest;
+use crate::restore::chosen::choose;
+use crate::restore::delta::journey;
 use crate::restore::physical::{RestoreOptions, RestoreReport, plan, restore_surveyed};
 use crate::restore::plan::{RestorePlan, may_take};
 use crate::restore::survey::Survey;
@@ -20,9 +21,6 @@ use crate::server::process::Presence;
 use crate::server::{orphans, stale};
 use crate::store::{BackupStore, ObjectKey};
 use crate::workers;
-
-/// The name that means the newest backup.
-pub const LATEST: &str = "latest";
 
 /// How long what a killed server left behind gets to end.
 const ORPHANS: Duration = Duration::from_secs(60);
@@ -38,25 +36,12 @@ pub struct RestoreRequest {
     pub store: Arc<dyn BackupStore>,
     /// Where in the store.
     pub folder: ObjectKey,
-    /// A backup's name, or [`LATEST`].
+    /// A backup's name, or [`LATEST`](crate::restore::chosen::LATEST).
     pub backup: String,
     /// What opens it, where it is encrypted.
     pub keys: Option<Arc<RepositoryKeys>>,
     /// How.
     pub options: RestoreOptions,
-}
-
-/// Reads a backup's name.
-///
-/// # Errors
-/// `Invalid` with an example of one.
-pub fn parse_name(text: &str) -> Result<RunName> {
-    text.parse().map_err(|_| {
-        Error::invalid(
-            format!("`{text}` is no name of a backup, such as 20260208T093316Z-0f8e7d6c"),
-            "see `pgpersist list` for their names",
-        )
-    })
 }
 
 impl RestoreRequest {
@@ -68,6 +53,9 @@ impl RestoreRequest {
     /// is gone.
     pub async fn carry_out(&self, progress: &dyn ProgressSink) -> Result<RestoreReport> {
         let directory = self.cluster.directory();
+        if self.options.delta {
+            return self.carry_out_delta(progress).await;
+        }
         may_take(&directory.state().await?, directory.path(), self.options.in_place)?;
         let (repository, survey) = self.survey(progress).await?;
         // What needs no claim is refused before anything, even a lock file, is made.
@@ -88,15 +76,37 @@ impl RestoreRequest {
         restored
     }
 
+    /// The same over a stopped cluster, of which stays what is as it should be.
+    async fn carry_out_delta(&self, progress: &dyn ProgressSink) -> Result<RestoreReport> {
+        let directory = self.cluster.directory();
+        let (repository, survey) = self.survey(progress).await?;
+        journey::ask_first(&survey, directory.as_ref(), &self.options).await?;
+        self.look_for_programs(&survey, progress).await;
+        let _claim = directory.claim().await?;
+        let _lock = self.lock().await?;
+        let live = LiveIntent::reading_or_warn(&repository, "restore", vec![survey.manifest.backup], progress).await;
+        let restored = journey::restore(&repository, &survey, directory.as_ref(), &self.options, progress).await;
+        if let Some(live) = live {
+            live.end_or_leave().await;
+        }
+        restored
+    }
+
     /// What it comes to. Looks only.
     ///
     /// # Errors
     /// As [`carry_out`](Self::carry_out), but for the consent that is missing.
     pub async fn plan(&self, progress: &dyn ProgressSink) -> Result<RestorePlan> {
         let directory = self.cluster.directory();
-        may_take(&directory.state().await?, directory.path(), self.options.in_place)?;
-        let (_, survey) = self.survey(progress).await?;
-        let plan = plan(&survey, directory.as_ref(), &self.options).await?;
+        if !self.options.delta {
+            may_take(&directory.state().await?, directory.path(), self.options.in_place)?;
+        }
+        let (repository, survey) = self.survey(progress).await?;
+        let plan = if self.options.delta {
+            journey::look(&repository, &survey, directory.as_ref(), &self.options, progress).await?
+        } else {
+            plan(&survey, directory.as_ref(), &self.options).await?
+        };
         self.look_for_programs(&survey, progress).await;
         Ok(plan)
     }
@@ -106,29 +116,12 @@ impl RestoreRequest {
     /// # Errors
     /// As [`carry_out`](Self::carry_out).
     pub async fn find(&self, progress: &dyn ProgressSink) -> Result<(Repository, RunName)> {
-        let none = || Error::not_found(format!("there is no backup in {}", self.store), "make one with `pgpersist backup`");
-        let repository = Repository::open(Arc::clone(&self.store), self.folder.clone()).await?.ok_or_else(none)?;
-        let repository = match &self.keys {
-            Some(keys) => repository.with_keys(Arc::clone(keys)),
-            None => repository,
-        };
-        repository.refuse_downgrade()?;
-        let backup = match self.backup.as_str() {
-            LATEST => {
-                let newest = Newest::find(&repository).await?;
-                for why in &newest.passed_over {
-                    progress.event(Event::Warning(format!("a newer backup is passed over: {why}")));
-                }
-                newest.backup
-            }
-            name => parse_name(name)?,
-        };
-        Ok((repository, backup))
+        choose(&self.store, &self.folder, self.keys.as_ref(), &self.backup, progress).await
     }
 
     async fn survey(&self, progress: &dyn ProgressSink) -> Result<(Repository, Survey)> {
         let (repository, backup) = self.find(progress).await?;
-        let survey = Survey::look(&repository, backup, progress).await?;
+        let survey = Survey::look_with(&repository, backup, self.options.tolerance(), progress).await?;
         Ok((repository, survey))
     }
 

@@ -12,12 +12,14 @@ use futures_util::future::join_all;
 use crate::error::{Error, ErrorKind, Result};
 use crate::migrate::configuration::Setting;
 use crate::pg::control_file::{CONTROL_FILE_PATH, ControlFile};
+use crate::pg::recovery_settings::AUTO_CONF;
 use crate::pg::relation_file::{Fork, RelationFile};
 use crate::progress::{Event, ProgressSink};
 use crate::repo::contents::Contents;
-use crate::repo::entry::{Entry, EntryKind, FileEntry};
+use crate::repo::entry::{Entry, EntryKind, EntryPath, FileEntry};
 use crate::repo::fault::Fault;
 use crate::repo::layout;
+use crate::repo::leaf::LEAF_CHUNKS;
 use crate::repo::manifest::Manifest;
 use crate::repo::names::{PackName, Place, RunName};
 use crate::repo::pack_builder::PackRecord;
@@ -25,7 +27,7 @@ use crate::repo::pack_reader::OpenPack;
 use crate::repo::repository::Repository;
 use crate::repo::trailer::CHUNK_BYTES;
 use crate::restore::configuration::MAIN;
-use crate::restore::recovery::AUTO_CONF;
+use crate::restore::damage::{Damage, Losses, is_damage, vital};
 use crate::restore::tree;
 
 /// How many packs are looked at together.
@@ -67,6 +69,17 @@ pub struct Survey {
     pub control: Option<ControlFile>,
     /// What its configuration says of settings that a machine must be able to follow.
     pub settings: BTreeMap<String, String>,
+    /// What of it is known to be gone, where it was looked at all the same.
+    pub damage: Option<Damage>,
+}
+
+/// Whether a backup of which something is gone is looked at all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tolerance {
+    /// It is an error.
+    Nothing,
+    /// The rest is what is wanted.
+    Damage,
 }
 
 impl Survey {
@@ -75,6 +88,15 @@ impl Survey {
     /// # Errors
     /// `NotFound` when there is no such backup; `Damaged` with the files that cannot be restored; what the store says.
     pub async fn look(repository: &Repository, backup: RunName, progress: &dyn ProgressSink) -> Result<Self> {
+        Self::look_with(repository, backup, Tolerance::Nothing, progress).await
+    }
+
+    /// As [`look`](Self::look); where damage is tolerated, it is told in what is returned. Only what is found without reading all pages is known
+    /// then.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look); `Damaged` also when the backup is nothing without what is gone.
+    pub async fn look_with(repository: &Repository, backup: RunName, tolerance: Tolerance, progress: &dyn ProgressSink) -> Result<Self> {
         let manifest = repository.manifest(backup).await.map_err(|error| missing(backup, error))?;
         // Who has public keys only reads names, and no file.
         repository.require_data(backup).await?;
@@ -95,17 +117,16 @@ impl Survey {
             unlogged: 0,
             control: None,
             settings: BTreeMap::new(),
+            damage: None,
         };
-        let mut touched = Vec::new();
+        let losses = Losses::default();
         for entry in entries.iter() {
             let mut bytes = 0;
             if let EntryKind::File(file) = &entry.kind {
                 let relation = RelationFile::classify(Path::new(OsStr::from_bytes(entry.path.as_bytes())));
                 survey.unlogged += u64::from(relation.is_some_and(|relation| relation.fork == Fork::Init && relation.segment == 0));
-                match written(&mut contents, entry, file, &wrong).await? {
-                    Some(written) => bytes = written.next_multiple_of(BLOCK_BYTES),
-                    None => touched.push(String::from_utf8_lossy(entry.path.as_bytes()).into_owned()),
-                }
+                let written = written(&mut contents, (&entry.path, file), &wrong, tolerance, &losses).await?;
+                bytes = written.next_multiple_of(BLOCK_BYTES);
             }
             let room = match tree::in_tablespace(&entry.path) {
                 Some((oid, Some(_))) if survey.manifest.tablespaces.iter().any(|one| one.oid == oid) => {
@@ -116,17 +137,34 @@ impl Survey {
             room.bytes = room.bytes.saturating_add(bytes);
             room.inodes += 1;
         }
-        if !wrong.is_empty() {
-            return Err(unrestorable(repository, backup, &wrong, &touched));
+        let files = losses.files();
+        if !wrong.is_empty() || !files.is_empty() || tolerance == Tolerance::Damage {
+            let packs = wrong.values().map(ToString::to_string).collect();
+            let damage = Damage { packs, files, backups: others_touched(repository, backup, &wrong).await };
+            if tolerance == Tolerance::Nothing {
+                return Err(unrestorable(repository, backup, &damage));
+            }
+            if let Some(error) = vital(&damage.files) {
+                return Err(error);
+            }
+            survey.damage = Some(damage);
         }
-        survey.control = survey.small(&mut contents, CONTROL_FILE_PATH).await?.and_then(|bytes| ControlFile::parse(&bytes).ok());
-        survey.settings = survey.settings_of_the_host(&mut contents).await?;
+        match survey.look_into_files(&mut contents).await {
+            Err(error) if tolerance == Tolerance::Damage && is_damage(&error) => {}
+            looked => looked?,
+        }
         Ok(survey)
     }
 
     /// The bytes of all its files, without their holes.
     pub fn bytes(&self) -> u64 {
         self.tablespaces.values().fold(self.data_directory.bytes, |bytes, room| bytes.saturating_add(room.bytes))
+    }
+
+    async fn look_into_files(&mut self, contents: &mut Contents<'_>) -> Result<()> {
+        self.control = self.small(contents, CONTROL_FILE_PATH).await?.and_then(|bytes| ControlFile::parse(&bytes).ok());
+        self.settings = self.settings_of_the_host(contents).await?;
+        Ok(())
     }
 
     async fn settings_of_the_host(&self, contents: &mut Contents<'_>) -> Result<BTreeMap<String, String>> {
@@ -144,7 +182,7 @@ impl Survey {
     }
 
     /// A small file's content; nothing where there is none.
-    async fn small(&self, contents: &mut Contents<'_>, path: &str) -> Result<Option<Vec<u8>>> {
+    pub(crate) async fn small(&self, contents: &mut Contents<'_>, path: &str) -> Result<Option<Vec<u8>>> {
         let Ok(at) = self.entries.binary_search_by(|entry| entry.path.as_bytes().cmp(path.as_bytes())) else { return Ok(None) };
         let EntryKind::File(file) = &self.entries[at].kind else { return Ok(None) };
         if file.size > SMALL_BYTES {
@@ -210,40 +248,84 @@ fn first_of(wrong: Wrong) -> Option<Error> {
     wrong.into_values().next()
 }
 
-/// How many bytes of a file are written, its holes not among them; nothing where a pack is in the way.
-async fn written(contents: &mut Contents<'_>, entry: &Entry, file: &FileEntry, wrong: &Wrong) -> Result<Option<u64>> {
-    let (mut chunks, mut stored, mut whole) = (0_u64, 0_u64, true);
+/// How many bytes of a file are written, its holes not among them. What is in the way of its pages is noted.
+async fn written(
+    contents: &mut Contents<'_>,
+    (path, file): (&EntryPath, &FileEntry),
+    wrong: &Wrong,
+    tolerance: Tolerance,
+    losses: &Losses,
+) -> Result<u64> {
+    let (mut at, mut stored) = (0_u64, 0_u64);
     for place in &file.leaves {
-        if wrong.contains_key(&place.pack) {
-            return Ok(None);
-        }
-        let leaf = contents.leaf(*place).await?;
-        chunks += u64::from(leaf.chunks());
-        for stretch in leaf.stretches() {
-            if let Some(first) = stretch.place {
-                stored += u64::from(stretch.chunks);
-                whole &= !wrong.contains_key(&first.pack);
+        let leaf = if wrong.contains_key(&place.pack) {
+            None
+        } else {
+            match contents.leaf(*place).await {
+                Ok(leaf) => Some(leaf),
+                Err(error) if tolerance == Tolerance::Damage && is_damage(&error) => None,
+                Err(error) => return Err(error),
             }
+        };
+        let Some(leaf) = leaf else {
+            let count = file.chunks().saturating_sub(at).min(LEAF_CHUNKS.into());
+            losses.add(path, at, count);
+            at += count;
+            continue;
+        };
+        for stretch in leaf.stretches() {
+            let chunks = u64::from(stretch.chunks);
+            if let Some(first) = stretch.place {
+                stored += chunks;
+                if wrong.contains_key(&first.pack) {
+                    losses.add(path, at, chunks);
+                }
+            }
+            at += chunks;
         }
     }
-    if chunks != file.chunks() {
+    if at != file.chunks() {
         return Err(Error::damaged(
-            format!("the map of {} does not fit its length", String::from_utf8_lossy(entry.path.as_bytes())),
+            format!("the map of {} does not fit its length", String::from_utf8_lossy(path.as_bytes())),
             "choose another backup: see `pgpersist list`",
         ));
     }
-    Ok(whole.then(|| file.size.min(stored.saturating_mul(CHUNK_BYTES.into()))))
+    Ok(file.size.min(stored.saturating_mul(CHUNK_BYTES.into())))
 }
 
-fn unrestorable(repository: &Repository, backup: RunName, wrong: &Wrong, touched: &[String]) -> Error {
-    let packs: Vec<String> = wrong.values().take(NAMED).map(ToString::to_string).collect();
-    let more = |number: usize| if number > NAMED { format!(", and {} more", number - NAMED) } else { String::new() };
-    let files = match touched.len() {
+/// The other backups that name a pack with which something is wrong. One that cannot be read is left out: it is nobody's any more.
+async fn others_touched(repository: &Repository, backup: RunName, wrong: &Wrong) -> Vec<String> {
+    let mut touched = Vec::new();
+    for other in repository.backups().await.unwrap_or_default() {
+        if other == backup {
+            continue;
+        }
+        let Ok(manifest) = repository.manifest(other).await else { continue };
+        if let Ok(records) = Contents::new(repository).packs(&manifest).await
+            && records.iter().any(|record| wrong.contains_key(&record.pack))
+        {
+            touched.push(other.to_string());
+        }
+    }
+    touched
+}
+
+fn unrestorable(repository: &Repository, backup: RunName, damage: &Damage) -> Error {
+    let named = |all: &[String]| {
+        let more = if all.len() > NAMED { format!(", and {} more", all.len() - NAMED) } else { String::new() };
+        format!("{}{more}", all[..all.len().min(NAMED)].join("; "))
+    };
+    let files: Vec<String> = damage.files.iter().map(ToString::to_string).collect();
+    let files = match files.len() {
         0 => "no file of it is touched, but what tells of its packs".to_owned(),
-        number => format!("{number} files are touched: {}{}", touched[..number.min(NAMED)].join(", "), more(number)),
+        number => format!("{number} files are touched: {}", named(&files)),
+    };
+    let backups = match damage.backups.len() {
+        0 => "no other backup needs them".to_owned(),
+        _ => format!("these backups need them, too: {}", damage.backups.join(", ")),
     };
     Error::damaged(
-        format!("{backup} in {} cannot be restored whole: {}{}; {files}", repository.store(), packs.join("; "), more(wrong.len())),
-        "restore another backup (`pgpersist list`), or bring the packs from a copy of the store; nothing was touched",
+        format!("{backup} in {} cannot be restored whole: {}; {files}; {backups}", repository.store(), named(&damage.packs)),
+        "restore another backup (`pgpersist list`), bring the packs from a copy of the store, or restore what is left, for salvage alone, with `--without-damaged`; nothing was touched",
     )
 }

@@ -17,8 +17,11 @@ use crate::fs::on_behalf::as_owner;
 use crate::repo::contents::Contents;
 use crate::repo::entry::{Entry, EntryKind, EntryPath, FileEntry};
 use crate::repo::fault::Fault;
+use crate::repo::leaf::LEAF_CHUNKS;
+use crate::repo::names::Place;
 use crate::repo::repository::Repository;
 use crate::repo::trailer::CHUNK_BYTES;
+use crate::restore::damage::{Losses, is_damage};
 use crate::workers;
 
 /// How much is handed to the disk at once.
@@ -48,6 +51,11 @@ impl Places {
         Self { root, tablespaces }
     }
 
+    /// Where the link of a tablespace points to.
+    pub(crate) fn location(&self, oid: u32) -> Option<&Path> {
+        self.tablespaces.get(&oid).map(|place| place.location.as_path())
+    }
+
     /// Where an entry is made.
     pub fn of(&self, path: &EntryPath) -> PathBuf {
         let tablespace = in_tablespace(path).and_then(|(oid, inner)| Some((self.tablespaces.get(&oid)?, inner?)));
@@ -71,17 +79,25 @@ pub fn in_tablespace(path: &EntryPath) -> Option<(u32, Option<&[u8]>)> {
     (oid.to_string().as_bytes() == name).then_some((oid, inner))
 }
 
-/// Makes the folders and links, then the files, by so many at once. The places exist, are empty and nobody else's. `done` counts bytes.
+/// Makes the folders and links, then the files, by so many at once. The places exist, are empty and nobody else's. `done` counts bytes. Where there
+/// are `losses`, what cannot be had is noted there, and zero in the files.
 ///
 /// # Errors
 /// `Damaged` when something in the repository is not what was written; [`Error::File`]; what the store says.
-pub async fn write(repository: &Repository, entries: Arc<[Entry]>, places: &Places, at_once: usize, done: Arc<AtomicU64>) -> Result<()> {
+pub(crate) async fn write(
+    repository: &Repository,
+    entries: Arc<[Entry]>,
+    places: &Places,
+    at_once: usize,
+    done: Arc<AtomicU64>,
+    losses: Option<Arc<Losses>>,
+) -> Result<()> {
     let (made, below) = (Arc::clone(&entries), places.clone());
     workers::run(move || folders(&made, &below)).await?;
     let next = Arc::new(AtomicUsize::new(0));
     let writers = (0..at_once.max(1)).map(|_| {
         let (repository, entries, places) = (repository.clone(), Arc::clone(&entries), places.clone());
-        let (next, done) = (Arc::clone(&next), Arc::clone(&done));
+        let (next, done, losses) = (Arc::clone(&next), Arc::clone(&done), losses.clone());
         async move {
             let task = tokio::spawn(async move {
                 let mut contents = Contents::new(&repository);
@@ -89,7 +105,7 @@ pub async fn write(repository: &Repository, entries: Arc<[Entry]>, places: &Plac
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(entry) = entries.get(at) else { return Ok(()) };
                     if let EntryKind::File(file) = &entry.kind {
-                        write_file(&mut contents, places.of(&entry.path), file, &done).await?;
+                        write_file(&mut contents, places.of(&entry.path), (&entry.path, file), &done, losses.as_deref()).await?;
                     }
                 }
             });
@@ -100,7 +116,7 @@ pub async fn write(repository: &Repository, entries: Arc<[Entry]>, places: &Plac
 }
 
 /// A task that ends when nobody waits for it any more.
-struct Aborting(tokio::task::JoinHandle<Result<()>>);
+pub(crate) struct Aborting(pub(crate) tokio::task::JoinHandle<Result<()>>);
 
 impl Future for Aborting {
     type Output = Result<()>;
@@ -148,7 +164,13 @@ fn link(entry: &Entry, places: &Places, path: &Path) -> Result<()> {
     }
 }
 
-async fn write_file(contents: &mut Contents<'_>, path: PathBuf, entry: &FileEntry, done: &AtomicU64) -> Result<()> {
+async fn write_file(
+    contents: &mut Contents<'_>,
+    path: PathBuf,
+    (name, entry): (&EntryPath, &FileEntry),
+    done: &AtomicU64,
+    losses: Option<&Losses>,
+) -> Result<()> {
     let (size, mode, made) = (entry.size, entry.mode.bits(), path.clone());
     let file = workers::run(move || create(&made, mode, size)).await?;
     let file = Arc::new(file);
@@ -156,18 +178,37 @@ async fn write_file(contents: &mut Contents<'_>, path: PathBuf, entry: &FileEntr
     let wrong = |fault: Fault| {
         Error::damaged(format!("{} cannot be restored: {fault}", path.display()), "choose another backup: see `pgpersist list`")
     };
-    for leaf in &entry.leaves {
-        let leaf = contents.leaf(*leaf).await?;
+    let chunk_bytes = u64::from(CHUNK_BYTES);
+    for (nth, leaf) in entry.leaves.iter().enumerate() {
+        let leaf = match contents.leaf(*leaf).await {
+            Ok(leaf) => leaf,
+            Err(error) => {
+                let losses = losses.filter(|_| is_damage(&error)).ok_or(error)?;
+                let first = nth as u64 * u64::from(LEAF_CHUNKS);
+                let count = entry.chunks().saturating_sub(first).min(LEAF_CHUNKS.into());
+                losses.add(name, first, count);
+                at = (first + count) * chunk_bytes;
+                continue;
+            }
+        };
         for stretch in leaf.stretches() {
             let Some(first) = stretch.place else {
                 // Never written: the file has a hole there.
-                at += u64::from(stretch.chunks) * u64::from(CHUNK_BYTES);
+                at += u64::from(stretch.chunks) * chunk_bytes;
                 continue;
             };
             for nth in 0..stretch.chunks {
-                let chunk = contents.item(crate::repo::names::Place { item: first.item + nth, ..first }).await?;
                 // All chunks are whole but the last one of the file.
-                let expected = u64::from(CHUNK_BYTES).min(size.saturating_sub(at));
+                let expected = chunk_bytes.min(size.saturating_sub(at));
+                let chunk = match contents.item(Place { item: first.item + nth, ..first }).await {
+                    Ok(chunk) => chunk,
+                    Err(error) => {
+                        losses.filter(|_| is_damage(&error)).ok_or(error)?.add(name, at / chunk_bytes, 1);
+                        at += expected;
+                        done.fetch_add(expected, Ordering::Relaxed);
+                        continue;
+                    }
+                };
                 if chunk.len() as u64 != expected {
                     return Err(wrong(Fault::CutOff));
                 }
@@ -187,7 +228,7 @@ async fn write_file(contents: &mut Contents<'_>, path: PathBuf, entry: &FileEntr
     put(&file, &path, piece_at, piece).await
 }
 
-fn create(path: &Path, mode: u32, size: u64) -> Result<File> {
+pub(crate) fn create(path: &Path, mode: u32, size: u64) -> Result<File> {
     as_owner(above(path), || {
         let failed = |error| Error::file("create", path, error);
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
@@ -197,7 +238,7 @@ fn create(path: &Path, mode: u32, size: u64) -> Result<File> {
     })
 }
 
-fn above(path: &Path) -> &Path {
+pub(crate) fn above(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod orphans;
 pub(crate) mod postmaster;
 pub mod process;
 pub mod program;
+pub mod promotion;
 pub mod recovery;
 pub mod restart;
 pub(crate) mod room;

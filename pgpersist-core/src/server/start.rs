@@ -7,6 +7,8 @@ use std::process::{Child, ExitStatus};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::clock::{Clock, SystemClock};
 use crate::data_directory::{Claim, fence};
 use crate::error::{Error, ErrorKind, Result, Said};
@@ -18,7 +20,9 @@ use crate::server::foreign::{self, Runs};
 use crate::server::installation::PostgresInstallation;
 use crate::server::lock::ServerLock;
 use crate::server::orphans;
+use crate::server::postmaster::Postmaster;
 use crate::server::process::{self, Presence, ServerRecord};
+use crate::server::promotion;
 use crate::server::room::{self, Room};
 use crate::server::settings::directory_arguments;
 use crate::server::socket::Sockets;
@@ -177,7 +181,11 @@ async fn already_running(cluster: &Cluster, options: &StartOptions, began: Insta
 
 fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: ServerLock) -> Result<(Child, u64)> {
     let directory = cluster.path();
-    cluster.settings().install(directory)?;
+    let mut settings = cluster.settings();
+    if promotion::prepare(directory)? {
+        settings.others.insert(promotion::BEGINS_ANEW.to_owned(), "off".to_owned());
+    }
+    settings.install(directory)?;
     let own = cluster.directory().own_folder();
     own.create()?;
     // What a killed start left; those of us who only ever start would gather them.
@@ -242,12 +250,16 @@ pub(crate) fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> V
 /// until the process has ended.
 async fn wait_until_ready(cluster: &Cluster, started: Option<&Launched>, log_offset: u64, timeout: Duration, began: Instant) -> Result<()> {
     let deadline = began + timeout;
+    let directory = cluster.path().to_owned();
+    // A restored one is open to readers before it is on a timeline of its own.
+    let promotes = workers::run(move || promotion::is_pending(&directory)).await?;
+    let up: &[&str] = if promotes { &["ready"] } else { &["ready", "standby"] };
     loop {
         let presence = cluster.presence().await?;
         let is_it = |pid: i32| started.is_none_or(|started| u32::try_from(pid) == Ok(started.pid));
-        let ready = |pid_file: &PostmasterPid| is_it(pid_file.pid) && matches!(pid_file.status.as_deref(), Some("ready" | "standby"));
+        let ready = |pid_file: &PostmasterPid| is_it(pid_file.pid) && pid_file.status.as_deref().is_some_and(|status| up.contains(&status));
         if presence.running().is_some_and(ready) {
-            return Ok(());
+            return if promotes { settle(cluster).await } else { Ok(()) };
         }
         let ended = match started {
             Some(started) => started.has_ended(),
@@ -261,6 +273,22 @@ async fn wait_until_ready(cluster: &Cluster, started: Option<&Launched>, log_off
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Takes away what waited for the end of a recovery, once the server is up: the mark, and the setting that was off meanwhile.
+pub(crate) async fn settle(cluster: &Cluster) -> Result<()> {
+    let cluster = cluster.clone();
+    workers::run(move || {
+        if !promotion::settle(cluster.path())? {
+            return Ok(());
+        }
+        cluster.settings().install(cluster.path())?;
+        match Postmaster::of(cluster.path())? {
+            Some(postmaster) => postmaster.signal(Signal::HUP).map_err(|error| Error::file("reload the server of", cluster.path(), error)),
+            None => Ok(()),
+        }
+    })
+    .await
 }
 
 async fn still_starting(cluster: &Cluster, timeout: Duration, log_offset: u64) -> Error {

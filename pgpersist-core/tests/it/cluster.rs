@@ -68,7 +68,7 @@ impl Drop for Life {
     }
 }
 
-fn cluster_in(directory: PathBuf, scratch: &Scratch, installation: &Installation) -> Cluster {
+pub(crate) fn cluster_in(directory: PathBuf, scratch: &Scratch, installation: &Installation) -> Cluster {
     let options = ClusterOptions {
         // The socket is private, so its number may be anything; nothing listens on TCP.
         port: 5432,
@@ -81,7 +81,7 @@ fn cluster_in(directory: PathBuf, scratch: &Scratch, installation: &Installation
     Cluster::new(Arc::new(LocalDataDirectory::open(directory).unwrap()), search, options)
 }
 
-fn kill(pid: i32, signal: Signal) {
+pub(crate) fn kill(pid: i32, signal: Signal) {
     let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 

@@ -306,3 +306,82 @@ async fn a_configuration_that_lay_outside_is_in_force_in_the_data_directory() {
     let restored = Restored::start(&data).await;
     assert_eq!(restored.text("shop", "SELECT pg_catalog.count(*) FROM public.orders").await, "10");
 }
+
+/// The first pack of pages of the newest backup, by its key in the store.
+async fn pack_of_pages(repository: &Repository, store: &Arc<dyn BackupStore>) -> pgpersist_core::store::ObjectKey {
+    let run = newest(repository).await.unwrap();
+    for number in 0.. {
+        let key = repository.key(&layout::pack(PackName { run, number })).unwrap();
+        if store.get(&key).await.unwrap()[5] == 1 {
+            return key;
+        }
+    }
+    unreachable!("a backup has a pack of pages")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_pack_is_told_with_its_relations_and_with_the_other_backups_that_need_it() {
+    let server = server_with(500).await;
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let repository = repository(Arc::clone(&store), &server).await;
+    let first = backup(&server, &repository, &BackupOptions { workers: 1, ..BackupOptions::default() }).await.unwrap().name;
+    let key = pack_of_pages(&repository, &store).await;
+    let second = backup(&server, &repository, &BackupOptions::default()).await.unwrap().name;
+    store.delete(&key).await.unwrap();
+    let error = restored(&server, &repository, "restored", &RestoreOptions::default()).await.unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains(&second) && told.contains(&format!("these backups need them, too: {first}")), "{told}");
+    assert!(told.contains("(relation ") && told.contains(", blocks "), "{told}");
+    assert!(error.remedy().unwrap().contains("--without-damaged"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rest_of_a_damaged_backup_is_restored_on_request_and_what_is_lost_is_told() {
+    let server = server_with(20_000).await;
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let repository = repository(Arc::clone(&store), &server).await;
+    backup(&server, &repository, &BackupOptions { workers: 1, ..BackupOptions::default() }).await.unwrap();
+    let (whole, _) = restored(&server, &repository, "whole", &RestoreOptions::default()).await.unwrap();
+    let table = server.text("shop", "SELECT pg_catalog.pg_relation_filepath('public.orders')").await;
+    let relation: u32 = table.rsplit('/').next().unwrap().parse().unwrap();
+    // The page of the table in the middle is gone, with the frame that it lies in.
+    let survey = Survey::look(&repository, newest(&repository).await.unwrap(), &Silent).await.unwrap();
+    let mut contents = pgpersist_core::repo::contents::Contents::new(&repository);
+    let entry = survey.entries.iter().find(|entry| entry.path.as_bytes() == table.as_bytes()).unwrap();
+    let pgpersist_core::repo::entry::EntryKind::File(file) = &entry.kind else { panic!("{entry:?}") };
+    let first = contents.leaf(file.leaves[0]).await.unwrap().stretches()[0].place.unwrap();
+    let pack = contents.pack(first.pack).await.unwrap();
+    let frame = pack.frame_of(first.item + 50).unwrap().stored.clone();
+    let key = repository.key(&layout::pack(first.pack)).unwrap();
+    let mut bytes = store.get(&key).await.unwrap().to_vec();
+    bytes[frame.start as usize + 20] ^= 1;
+    store.put(&key, bytes.into()).await.unwrap();
+
+    let error = restored(&server, &repository, "restored", &RestoreOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    let unasked = RestoreOptions { without_damaged: true, ..RestoreOptions::default() };
+    let error = restored(&server, &repository, "restored", &unasked).await.unwrap_err();
+    assert!(matches!(error, Error::ConsentNeeded { .. }) && !server.path("restored").exists(), "{error}");
+    let asked = RestoreOptions { consent: true, ..unasked };
+    let (data, report) = restored(&server, &repository, "restored", &asked).await.unwrap();
+    assert!(!report.verified);
+    let lost = report.damaged.iter().find(|file| file.relation == Some(relation)).unwrap();
+    assert!(lost.path == table && lost.blocks.iter().any(|[from, to]| (*from..=*to).contains(&50)), "{lost:?}");
+    // All else is as it should be, and what is lost is zero.
+    let told: Vec<&str> = report.damaged.iter().map(|file| file.path.as_str()).collect();
+    let differ = crate::support::tree::Tree::read(&data).differences(&crate::support::tree::Tree::read(&whole));
+    assert!(differ.iter().all(|name| told.contains(&name.to_str().unwrap())), "{differ:?} and {told:?}");
+    let (now, before) = (fs::read(data.join(&table)).unwrap(), fs::read(whole.join(&table)).unwrap());
+    for (block, (now, before)) in now.chunks(8192).zip(before.chunks(8192)).enumerate() {
+        let is_lost = lost.blocks.iter().any(|[from, to]| (*from..=*to).contains(&(block as u64)));
+        assert!(if is_lost { now.iter().all(|byte| *byte == 0) } else { now == before }, "block {block}");
+    }
+    // A pack that is gone is known before, and told by the plan.
+    store.delete(&key).await.unwrap();
+    let survey = Survey::look_with(&repository, survey.backup, asked.tolerance(), &Silent).await;
+    match survey {
+        // Where it holds the control file as well, nothing can be salvaged.
+        Err(error) => assert!(error.to_string().contains("no server starts"), "{error}"),
+        Ok(survey) => assert!(survey.damage.unwrap().files.iter().any(|file| file.path == table)),
+    }
+}

@@ -20,12 +20,16 @@ class DamagedPage(Report):
         block: its number within the fork.
         stored: the checksum on the page.
         computed: the checksum of what is on the page.
+        sha256: the first half of the page's SHA-256, as 32 hexadecimal digits.
+        known: whether ``backup.known_damage`` names exactly this; if so, the backup is as good as it can be.
     """
 
     path: str
     block: int
     stored: int
     computed: int
+    sha256: str
+    known: bool
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,15 @@ class BackupReport(Report):
         size_bytes: the length of all its files.
         stored_bytes: what it takes in the store, with what it shares with others.
         new_bytes: what it added.
-        unread_bytes: the length of the files that were not read, since the backup before has read the same.
+        unread_bytes: the length of what was not read, since the backup before has read the same.
+        wal_summaries: what the server's WAL summaries were good for: ``used``, ``incomplete``, ``off`` or ``none``.
+        moved_bytes: the length of what was stored anew although the backup before has it, so that packs go of which little is needed.
         duration: how long it took.
         started_at: when it began.
         start_lsn: where recovery begins.
         stop_lsn: where the cluster is consistent.
         phases: how long each phase took.
-        damaged: pages that are damaged on the disk; with any, the backup is not good.
+        damaged: pages that are damaged on the disk; with any that is not known, the backup is not good.
     """
 
     name: str
@@ -70,6 +76,8 @@ class BackupReport(Report):
     stored_bytes: int
     new_bytes: int
     unread_bytes: int
+    wal_summaries: str
+    moved_bytes: int
     duration: timedelta
     started_at: datetime
     start_lsn: str
@@ -80,8 +88,8 @@ class BackupReport(Report):
 
     @property
     def is_good(self) -> bool:
-        """Whether no page was damaged."""
-        return not self.damaged
+        """Whether no page was damaged but known ones."""
+        return all(page.known for page in self.damaged)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,8 @@ class BackupEntry(Report):
         timeline: the timeline.
         start_lsn: where recovery begins.
         stop_lsn: where the cluster is consistent.
-        damaged_pages: how many pages were damaged on the disk.
+        damaged_pages: how many pages were damaged on the disk, known ones not among them.
+        known_damaged_pages: how many damaged pages were known.
         dropped: whether retention has dropped it; it can be restored until it is removed.
     """
 
@@ -114,11 +123,12 @@ class BackupEntry(Report):
     start_lsn: str
     stop_lsn: str
     damaged_pages: int
+    known_damaged_pages: int
     dropped: bool
 
     @property
     def is_good(self) -> bool:
-        """Whether no page was damaged."""
+        """Whether no page was damaged but known ones."""
         return self.damaged_pages == 0
 
 

@@ -13,6 +13,7 @@ mod load;
 pub(crate) mod migrate;
 mod prune;
 mod restore;
+mod restore_delta;
 mod restored;
 mod start;
 pub(crate) mod sweep;

@@ -36,11 +36,12 @@ impl Job for BackupJob {
         // An agent lives long, and keys may have been renewed since the last backup.
         let request = BackupRequest::on(self.cluster.clone(), &self.shelf, self.options.clone())?;
         let report = request.carry_out(&SystemClock, progress.as_ref()).await?;
-        let Some(first) = report.damaged.first() else {
+        let unknown: Vec<_> = report.damaged.iter().filter(|page| !page.known).collect();
+        let Some(first) = unknown.first() else {
             return Ok(format!("{} ({}, {} of it new)", report.name, size(report.size_bytes), size(report.new_bytes)));
         };
         // Another backup would find the same.
-        let (name, count, path, block) = (&report.name, report.damaged.len(), &first.path, first.block);
+        let (name, count, path, block) = (&report.name, unknown.len(), &first.path, first.block);
         Err(Error::damaged(
             format!("{name} was made, and damaged pages are on the disk: {count}, the first one block {block} of {path}"),
             "look at the disk, and see `pgpersist show NAME` for all of them; an older backup may have these pages whole",

@@ -225,6 +225,8 @@ fn backups_have_times_of_their_own_and_retention_follows_them_too() {
     for (wrong, told) in [
         ("schedule = 'daily'", "`backup.schedule`: "),
         ("full_read_days = -1", "expected a whole number of days, 0 to 36500, found `-1`"),
+        ("known_damage = 'base/5/16384:7'", "expected a list of damaged pages"),
+        ("known_damage = ['base/5/16384:7']", "found `base/5/16384:7` in the list"),
         ("full_read_days = '7d'", "expected a whole number of days, 0 to 36500, without quotes"),
     ] {
         let (text, _) = refusal(&format!("[backup]\n{wrong}\n"));

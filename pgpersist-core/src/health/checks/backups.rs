@@ -163,9 +163,10 @@ impl BackupsCheck {
             return Manifest::look_at(&below, &bytes).map(|()| Ok(good)).map_err(|fault| repository.wrong(&below, fault));
         }
         let manifest = repository.manifest(backup).await?;
-        if !manifest.damaged_pages.is_empty() {
-            let first = format!("block {} of {}", manifest.damaged_pages[0].block, manifest.damaged_pages[0].path);
-            return Ok(Err(match manifest.damaged_pages.len() {
+        let damaged: Vec<_> = manifest.damaged_pages.iter().filter(|page| !page.known).collect();
+        if let Some(first) = damaged.first() {
+            let first = format!("block {} of {}", first.block, first.path);
+            return Ok(Err(match damaged.len() {
                 1 => format!("holds 1 damaged page, {first}"),
                 count => format!("holds {count} damaged pages, the first one {first}"),
             }));

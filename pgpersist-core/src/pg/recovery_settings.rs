@@ -9,6 +9,8 @@ use crate::pg::quote;
 
 /// The file that has the server recover from what was restored rather than from what it finds in its control file.
 pub const RECOVERY_SIGNAL: &str = "recovery.signal";
+/// The file that makes a server a standby; it goes before the other.
+pub const STANDBY_SIGNAL: &str = "standby.signal";
 /// The file of settings that is read last of all.
 pub const AUTO_CONF: &str = "postgresql.auto.conf";
 
