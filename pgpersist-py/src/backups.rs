@@ -137,14 +137,12 @@ pub(crate) fn export(
     Operation::told("`export`", told.clone(), async move {
         let path = path::absolute(&path).map_err(|error| Error::file("resolve", &path, error))?;
         let destination = if tar { Destination::Archive(path.clone()) } else { Destination::Directory(path.clone()) };
-        let config = ground.config_here();
+        let request = configured::backup::export(&ground.config_here(), name, destination)?;
         if only_plan {
-            let (repository, backup) = configured::backup::find(&config, &name).await?;
-            repository.refuse_downgrade()?;
-            destination.check()?;
+            let (_, backup) = request.find().await?;
+            request.destination.check()?;
             return Ok(value_answer(json!({ "plan": [format!("export {backup} to {}", path.display())] })));
         }
-        let request = configured::backup::export(&config, name, destination)?;
         Ok(with_warnings(document(&request.carry_out(told.as_ref()).await?)?, &told))
     })
 }

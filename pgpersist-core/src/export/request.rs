@@ -41,18 +41,28 @@ impl ExportRequest {
     ///
     /// # Errors
     /// As [`carry_out`](Self::carry_out).
-    pub async fn find(&self) -> Result<(Repository, RunName)> {
-        let none = || Error::not_found(format!("there is no backup in {}", self.store), "make one with `pgpersist backup`");
-        let repository = Repository::open(Arc::clone(&self.store), self.folder.clone()).await?.ok_or_else(none)?;
-        let repository = match &self.keys {
-            Some(keys) => repository.with_keys(Arc::clone(keys)),
-            None => repository,
-        };
-        repository.refuse_downgrade()?;
-        let backup = match self.backup.as_str() {
-            LATEST => newest(&repository).await?,
-            name => parse_name(name)?,
-        };
-        Ok((repository, backup))
+    pub fn find(&self) -> impl Future<Output = Result<(Repository, RunName)>> + Send + use<> {
+        // It waits without holding on to the destination, which is one thread's at a time.
+        find(Arc::clone(&self.store), self.folder.clone(), self.keys.clone(), self.backup.clone())
     }
+}
+
+async fn find(
+    store: Arc<dyn BackupStore>,
+    folder: ObjectKey,
+    keys: Option<Arc<RepositoryKeys>>,
+    backup: String,
+) -> Result<(Repository, RunName)> {
+    let none = || Error::not_found(format!("there is no backup in {store}"), "make one with `pgpersist backup`");
+    let repository = Repository::open(Arc::clone(&store), folder).await?.ok_or_else(none)?;
+    let repository = match keys {
+        Some(keys) => repository.with_keys(keys),
+        None => repository,
+    };
+    repository.refuse_downgrade()?;
+    let backup = match backup.as_str() {
+        LATEST => newest(&repository).await?,
+        name => parse_name(name)?,
+    };
+    Ok((repository, backup))
 }
