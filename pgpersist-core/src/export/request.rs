@@ -47,7 +47,9 @@ impl ExportRequest {
     ///
     /// # Errors
     /// As [`carry_out`](Self::carry_out).
-    pub async fn find(&self, progress: &dyn ProgressSink) -> Result<(Repository, RunName)> {
-        choose(&self.store, &self.folder, self.keys.as_ref(), &self.backup, progress).await
+    pub fn find<'a>(&self, progress: &'a dyn ProgressSink) -> impl Future<Output = Result<(Repository, RunName)>> + Send + use<'a> {
+        // It waits without holding on to the destination, which is one thread's at a time.
+        let (store, folder, keys, backup) = (Arc::clone(&self.store), self.folder.clone(), self.keys.clone(), self.backup.clone());
+        async move { choose(&store, &folder, keys.as_ref(), &backup, progress).await }
     }
 }
