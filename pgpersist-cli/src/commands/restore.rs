@@ -12,9 +12,9 @@ use crate::runtime;
 use pgpersist_core::configured;
 use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::pg::lsn::Lsn;
+use pgpersist_core::restore::chosen::LATEST;
 use pgpersist_core::restore::physical::{RestoreOptions, RestoreReport};
 use pgpersist_core::restore::plan::RestorePlan;
-use pgpersist_core::restore::chosen::LATEST;
 use pgpersist_core::restore::tablespaces::TablespaceMapping;
 use pgpersist_core::wording::{duration, size};
 

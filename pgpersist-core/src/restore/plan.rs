@@ -242,7 +242,9 @@ impl Requirements {
 /// `Unsafe`; what an interrupted migration says.
 pub(crate) fn may_take(state: &State, data_directory: &Path, in_place: bool) -> Result<bool> {
     match state {
-        State::HalfMade { operation } if operation == MIGRATE || operation == DELTA => state.clone().into_cluster(data_directory).map(|_| false),
+        State::HalfMade { operation } if operation == MIGRATE || operation == DELTA => {
+            state.clone().into_cluster(data_directory).map(|_| false)
+        }
         State::Absent | State::Empty | State::HalfMade { .. } => Ok(false),
         State::Foreign { examples } => Err(foreign(data_directory, examples)),
         State::Cluster(_) | State::Damaged { .. } if in_place => Ok(true),

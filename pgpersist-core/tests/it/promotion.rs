@@ -46,12 +46,8 @@ impl Yard {
     async fn new(installation: &Installation) -> Self {
         let scratch = Scratch::new();
         let cluster = cluster_in(scratch.join("original"), &scratch, installation);
-        let options = InitOptions {
-            cluster_name: "main".into(),
-            databases: Vec::new(),
-            superuser: "postgres".into(),
-            wishes: InitWishes::default(),
-        };
+        let options =
+            InitOptions { cluster_name: "main".into(), databases: Vec::new(), superuser: "postgres".into(), wishes: InitWishes::default() };
         make_ready(&cluster, None, &options, &(Arc::new(Silent) as Arc<dyn ProgressSink>)).await.unwrap();
         start(&cluster, &StartOptions::default()).await.unwrap();
         let session = session(&cluster).await;
@@ -170,8 +166,9 @@ async fn a_checkpointer_that_is_killed_within_the_promotion_makes_no_server_go_o
         let mut yard = Yard::new(&installation).await;
         let restored = yard.restored().await;
         let starting = restored.chooses_a_timeline().await;
-        let is_checkpointer =
-            |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("checkpointer"));
+        let is_checkpointer = |pid: &i32| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains("checkpointer"))
+        };
         let checkpointer = process::descendants(restored.postmaster()).into_iter().find(is_checkpointer).unwrap();
         kill(checkpointer, Signal::KILL);
         // It either came too late, or the server has ended.

@@ -10,7 +10,8 @@ use crate::support::volume::FileSystem;
 /// The server's port in a yard.
 const PORT: u16 = 5432;
 /// What goes on after the backup.
-const LATER: &str = "UPDATE orders SET customer = customer + 1 WHERE number % 3 = 0; CREATE TABLE IF NOT EXISTS later AS SELECT * FROM orders";
+const LATER: &str =
+    "UPDATE orders SET customer = customer + 1 WHERE number % 3 = 0; CREATE TABLE IF NOT EXISTS later AS SELECT * FROM orders";
 
 #[derive(Debug, Default)]
 struct Delta {

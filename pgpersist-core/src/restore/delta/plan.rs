@@ -117,10 +117,8 @@ pub(crate) async fn decide(survey: &Survey, directory: &dyn DataDirectory, optio
         Ok((placed, places, Seen { ground, existing, log, interrupted }))
     })
     .await?;
-    let unshipped_wal = seen
-        .log
-        .filter(|log| log.goes_past)
-        .map(|log| UnshippedWal { end_lsn: log.end, timeline: log.timeline, commits: log.commits });
+    let unshipped_wal =
+        seen.log.filter(|log| log.goes_past).map(|log| UnshippedWal { end_lsn: log.end, timeline: log.timeline, commits: log.commits });
     let delta = DeltaPlan {
         goes_on: seen.interrupted.is_some(),
         unshipped_wal,
@@ -130,7 +128,8 @@ pub(crate) async fn decide(survey: &Survey, directory: &dyn DataDirectory, optio
     };
     let mut plan = RestorePlan::of_delta(survey, &seen.ground, placed, directory.path(), (&seen.existing, delta))?;
     for location in seen.existing.lost_tablespaces() {
-        plan.warnings.push(format!("the backup has no tablespace in {}: its files stay there, and no cluster uses them", location.display()));
+        plan.warnings
+            .push(format!("the backup has no tablespace in {}: its files stay there, and no cluster uses them", location.display()));
     }
     let system_identifier = seen.ground.system_identifier.unwrap_or_default();
     let mixed = seen.interrupted.unwrap_or(Mixed { system_identifier, aside: seen.ground.aside });
