@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data_directory::placement::{self, Verdict};
 use crate::error::{Error, Result};
+use crate::repo::manifest::Tablespace;
 
 /// Refuses a cluster whose WAL or a tablespace lies where it would not survive the machine: the directory alone is no
 /// cluster. Blocking.
@@ -24,6 +25,31 @@ pub(crate) fn refuse_ephemeral(directory: &Path) -> Result<()> {
                     placement.evidence.join("; ")
                 ),
                 "move it onto a persistent volume while no server runs (`pgpersist migrate` makes a linked pg_wal a part of the new place), or insist with `--allow-ephemeral`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to restore a tablespace to where it would not survive the machine. Blocking.
+///
+/// # Errors
+/// `Unsafe` with the tablespace and where it would lie.
+pub(crate) fn refuse_ephemeral_tablespaces(tablespaces: &[Tablespace]) -> Result<()> {
+    for tablespace in tablespaces {
+        let placement = placement::of(Path::new(&tablespace.location))?;
+        if placement.verdict == Verdict::Ephemeral {
+            return Err(Error::refused(
+                format!(
+                    "the tablespace {} of the backup would lie in {}, which would not survive this machine: {}",
+                    tablespace.name,
+                    tablespace.location,
+                    placement.evidence.join("; ")
+                ),
+                format!(
+                    "mount a persistent volume there, restore it elsewhere (`pgpersist restore latest --tablespace {}=/new/place`), or insist with `--allow-ephemeral`",
+                    tablespace.name
+                ),
             ));
         }
     }
@@ -53,4 +79,17 @@ fn target(link: &Path) -> PathBuf {
         let named = fs::read_link(link).unwrap_or_default();
         link.parent().unwrap_or(Path::new("/")).join(named)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tablespace_of_a_backup_is_not_restored_to_where_it_would_not_survive() {
+        let at = |location: &str| Tablespace { oid: 16399, name: "fast".to_owned(), location: location.to_owned() };
+        let error = refuse_ephemeral_tablespaces(&[at("/proc/self/space")]).unwrap_err();
+        assert!(error.to_string().contains("fast") && error.remedy().unwrap().contains("--tablespace fast="), "{error}");
+        refuse_ephemeral_tablespaces(&[]).unwrap();
+    }
 }

@@ -153,7 +153,9 @@ pub(crate) async fn make_ready_and_keep(
     let report = match plan {
         InitPlan::Adopt { .. } => adopt(cluster, state, options, &knowledge, &work, progress.as_ref()).await?,
         InitPlan::Create => create(cluster, options, &work, progress.as_ref()).await?,
-        InitPlan::Restore { backup: Some(backup), .. } => restored_backup(cluster, shelf, &backup, &knowledge, progress.as_ref()).await?,
+        InitPlan::Restore { backup: Some(backup), .. } => {
+            restored_backup(cluster, shelf, &backup, (&knowledge, options.wishes), progress.as_ref()).await?
+        }
         InitPlan::Restore { backup: None, dumps } => restored(cluster, shelf, &dumps, options, progress).await?,
     };
     let files = cluster.directory().state().await?.into_cluster(cluster.path())?;
@@ -253,7 +255,7 @@ async fn restored_backup(
     cluster: &Cluster,
     shelf: Option<&Shelf>,
     backup: &str,
-    knowledge: &Knowledge,
+    (knowledge, wishes): (&Knowledge, InitWishes),
     progress: &dyn ProgressSink,
 ) -> Result<InitReport> {
     let shelf = shelf.ok_or_else(|| Error::Bug("a backup is known without a store".into()))?;
@@ -264,6 +266,10 @@ async fn restored_backup(
     let gone = || Error::not_found(format!("there is no backup {backup} any more in {}", shelf.store()), "run it again");
     let repository = known::repository(shelf).await?.ok_or_else(gone)?;
     let name: RunName = backup.parse().map_err(|_| gone())?;
+    if !wishes.allow_ephemeral {
+        let tablespaces = repository.manifest(name).await?.tablespaces;
+        workers::run(move || outside::refuse_ephemeral_tablespaces(&tablespaces)).await?;
+    }
     // Garbage collection leaves alone what a run that lives reads.
     let live = LiveIntent::reading_or_warn(&repository, "restore", vec![name], progress).await;
     let restored = physical::restore(&repository, name, cluster.directory().as_ref(), &RestoreOptions::default(), progress).await;

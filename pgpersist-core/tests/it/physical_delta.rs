@@ -62,13 +62,9 @@ impl Scene {
     /// The backup restored as a whole, to a folder of this name.
     async fn whole(&self, name: &str) -> PathBuf {
         let path = self.server.path(name);
-        let tablespaces = self
-            .survey()
-            .await
-            .manifest
-            .tablespaces
-            .iter()
-            .map(|one| format!("{}={}", one.oid, self.server.path(&format!("{name}_space")).display()).parse().unwrap());
+        let survey = self.survey().await;
+        let place = self.server.path(&format!("{name}_space"));
+        let tablespaces = survey.manifest.tablespaces.iter().map(|one| format!("{}={}", one.oid, place.display()).parse().unwrap());
         let options = RestoreOptions { tablespaces: tablespaces.collect(), ..RestoreOptions::default() };
         let directory = LocalDataDirectory::open(&path).unwrap();
         restore(&self.repository, newest(&self.repository).await.unwrap(), &directory, &options, &Silent).await.unwrap();
@@ -233,7 +229,6 @@ async fn transactions_since_the_backup_are_counted() {
     let survey = Survey::look(&repository, newest(&repository).await.unwrap(), &Silent).await.unwrap();
     // A copy of the files of a server that was killed.
     let copy = server.path("copy");
-    server.run("shop", "CHECKPOINT").await;
     assert!(std::process::Command::new("cp").arg("-a").arg(&data).arg(&copy).status().unwrap().success());
     fs::remove_file(copy.join("postmaster.pid")).unwrap();
     let directory = LocalDataDirectory::open(&copy).unwrap();

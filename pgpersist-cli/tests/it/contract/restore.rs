@@ -86,6 +86,23 @@ pub(super) fn journey() -> Vec<Case> {
             .value("/tablespaces/0/to", "{dir}/volume/space2")
             .value("/configuration", json!([]))
             .then(is_replaced),
+        promise("files are changed in place only on consent", &["restore", "--delta", "--json"])
+            .code(5)
+            .error("unsafe")
+            .fields(&["/plan/0"]),
+        promise("what no backup holds is given up only by its name", &["restore", "--delta", "--yes", "--json"]).code(5).error("unsafe"),
+        promise("a plan of what is changed in place tells what stays", &["restore", "--delta", "--dry-run", "--json"])
+            .fields(&["/plan/0", "/kept_aside", "/kept_bytes", "/kept_files", "/written_bytes", "/removed_files"])
+            .fields(&["/unshipped_wal/end_lsn", "/unshipped_wal/timeline", "/set_aside"])
+            .value("/goes_on", false)
+            .value("/consent_to", "making the cluster in {dir}/volume/data that of the backup"),
+        promise("in place and aside are two things", &["restore", "--delta", "--in-place", "--json"]).code(2).error("invalid"),
+        promise("where a log ends is a position", &["restore", "--delta", "--discard-unshipped-wal", "all", "--json"])
+            .code(2)
+            .error("invalid"),
+        promise("nothing is given up where nothing is changed in place", &["restore", "--discard-unshipped-wal", "0/0", "--json"])
+            .code(2)
+            .error("invalid"),
         promise(
             "a dry run of init tells which backup it restores",
             &["init", "--restore-latest", "--allow-ephemeral", "--dry-run", "--json"],
@@ -110,6 +127,52 @@ fn a_restore_finds_its_place_as_promised() {
     let cluster = TestCluster::running("databases = [\"customerInvoice\"]\n");
     cluster.fill("customerInvoice");
     travel(&cluster, journey());
+}
+
+#[test]
+fn a_delta_restore_gives_up_what_was_named_and_keeps_the_rest() {
+    let cluster = TestCluster::running("databases = [\"customerInvoice\"]\n");
+    cluster.fill("customerInvoice");
+    cluster.run(&["backup"]).done();
+    cluster.sql("customerInvoice", "DELETE FROM orders");
+    let running = cluster.run(&["restore", "--delta", "--yes", "--json"]);
+    assert_eq!((running.code, running.error()["kind"].as_str()), (Some(5), Some("conflict")), "{running:?}");
+    cluster.run(&["stop"]).done();
+    let plan = cluster.run(&["restore", "--delta", "--dry-run", "--json"]).json();
+    let end = plan["unshipped_wal"]["end_lsn"].as_str().unwrap().to_owned();
+    // A clean shutdown has removed the part of the log that tells how many there were.
+    assert_eq!(plan["unshipped_wal"]["timeline"], 1, "{plan}");
+    let done = cluster.run(&["restore", "--delta", "--yes", "--discard-unshipped-wal", &end, "--json"]).json();
+    assert_eq!(done["verified"], true);
+    assert!(done["kept_bytes"].as_u64() > done["written_bytes"].as_u64() && done["damaged"].is_null(), "{done}");
+    assert!(std::path::Path::new(done["kept_aside"].as_str().unwrap()).join("pg_wal").is_dir(), "{done}");
+    cluster.start();
+    assert_eq!(cluster.sql("customerInvoice", "SELECT sum(amount) FROM orders"), "36");
+    cluster.run(&["stop"]).done();
+}
+
+#[test]
+fn what_is_left_of_a_damaged_backup_is_restored_on_consent_and_never_called_good() {
+    let cluster = TestCluster::running("databases = [\"customerInvoice\"]\n");
+    cluster.fill("customerInvoice");
+    cluster.run(&["backup"]).done();
+    // A byte in the middle of the largest pack, where the pages of databases lie.
+    let packs = cluster.scratch.join("volume/backups/.pgpersist/main/repository/packs");
+    let run = std::fs::read_dir(packs).unwrap().next().unwrap().unwrap().path();
+    let packs = std::fs::read_dir(run).unwrap().map(|pack| pack.unwrap().path());
+    let pack = packs.max_by_key(|pack| std::fs::metadata(pack).unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    let elsewhere = "{dir}/volume/restored";
+    let unasked = cluster.run(&["restore", "-D", elsewhere, "--without-damaged", "--json"]);
+    assert_eq!((unasked.code, unasked.error()["kind"].as_str()), (Some(5), Some("unsafe")), "{unasked:?}");
+    let run = cluster.run(&["restore", "-D", elsewhere, "--without-damaged", "--yes", "--json"]);
+    assert_eq!(run.code, Some(7), "{run:?}");
+    let done = run.json();
+    assert_eq!(done["verified"], false);
+    assert!(done["damaged"][0]["path"].is_string() && done["damaged"][0]["blocks"][0][1].is_u64(), "{done}");
 }
 
 #[test]
