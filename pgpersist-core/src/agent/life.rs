@@ -137,12 +137,7 @@ impl Life {
             _ => None,
         };
         match status {
-            Some("ready") => {
-                if self.promotes {
-                    start::settle(cluster).await?;
-                }
-                return Ok(Look { phase: Phase::Ready, recovery: None });
-            }
+            Some("ready") if !self.promotes || start::settle(cluster).await? => return Ok(Look { phase: Phase::Ready, recovery: None }),
             Some("standby") if !self.promotes => return Ok(Look { phase: Phase::Ready, recovery: None }),
             Some("stopping") => return Ok(Look { phase: Phase::Stopping, recovery: None }),
             _ => {}

@@ -132,15 +132,30 @@ pub(crate) fn prepare(directory: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// After a server said that it is ready: takes the mark away. Tells whether there was one. Blocking.
+/// How far a server is that said it is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is no mark.
+    Nothing,
+    /// It recovers: readers are let in before that is over.
+    Recovering,
+    /// It is on a timeline of its own, and the mark is gone.
+    Done,
+}
+
+/// After a server said that it is ready: takes the mark away, once it is on a timeline of its own and writes. Blocking.
 ///
 /// # Errors
-/// `Unsafe` when the server runs on the timeline of the backup after all; as [`Promotion::read`]; [`Error::File`].
-pub(crate) fn settle(directory: &Path) -> Result<bool> {
-    let Some(promotion) = Promotion::read(directory)? else { return Ok(false) };
-    if control_file(directory).is_some_and(|control| promotion.is_over(&control)) {
+/// `Unsafe` when the server writes on the timeline of the backup after all; as [`Promotion::read`]; [`Error::File`].
+pub(crate) fn settle(directory: &Path) -> Result<Progress> {
+    let Some(promotion) = Promotion::read(directory)? else { return Ok(Progress::Nothing) };
+    // Torn while the server writes it; the next look sees more.
+    let Some(control) = control_file(directory).filter(|control| control.state == ClusterState::InProduction) else {
+        return Ok(Progress::Recovering);
+    };
+    if promotion.is_over(&control) {
         durable::remove_file(&path(directory))?;
-        return Ok(true);
+        return Ok(Progress::Done);
     }
     Err(Error::refused(
         format!(
@@ -149,7 +164,7 @@ pub(crate) fn settle(directory: &Path) -> Result<bool> {
             promotion.timeline,
             promotion.backup
         ),
-        "restart it with `pgpersist restart`: that takes it to a timeline of its own, with all that it has; archive nothing of it before",
+        "run `pgpersist restart`: that takes it to a timeline of its own, with all that it has; archive nothing of it before",
     ))
 }
 
@@ -165,7 +180,11 @@ mod tests {
     #[test]
     fn a_directory_without_a_mark_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(!prepare(directory.path()).unwrap() && !settle(directory.path()).unwrap() && !is_pending(directory.path()).unwrap());
+        assert!(
+            !prepare(directory.path()).unwrap()
+                && settle(directory.path()).unwrap() == Progress::Nothing
+                && !is_pending(directory.path()).unwrap()
+        );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 

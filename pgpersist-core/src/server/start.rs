@@ -22,7 +22,7 @@ use crate::server::lock::ServerLock;
 use crate::server::orphans;
 use crate::server::postmaster::Postmaster;
 use crate::server::process::{self, Presence, ServerRecord};
-use crate::server::promotion;
+use crate::server::promotion::{self, Progress};
 use crate::server::room::{self, Room};
 use crate::server::settings::directory_arguments;
 use crate::server::socket::Sockets;
@@ -251,15 +251,15 @@ pub(crate) fn arguments(cluster: &Cluster, socket_directory: Option<&Path>) -> V
 async fn wait_until_ready(cluster: &Cluster, started: Option<&Launched>, log_offset: u64, timeout: Duration, began: Instant) -> Result<()> {
     let deadline = began + timeout;
     let directory = cluster.path().to_owned();
-    // A restored one is open to readers before it is on a timeline of its own.
+    // A restored one says `ready` as soon as it lets readers in, and `standby` where it lets none in: both before it is on a timeline of its own.
     let promotes = workers::run(move || promotion::is_pending(&directory)).await?;
     let up: &[&str] = if promotes { &["ready"] } else { &["ready", "standby"] };
     loop {
         let presence = cluster.presence().await?;
         let is_it = |pid: i32| started.is_none_or(|started| u32::try_from(pid) == Ok(started.pid));
         let ready = |pid_file: &PostmasterPid| is_it(pid_file.pid) && pid_file.status.as_deref().is_some_and(|status| up.contains(&status));
-        if presence.running().is_some_and(ready) {
-            return if promotes { settle(cluster).await } else { Ok(()) };
+        if presence.running().is_some_and(ready) && (!promotes || settle(cluster).await?) {
+            return Ok(());
         }
         let ended = match started {
             Some(started) => started.has_ended(),
@@ -276,17 +276,23 @@ async fn wait_until_ready(cluster: &Cluster, started: Option<&Launched>, log_off
 }
 
 /// Takes away what waited for the end of a recovery, once the server is up: the mark, and the setting that was off meanwhile.
-pub(crate) async fn settle(cluster: &Cluster) -> Result<()> {
+/// Tells whether it has ended.
+///
+/// # Errors
+/// As [`promotion::settle`].
+pub(crate) async fn settle(cluster: &Cluster) -> Result<bool> {
     let cluster = cluster.clone();
     workers::run(move || {
-        if !promotion::settle(cluster.path())? {
-            return Ok(());
+        match promotion::settle(cluster.path())? {
+            Progress::Nothing => return Ok(true),
+            Progress::Recovering => return Ok(false),
+            Progress::Done => {}
         }
         cluster.settings().install(cluster.path())?;
-        match Postmaster::of(cluster.path())? {
-            Some(postmaster) => postmaster.signal(Signal::HUP).map_err(|error| Error::file("reload the server of", cluster.path(), error)),
-            None => Ok(()),
+        if let Some(postmaster) = Postmaster::of(cluster.path())? {
+            postmaster.signal(Signal::HUP).map_err(|error| Error::file("reload the server of", cluster.path(), error))?;
         }
+        Ok(true)
     })
     .await
 }
