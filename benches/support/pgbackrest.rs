@@ -36,7 +36,7 @@ impl PgBackRest {
         write!(
             file,
             "[global]\nrepo1-path={}\nrepo1-bundle=y\nlock-path={}\nlog-level-console=off\nlog-level-stderr=warn\nlog-level-file=off\n\
-             process-max=2\ncompress-type={compression}\n{level}[bench]\npg1-path={}\npg1-socket-path={}\npg1-user=postgres\n",
+             repo1-retention-full=9999999\nprocess-max=2\ncompress-type={compression}\n{level}[bench]\npg1-path={}\npg1-socket-path={}\npg1-user=postgres\n",
             repository.display(),
             locks.display(),
             server.data().display(),

@@ -12,6 +12,7 @@ mod drill_restore;
 mod encryption;
 mod kill;
 mod manifests;
+mod physical_acceptance;
 mod places;
 mod power_loss;
 mod report;

@@ -17,7 +17,7 @@ use crate::repo::names::{PackName, RunName};
 use crate::repo::pack_builder::PackRecord;
 use crate::repo::pack_reader::OpenPack;
 use crate::repo::repository::Repository;
-use crate::repo::verify::beside::{intents, look_at_closed, look_at_keys, rescue_files};
+use crate::repo::verify::beside::{look_at_closed, look_at_keys, passing, rescue_files};
 use crate::repo::verify::named::named;
 use crate::store::ObjectKey;
 use crate::workers;
@@ -174,7 +174,7 @@ async fn look_at_all(
         look_at_closed(repository, &needed, &mut report, &mut damage).await?;
     }
     if !is_named {
-        report.objects += rescue_files(repository, &mut damage).await? + intents(repository, &mut damage).await?;
+        report.objects += rescue_files(repository, &mut damage).await? + passing(repository, &mut damage).await?;
     }
     report.unopened = unopened.into_iter().collect();
     let told = damage.into_iter().map(|(name, (reason, backups))| DamagedObject { name, reason, backups: backups.into_iter().collect() });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::kill::dump::orders;
 use crate::kill::harness::{Story, kill_at_random};
 use crate::kill::restored;
+use crate::kill::sweep::{Aim, Runner, sweep};
 use crate::kill::yard::{Place, Yard};
 use crate::support::moments::{Moments, rounds};
 use crate::support::processes;
@@ -148,6 +149,11 @@ impl Drop for Backup {
 #[test]
 fn a_killed_backup_publishes_nothing_that_does_not_restore_and_the_next_works() {
     kill_at_random(&mut Backup::default());
+}
+
+#[test]
+fn a_backup_killed_at_any_durable_call_publishes_nothing_that_does_not_restore() {
+    sweep(&mut Backup::default(), Runner::ClusterUser, Aim::Caller, 0);
 }
 
 /// How many rounds an everyday run of the tests has in which the server is killed.

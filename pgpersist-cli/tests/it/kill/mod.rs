@@ -12,6 +12,7 @@ mod init;
 mod load;
 pub(crate) mod migrate;
 mod prune;
+mod prune_backups;
 mod restore;
 mod restore_delta;
 mod restored;

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::kill::dump::{ALL_ORDERS, orders};
 use crate::kill::harness::{Story, kill_at_random};
 use crate::kill::restored;
+use crate::kill::sweep::{Aim, Runner, sweep};
 use crate::kill::yard::{Place, Yard};
 use crate::support::judge;
 use crate::support::volume::FileSystem;
@@ -76,6 +77,11 @@ impl Story for Restore {
         vec!["restore", "latest", "--store", &self.store]
     }
 
+    /// Without those that give each of a thousand files its length, all of which lie in a folder that has no name yet.
+    fn steps(&self) -> Option<&'static str> {
+        Some("fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir")
+    }
+
     fn judge(&mut self) {
         let (yard, original) = (self.yard(), self.original.as_ref().unwrap());
         yard.judge_what_stands("shop", ALL_ORDERS, &original.wanted);
@@ -106,4 +112,9 @@ impl Story for Restore {
 #[test]
 fn a_killed_restore_is_repeated_into_the_same_place_and_nothing_beside_it_is_touched() {
     kill_at_random(&mut Restore::default());
+}
+
+#[test]
+fn a_restore_killed_at_any_durable_call_is_repeated_into_the_same_place() {
+    sweep(&mut Restore::default(), Runner::ClusterUser, Aim::Caller, 0);
 }

@@ -6,6 +6,9 @@ pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod exposition;
 pub(crate) mod http;
+#[path = "../../../../pgpersist-core/tests/it/support/installation.rs"]
+#[expect(dead_code, reason = "the core's tests need more of it")]
+pub(crate) mod installation;
 pub(crate) mod judge;
 pub(crate) mod moments;
 pub(crate) mod mount;

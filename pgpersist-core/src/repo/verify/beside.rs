@@ -1,17 +1,20 @@
-//! The objects that are needed beside manifests and packs: what a restore by hand needs, intents, wrapped keys; and packs of which nobody could
-//! tell who needs them.
+//! The objects that are needed beside manifests and packs: what a restore by hand needs, wrapped keys, what comes and goes; and packs of which
+//! nobody could tell who needs them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::TryStreamExt;
 
 use crate::error::{ErrorKind, Result};
+use crate::repo::envelope::{self, ObjectKind};
+use crate::repo::fault::Fault;
 use crate::repo::intent::Intent;
 use crate::repo::layout;
 use crate::repo::names::{PackName, RunName};
 use crate::repo::pack_reader::look_at_end;
 use crate::repo::repository::Repository;
 use crate::repo::rescue::RESCUE_FILES;
+use crate::repo::tombstone::Tombstone;
 use crate::repo::verify::{Damage, Needed, RepositoryReport, note, reworded};
 
 /// Looks at what a restore by hand needs. Returns how many objects there are.
@@ -29,26 +32,53 @@ pub(super) async fn rescue_files(repository: &Repository, damage: &mut Damage) -
     Ok(RESCUE_FILES.len() as u64)
 }
 
-/// Looks at the intents of runs that have not ended, or were interrupted. Returns how many there are.
-pub(super) async fn intents(repository: &Repository, damage: &mut Damage) -> Result<u64> {
-    let folder = repository.key(layout::RUNS.trim_end_matches('/'))?;
-    let (prefix, below) = (format!("{folder}/"), folder.as_str().len() - layout::RUNS.len() + 1);
-    let (mut listed, mut count) = (repository.store().list(&prefix), 0);
-    while let Some(meta) = listed.try_next().await? {
-        let Some(run) = meta.key.as_str().get(below..).and_then(layout::parse_intent) else { continue };
-        count += 1;
-        match repository.store().get(&meta.key).await {
-            Ok(bytes) => {
-                if let Err(fault) = Intent::parse(run, &bytes) {
-                    damage.insert(meta.key, (fault.to_string(), BTreeSet::new()));
+/// Looks at what comes and goes: intents and beats of runs that have not ended, or were interrupted, and tombstones. Returns how many there
+/// are.
+pub(super) async fn passing(repository: &Repository, damage: &mut Damage) -> Result<u64> {
+    let mut count = 0;
+    for folder in [layout::RUNS, layout::TOMBSTONES] {
+        let place = repository.key(folder.trim_end_matches('/'))?;
+        let (prefix, below) = (format!("{place}/"), place.as_str().len() - folder.len() + 1);
+        let mut listed = repository.store().list(&prefix);
+        while let Some(meta) = listed.try_next().await? {
+            let Some(object) = meta.key.as_str().get(below..).and_then(Passing::of) else { continue };
+            count += 1;
+            match repository.store().get(&meta.key).await {
+                Ok(bytes) => {
+                    if let Err(fault) = object.look(&bytes) {
+                        damage.insert(meta.key, (fault.to_string(), BTreeSet::new()));
+                    }
                 }
+                // Its run ended meanwhile, or what it named is removed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
-            // Its run ended meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
         }
     }
     Ok(count)
+}
+
+/// What comes and goes, by its name.
+enum Passing<'a> {
+    Intent(RunName),
+    Beat(&'a str),
+    Tombstone(RunName),
+}
+
+impl<'a> Passing<'a> {
+    fn of(below: &'a str) -> Option<Self> {
+        let intent = layout::parse_intent(below).map(Self::Intent);
+        let beat = || layout::parse_beat(below).map(|_| Self::Beat(below));
+        intent.or_else(beat).or_else(|| layout::parse_tombstone(below).map(Self::Tombstone))
+    }
+
+    fn look(&self, bytes: &[u8]) -> std::result::Result<(), Fault> {
+        match self {
+            Self::Intent(run) => Intent::parse(*run, bytes).map(drop),
+            Self::Beat(below) => envelope::open(ObjectKind::Beat, below, bytes).map(drop),
+            Self::Tombstone(name) => Tombstone::parse(*name, bytes).map(drop),
+        }
+    }
 }
 
 /// Looks at the wrapped keys of all runs whose packs are needed, and tells how many there are.

@@ -1,7 +1,11 @@
 //! A small repository with all kinds of objects, the same at every time: names, keys, moments and contents are fixed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use pgpersist_core::encryption::identity::PrivateIdentity;
+use pgpersist_core::encryption::recipient::Recipient;
+use pgpersist_core::key_ring::index_key::IndexKey;
 use pgpersist_core::repo::descriptor::Descriptor;
 use pgpersist_core::repo::entry::{self, Entry, EntryKind, EntryPath, FileEntry, Mode, Stamp};
 use pgpersist_core::repo::envelope::{self, ObjectKind};
@@ -13,6 +17,9 @@ use pgpersist_core::repo::leaf::{LEAF_CHUNKS, Leaf, Stretch};
 use pgpersist_core::repo::manifest::{ClusterFacts, DamagedPage, Manifest, Sizes, WalRange};
 use pgpersist_core::repo::names::{PackName, Place, RunName};
 use pgpersist_core::repo::pack_builder::{Owner, PackBuilder, PackRecord};
+use pgpersist_core::repo::run_key::WrappedRunKeys;
+use pgpersist_core::repo::sealing::RunKeys;
+use pgpersist_core::repo::tombstone::{Doomed, Tombstone};
 use pgpersist_core::repo::trailer::PackKind;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -43,6 +50,9 @@ fn hash_key() -> HashKey {
     HashKey::new(HASH_KEY)
 }
 
+/// The keys of a run, where its repository is encrypted.
+type Keys = Option<Arc<RunKeys>>;
+
 /// A pack in the making.
 struct Pack {
     builder: PackBuilder,
@@ -51,9 +61,9 @@ struct Pack {
 }
 
 impl Pack {
-    fn begin(run: RunName, number: u32, kind: PackKind, compression: Compression) -> Self {
+    fn begin(run: RunName, keys: &Keys, number: u32, kind: PackKind, compression: Compression) -> Self {
         let mut bytes = Vec::new();
-        let builder = PackBuilder::begin(PackName { run, number }, kind, &mut bytes);
+        let builder = PackBuilder::begin_sealed(PackName { run, number }, kind, keys.clone(), &mut bytes);
         Self { builder, compressor: Compressor::new(compression).unwrap(), bytes }
     }
 
@@ -72,6 +82,7 @@ impl Pack {
 /// A backup in the making: chunks of three codecs, leaves and lists as they are.
 struct Backup {
     run: RunName,
+    keys: Keys,
     plain: Pack,
     zstd: Pack,
     lz4: Pack,
@@ -80,13 +91,14 @@ struct Backup {
 }
 
 impl Backup {
-    fn begin(run: RunName, entries: BTreeMap<Vec<u8>, EntryKind>) -> Self {
+    fn begin(run: RunName, keys: Keys, entries: BTreeMap<Vec<u8>, EntryKind>) -> Self {
         Self {
             run,
-            plain: Pack::begin(run, 0, PackKind::Chunks, Compression::Plain),
-            zstd: Pack::begin(run, 1, PackKind::Chunks, Compression::Zstd(1)),
-            lz4: Pack::begin(run, 2, PackKind::Chunks, Compression::Lz4),
-            maps: Pack::begin(run, 3, PackKind::Maps, Compression::Plain),
+            plain: Pack::begin(run, &keys, 0, PackKind::Chunks, Compression::Plain),
+            zstd: Pack::begin(run, &keys, 1, PackKind::Chunks, Compression::Zstd(1)),
+            lz4: Pack::begin(run, &keys, 2, PackKind::Chunks, Compression::Lz4),
+            maps: Pack::begin(run, &keys, 3, PackKind::Maps, Compression::Plain),
+            keys,
             entries,
         }
     }
@@ -122,7 +134,7 @@ impl Backup {
         }
         let place = self.maps.add(&list, None);
         packs.extend([self.plain, self.zstd, self.lz4, self.maps].map(|pack| pack.end(objects)));
-        publish(self.run, facts, place, packs, objects);
+        publish(self.run, &self.keys, facts, place, packs, objects);
     }
 }
 
@@ -136,13 +148,13 @@ struct Facts {
     damaged_pages: Vec<DamagedPage>,
 }
 
-fn publish(run: RunName, facts: Facts, entries: Place, packs: &[PackRecord], objects: &mut Objects) {
+fn publish(run: RunName, keys: &Keys, facts: Facts, entries: Place, packs: &[PackRecord], objects: &mut Objects) {
     let mut list = Vec::new();
     for record in packs {
         serde_json::to_writer(&mut list, record).unwrap();
         list.push(b'\n');
     }
-    let mut of_packs = Pack::begin(run, 4, PackKind::Maps, Compression::Plain);
+    let mut of_packs = Pack::begin(run, keys, 4, PackKind::Maps, Compression::Plain);
     let place = of_packs.add(&list, None);
     of_packs.end(objects);
     let stored_bytes = packs.iter().map(|pack| pack.size).sum();
@@ -174,8 +186,11 @@ fn publish(run: RunName, facts: Facts, entries: Place, packs: &[PackRecord], obj
         outside: Vec::new(),
     };
     let key = layout::manifest(run);
-    let bytes = manifest.encode(&key).unwrap();
-    objects.insert(key, bytes);
+    let bytes = match keys {
+        Some(keys) => manifest.encode_sealed(&key, keys),
+        None => manifest.encode(&key),
+    };
+    objects.insert(key, bytes.unwrap());
 }
 
 fn stretch(chunks: u32, place: Place) -> Stretch {
@@ -186,13 +201,32 @@ const ZERO: Stretch = Stretch { chunks: 1, place: None };
 
 /// The repository.
 pub(crate) fn repository() -> Objects {
+    built(|_, _| None)
+}
+
+/// The same, encrypted with keys by chance for whoever has the private half of this.
+pub(crate) fn encrypted(reader: Recipient) -> Objects {
+    let data_key = PrivateIdentity::generate().unwrap();
+    built(|run, objects| {
+        let keys = RunKeys::begin(IndexKey::of(&data_key).for_run(&run.to_string())).unwrap();
+        let wrapped = WrappedRunKeys::wrap(&keys, data_key.recipient(), &[reader]).unwrap();
+        objects.insert(layout::run_key(run), wrapped.encode(run));
+        Some(Arc::new(keys))
+    })
+}
+
+/// `keys_of` makes the keys of a run and puts them, where it is to be encrypted.
+fn built(keys_of: impl Fn(RunName, &mut Objects) -> Keys) -> Objects {
     let mut objects = Objects::new();
-    let descriptor = Descriptor::new([0x5a; 16], HASH_KEY, SYSTEM_IDENTIFIER, MADE);
-    objects.insert(layout::DESCRIPTOR.to_owned(), descriptor.encode().unwrap());
     let [first, second, third, interrupted] = runs();
+    let keys = [first, second, third].map(|run| keys_of(run, &mut objects));
+    let descriptor = Descriptor::new([0x5a; 16], HASH_KEY, SYSTEM_IDENTIFIER, MADE);
+    let descriptor = if keys[0].is_some() { descriptor.encrypted() } else { descriptor };
+    objects.insert(layout::DESCRIPTOR.to_owned(), descriptor.encode().unwrap());
+    let [of_first, of_second, of_third] = keys;
     let mut packs = Vec::new();
 
-    let mut backup = Backup::begin(first, BTreeMap::new());
+    let mut backup = Backup::begin(first, of_first, BTreeMap::new());
     for folder in ["base", "base/5", "global", "pg_tblspc", "pg_wal"] {
         backup.folder(folder);
     }
@@ -214,7 +248,7 @@ pub(crate) fn repository() -> Objects {
     backup.end(Facts { timeline: 1, stop: 0x200_0138, ..Facts::default() }, &mut packs, &mut objects);
 
     // A page of the table changed, and a file came whose name is no text.
-    let mut backup = Backup::begin(second, entries);
+    let mut backup = Backup::begin(second, of_second, entries);
     let changed = backup.zstd.add(&page(6), owner(1));
     backup.file(b"base/5/1259", 4 * 8192, &[vec![stretch(1, pages[0]), stretch(1, changed), ZERO, stretch(1, pages[2])]]);
     backup.small(b"base/5/\xff", b"no text");
@@ -225,7 +259,7 @@ pub(crate) fn repository() -> Objects {
     backup.end(Facts { parent: Some(first), label, timeline: 1, stop: 0x400_0138, ..Facts::default() }, &mut packs, &mut objects);
 
     // On another timeline, with a table that is nearly all zero and has two leaves.
-    let mut backup = Backup::begin(third, entries);
+    let mut backup = Backup::begin(third, of_third, entries);
     let ends = [7, 8].map(|number| backup.zstd.add(&page(number), Some(Owner { path: b"base/5/16384", chunk: u64::from(LEAF_CHUNKS) })));
     let hole = Stretch { chunks: LEAF_CHUNKS, place: None };
     let size = (u64::from(LEAF_CHUNKS) + 3) * 8192;
@@ -243,18 +277,36 @@ pub(crate) fn repository() -> Objects {
     objects
 }
 
+/// What lies beside backups for a while: a run that shows that it lives, and what is to be removed. Two of each kind, the first one's intent
+/// among them.
+pub(crate) fn passing() -> Objects {
+    let [first, second, third, interrupted] = runs();
+    let mut objects = Objects::new();
+    objects.insert(layout::intent(first), Intent::of_backup(first, None, first.began_at()).encode().unwrap());
+    for (number, name) in [0, 1].into_iter().zip([layout::beat(interrupted, 0), layout::beat(interrupted, 1)]) {
+        let json = format!("{{\"run\":\"{interrupted}\",\"number\":{number}}}");
+        let object = envelope::seal(ObjectKind::Beat, &name, json.as_bytes());
+        objects.insert(name, object);
+    }
+    for (name, backup) in [(second, first), (third, second)] {
+        let doomed = Doomed { backups: [backup].into(), packs: [PackName { run: backup, number: 4 }].into(), ..Doomed::default() };
+        objects.insert(layout::tombstone(name), Tombstone { name, made_at: MADE, doomed }.encode().unwrap());
+    }
+    objects
+}
+
 /// A repository with one backup, whose list of entries is this text, well sealed, and one chunk, [`chunk`].
 pub(crate) fn hostile(list: &str) -> Objects {
     let [run, ..] = runs();
     let mut objects = Objects::new();
     let descriptor = Descriptor::new([0x5a; 16], HASH_KEY, SYSTEM_IDENTIFIER, MADE);
     objects.insert(layout::DESCRIPTOR.to_owned(), descriptor.encode().unwrap());
-    let mut backup = Backup::begin(run, BTreeMap::new());
+    let mut backup = Backup::begin(run, None, BTreeMap::new());
     backup.small(b"PG_VERSION", b"15\n");
     let place = backup.maps.add(list.as_bytes(), None);
     let Backup { plain, maps, .. } = backup;
     let packs = [plain, maps].map(|pack| pack.end(&mut objects));
-    publish(run, Facts { timeline: 1, stop: 0x200_0138, ..Facts::default() }, place, &packs, &mut objects);
+    publish(run, &None, Facts { timeline: 1, stop: 0x200_0138, ..Facts::default() }, place, &packs, &mut objects);
     objects
 }
 
