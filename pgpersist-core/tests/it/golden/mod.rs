@@ -4,6 +4,7 @@
 pub(crate) mod builder;
 mod by_hand;
 mod damage;
+mod seeds;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
