@@ -25,6 +25,7 @@ mod physical_damage;
 mod physical_delta;
 mod physical_encrypted;
 mod physical_export;
+mod physical_majors;
 mod physical_prune;
 mod physical_restore;
 mod physical_sources;

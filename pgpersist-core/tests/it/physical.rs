@@ -23,6 +23,7 @@ use pgpersist_core::server::session::Session;
 use pgpersist_core::store::memory::MemoryBackupStore;
 use pgpersist_core::store::{BackupStore, ObjectKey, ObjectMeta};
 use time::OffsetDateTime;
+use tokio::task::JoinHandle;
 
 use crate::support::server::{BIN, TestServer};
 
@@ -61,11 +62,11 @@ impl Restored {
 
     /// Starts it and waits until it says this of whether it is in recovery.
     pub(crate) async fn start_in(data: &Path, recovery: &str) -> Self {
-        Self::start_from(Path::new(BIN), data, recovery).await
+        Self::start_with(Path::new(BIN), data, recovery).await
     }
 
     /// The same, of the version whose programs are there.
-    pub(crate) async fn start_from(bin: &Path, data: &Path, recovery: &str) -> Self {
+    pub(crate) async fn start_with(bin: &Path, data: &Path, recovery: &str) -> Self {
         let socket = tempfile::Builder::new().prefix("pgpersist-it-").tempdir().unwrap();
         std::fs::set_permissions(socket.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = if rustix::process::geteuid().is_root() {
@@ -132,6 +133,12 @@ impl Drop for Restored {
 /// A server with a table of so many rows, and things of several kinds beside it.
 pub(crate) async fn server_with(rows: u32) -> TestServer {
     let server = TestServer::start("", "").await;
+    fill(&server, rows).await;
+    server
+}
+
+/// Makes what a backup is made of.
+pub(crate) async fn fill(server: &TestServer, rows: u32) {
     server.session("postgres").await.create_database("shop").await.unwrap();
     let fill = format!(
         "CREATE TABLE public.orders (id bigint PRIMARY KEY, note text NOT NULL);
@@ -142,50 +149,81 @@ pub(crate) async fn server_with(rows: u32) -> TestServer {
          CREATE MATERIALIZED VIEW public.sums AS SELECT pg_catalog.count(*) FROM public.orders;"
     );
     server.run("shop", &fill).await;
-    server
+}
+
+/// Somebody who writes into the table of orders, one transaction after another.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    committed: Arc<AtomicU64>,
+    writer: JoinHandle<()>,
+}
+
+impl Load {
+    /// The first of the orders that it adds.
+    const FIRST: u64 = 1_000_000;
+
+    /// Begins; the table has so many rows. Returns when something is committed.
+    pub(crate) async fn begin(server: &TestServer, rows: u64) -> Self {
+        let (stop, committed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, last, connection) = (Arc::clone(&stop), Arc::clone(&committed), server.connection("shop"));
+        let writer = tokio::spawn(async move {
+            let session = Session::connect(&connection, DEADLINE).await.unwrap();
+            let mut next = Self::FIRST;
+            while !stopped.load(Ordering::Relaxed) {
+                let statement = format!(
+                    "BEGIN; INSERT INTO public.orders VALUES ({next}, 'new'); UPDATE public.orders SET note = 'changed {next}' WHERE id = {}; COMMIT",
+                    next % rows + 1
+                );
+                session.execute("write", &statement).await.unwrap();
+                last.store(next, Ordering::SeqCst);
+                next += 1;
+            }
+        });
+        let load = Self { stop, committed, writer };
+        while load.committed() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        load
+    }
+
+    /// The last order that is committed.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::SeqCst)
+    }
+
+    /// Ends, and tells the last order that was committed.
+    pub(crate) async fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writer.await.unwrap();
+        self.committed.load(Ordering::SeqCst)
+    }
+
+    /// What is restored are whole transactions, all of them up to one of those between `before` and `after`.
+    pub(crate) async fn judge(restored: &Restored, rows: u64, before: u64, after: u64) {
+        let newest: u64 = restored.text("shop", "SELECT pg_catalog.max(id) FROM public.orders").await.parse().unwrap();
+        assert!((before..=after).contains(&newest), "{before} was committed before the backup, {newest} is there, {after} came last");
+        let added = format!("SELECT pg_catalog.count(*) FROM public.orders WHERE id >= {}", Self::FIRST);
+        let added: u64 = restored.text("shop", &added).await.parse().unwrap();
+        assert_eq!(added, newest - Self::FIRST + 1);
+        let changed = format!("SELECT note FROM public.orders WHERE id = {}", newest % rows + 1);
+        assert_eq!(restored.text("shop", &changed).await, format!("changed {newest}"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_under_load_restores_to_what_was_committed_before_its_end() {
     let server = server_with(50_000).await;
     let repository = repository(Arc::new(MemoryBackupStore::new()), &server).await;
-    let (stop, committed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let writer = {
-        let (stop, committed, connection) = (Arc::clone(&stop), Arc::clone(&committed), server.connection("shop"));
-        tokio::spawn(async move {
-            let session = Session::connect(&connection, DEADLINE).await.unwrap();
-            let mut next = 1_000_000_u64;
-            while !stop.load(Ordering::Relaxed) {
-                let statement = format!(
-                    "BEGIN; INSERT INTO public.orders VALUES ({next}, 'new'); UPDATE public.orders SET note = 'changed {next}' WHERE id = {}; COMMIT",
-                    next % 50_000 + 1
-                );
-                session.execute("write", &statement).await.unwrap();
-                committed.store(next, Ordering::SeqCst);
-                next += 1;
-            }
-        })
-    };
-    while committed.load(Ordering::SeqCst) == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let before = committed.load(Ordering::SeqCst);
+    let load = Load::begin(&server, 50_000).await;
+    let before = load.committed();
     let report = backup(&server, &repository, &BackupOptions::default()).await.unwrap();
-    stop.store(true, Ordering::Relaxed);
-    writer.await.unwrap();
-    let after = committed.load(Ordering::SeqCst);
+    let after = load.end().await;
     assert!(report.damaged.is_empty() && report.stored_bytes < report.size_bytes && report.start_lsn < report.stop_lsn, "{report:?}");
 
     let (data, told) = restored(&server, &repository, "restored").await.unwrap();
     assert_eq!((told.name, told.bytes), (report.name, report.size_bytes));
     let restored = Restored::start(&data).await;
-    let newest: u64 = restored.text("shop", "SELECT pg_catalog.max(id) FROM public.orders").await.parse().unwrap();
-    assert!((before..=after).contains(&newest), "{before} was committed before the backup, {newest} is there, {after} came last");
-    // Whole transactions, all of them up to the last.
-    let rows: u64 = restored.text("shop", "SELECT pg_catalog.count(*) FROM public.orders WHERE id >= 1000000").await.parse().unwrap();
-    assert_eq!(rows, newest - 1_000_000 + 1);
-    let changed = format!("SELECT note FROM public.orders WHERE id = {}", newest % 50_000 + 1);
-    assert_eq!(restored.text("shop", &changed).await, format!("changed {newest}"));
+    Load::judge(&restored, 50_000, before, after).await;
     // An unlogged table comes back empty, as PostgreSQL promises.
     assert_eq!(restored.text("shop", "SELECT pg_catalog.count(*) FROM public.cache").await, "0");
     assert_eq!(restored.text("postgres", "SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()").await, "2");

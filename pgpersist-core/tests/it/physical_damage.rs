@@ -17,7 +17,7 @@ use crate::support::server::{BIN, TestServer};
 
 /// A server whose pages have checksums, and the file of a table of some pages: where it is, and what a backup calls it.
 async fn server_with_checksums() -> (TestServer, PathBuf, String) {
-    let server = TestServer::start_initialized(Path::new(BIN), &["--data-checksums"], "", "").await;
+    let server = TestServer::start_with(Path::new(BIN), &["--data-checksums"], "", "").await;
     let table = "CREATE TABLE public.orders AS SELECT g AS id, pg_catalog.md5(g::text) AS note FROM pg_catalog.generate_series(1, 5000) g";
     server.run("postgres", table).await;
     server.run("postgres", "VACUUM public.orders").await;

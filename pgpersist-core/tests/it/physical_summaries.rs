@@ -73,7 +73,7 @@ async fn sums(text: impl AsyncFn(&str, &str) -> String) -> Vec<String> {
 }
 
 async fn filled(installation: &Installation, settings: &str) -> TestServer {
-    let server = TestServer::start_from(&installation.bin, "", settings).await;
+    let server = TestServer::start_with(&installation.bin, &[], "", settings).await;
     server.session("postgres").await.create_database("shop").await.unwrap();
     let space = server.path("space");
     fs::create_dir(&space).unwrap();
@@ -149,7 +149,7 @@ async fn restores(server: &TestServer, repository: &Repository, installation: &I
     if rustix::process::geteuid().is_root() {
         assert!(Command::new("chown").args(["-R", "postgres:"]).arg(server.path("restored_space")).status().unwrap().success());
     }
-    let restored = Restored::start_from(&installation.bin, &place, "f").await;
+    let restored = Restored::start_with(&installation.bin, &place, "f").await;
     assert_eq!(sums(async |database, sql| restored.text(database, sql).await).await, expected, "{}", installation.version);
 }
 
@@ -189,7 +189,7 @@ async fn under_load_what_was_committed_is_there() {
                 let space = server.path(&format!("space_{}", report.name));
                 assert!(Command::new("chown").args(["-R", "postgres:"]).arg(space).status().unwrap().success());
             }
-            let restored = Restored::start_from(&installation.bin, &place, "f").await;
+            let restored = Restored::start_with(&installation.bin, &place, "f").await;
             let newest: u64 = restored.text("shop", "SELECT pg_catalog.max(id) FROM public.made").await.parse().unwrap();
             assert!(newest >= before, "{before} was committed before the backup, {newest} is there");
             let row = newest * 7919 % 200_000 + 1;
@@ -238,7 +238,7 @@ async fn a_gap_in_the_summaries_and_another_history_have_all_files_read() {
         if rustix::process::geteuid().is_root() {
             assert!(Command::new("chown").args(["-R", "postgres:"]).arg(server.path("restored_space")).status().unwrap().success());
         }
-        let restored = Restored::start_from(&installation.bin, &place, "f").await;
+        let restored = Restored::start_with(&installation.bin, &place, "f").await;
         assert_eq!(restored.text("shop", note).await, "seen");
 
         server.run("postgres", "ALTER SYSTEM SET summarize_wal = off").await;

@@ -14,6 +14,8 @@ pub(crate) const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 pub(crate) struct TestServer {
     pub(crate) directory: tempfile::TempDir,
+    /// Where its programs are.
+    pub(crate) bin: PathBuf,
     server: Child,
 }
 
@@ -29,16 +31,11 @@ fn as_server_user(program: &Path) -> Command {
 
 impl TestServer {
     pub(crate) async fn start(pg_hba: &str, settings: &str) -> Self {
-        Self::start_from(Path::new(BIN), pg_hba, settings).await
+        Self::start_with(Path::new(BIN), &[], pg_hba, settings).await
     }
 
-    /// Of the version whose programs are there.
-    pub(crate) async fn start_from(bin: &Path, pg_hba: &str, settings: &str) -> Self {
-        Self::start_initialized(bin, &[], pg_hba, settings).await
-    }
-
-    /// The same, with more options for `initdb`.
-    pub(crate) async fn start_initialized(bin: &Path, options: &[&str], pg_hba: &str, settings: &str) -> Self {
+    /// Of the version whose programs are there, with more options for `initdb`.
+    pub(crate) async fn start_with(bin: &Path, options: &[&str], pg_hba: &str, settings: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("pgpersist-it-").tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         if rustix::process::geteuid().is_root() {
@@ -64,7 +61,7 @@ impl TestServer {
         }
         let log = File::create(directory.path().join("log")).unwrap();
         let server = as_server_user(&bin.join("postgres")).arg("-D").arg(&data).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let server = Self { directory, server };
+        let server = Self { directory, bin: bin.to_owned(), server };
         let begin = Instant::now();
         while Session::connect(&server.connection("postgres"), Duration::from_secs(5)).await.is_err() {
             assert!(begin.elapsed() < Duration::from_secs(60), "the server did not start: {}", server.log());
