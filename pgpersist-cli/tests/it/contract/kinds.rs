@@ -14,7 +14,8 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
         "pid" | "port" | "rounds" | "files" | "data_keys" => value.as_u64().is_some_and(|number| number > 0),
         "size_bytes" | "stored_bytes" | "new_bytes" | "bytes" | "freed_bytes" | "pending_bytes" | "unfinished_uploads" | "objects"
         | "seed" | "acknowledged" | "in_flight" | "lost" | "torn" | "uncompressed_bytes" | "rows" | "rows_expected" | "rows_found"
-        | "table_count" | "free_bytes" | "total_bytes" | "unread_bytes" | "moved_bytes" => value.is_u64(),
+        | "table_count" | "free_bytes" | "total_bytes" | "unread_bytes" | "moved_bytes" | "kept_bytes" | "kept_files" | "written_bytes"
+        | "removed_files" | "timeline" => value.is_u64(),
         "put_bytes_per_second" | "get_bytes_per_second" => value.as_f64().is_some_and(|rate| rate > 0.0),
         "put" | "get" | "head" | "list" | "duration_s" | "downtime_s" | "min" | "median" | "max" | "cluster_s" | "restore_s"
         | "dump_age_s" | "age_s" | "load_s" | "check_s" | "start_s" | "copy_s" | "stop_s" | "publish_s" | "read_s" | "verify_s"
@@ -23,7 +24,7 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
         "started_at" | "made_at" | "taken_at" | "time" | "since" | "last_dump_at" | "proven_at" | "removed_after" => {
             OffsetDateTime::parse(text, &Rfc3339).is_ok_and(|time| time.offset().is_utc())
         }
-        "start_lsn" | "stop_lsn" => text.split_once('/').is_some_and(|(high, low)| !high.is_empty() && !low.is_empty()),
+        "start_lsn" | "stop_lsn" | "end_lsn" => text.split_once('/').is_some_and(|(high, low)| !high.is_empty() && !low.is_empty()),
         "public_key" | "data_key" | "recipients" | "holder" | "holders" => text.starts_with("age1"),
         "sha256" => text.len() == 64 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')),
         // Text, since a number of 64 bits is rounded by many readers of JSON.
@@ -50,9 +51,9 @@ pub(super) fn assert_kind(pointer: &str, value: &Value) {
         "observed" | "tables" | "side_file" => value.is_object(),
         "value" => !value.is_null(),
         "action" | "name" | "database" | "reason" | "remedy" | "summary" | "key" | "source" | "plan" | "steps" | "dumps" | "warnings"
-        | "undo" | "kept_aside" | "kind" | "host" | "user" | "url" | "shell" | "script" | "example" | "detail" | "causes" | "error"
-        | "proves" | "proves_not" | "reasons" | "id" | "target" | "cluster" | "store" | "kept_commands" | "about" | "advice" | "part"
-        | "place" | "notes" | "what" | "before" | "after" | "dump" | "backup" => !text.is_empty(),
+        | "undo" | "kept_aside" | "set_aside" | "kind" | "host" | "user" | "url" | "shell" | "script" | "example" | "detail" | "causes"
+        | "error" | "proves" | "proves_not" | "reasons" | "id" | "target" | "cluster" | "store" | "kept_commands" | "about" | "advice"
+        | "part" | "place" | "notes" | "what" | "before" | "after" | "dump" | "backup" => !text.is_empty(),
         other => panic!("no type is promised for `{other}` ({pointer})"),
     };
     assert!(fits, "{pointer} is {value}");

@@ -93,7 +93,7 @@ pub(super) fn journey() -> Vec<Case> {
         promise("what no backup holds is given up only by its name", &["restore", "--delta", "--yes", "--json"]).code(5).error("unsafe"),
         promise("a plan of what is changed in place tells what stays", &["restore", "--delta", "--dry-run", "--json"])
             .fields(&["/plan/0", "/kept_aside", "/kept_bytes", "/kept_files", "/written_bytes", "/removed_files"])
-            .fields(&["/unshipped_wal/end_lsn", "/unshipped_wal/timeline", "/set_aside"])
+            .fields(&["/unshipped_wal/end_lsn", "/unshipped_wal/timeline", "/set_aside/0"])
             .value("/goes_on", false)
             .value("/consent_to", "making the cluster in {dir}/volume/data that of the backup"),
         promise("in place and aside are two things", &["restore", "--delta", "--in-place", "--json"]).code(2).error("invalid"),
