@@ -205,5 +205,5 @@ impl Writer {
 /// A place in the log, as PostgreSQL writes it.
 pub(crate) fn lsn(text: &str) -> u64 {
     let (high, low) = text.split_once('/').unwrap();
-    u64::from_str_radix(high, 16).unwrap() << 32 | u64::from_str_radix(low, 16).unwrap()
+    (u64::from_str_radix(high, 16).unwrap() << 32) | u64::from_str_radix(low, 16).unwrap()
 }

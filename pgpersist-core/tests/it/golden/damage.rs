@@ -21,7 +21,7 @@ use crate::golden::{builder, golden, key, repository_folder, store, verified, wi
 /// With this set all bytes are changed in turn, else a sample.
 const EVERY_BYTE: &str = "PGPERSIST_TEST_EVERY_BYTE";
 /// How many bytes of an object are a sample.
-const SAMPLE: usize = 100;
+const SAMPLE: usize = 50;
 /// The kinds of objects, by the ends of their names.
 const KINDS: [&[&str]; 8] =
     [&["repository"], &[".md", ".py"], &[".intent"], &[".beat"], &[".tombstone"], &[".key"], &[".pack"], &[".manifest"]];
