@@ -156,10 +156,7 @@ impl Migrate {
 
 /// The target serves what the source held.
 pub(crate) fn judge_moved(yard: &Yard, original: &Original) {
-    yard.run(&["start"]);
-    assert_eq!(yard.sql("shop", ALL_ORDERS), original.wanted);
-    yard.run(&["stop"]);
-    yard.judge_cluster();
+    yard.judge_cluster_that_answers(ALL_ORDERS, &original.wanted);
 }
 
 #[test]

@@ -240,8 +240,13 @@ impl Yard {
 
     /// The cluster starts, serves its database, stops cleanly, and nothing half-made stands anywhere.
     pub(crate) fn judge_cluster(&self) {
+        self.judge_cluster_that_answers("SELECT current_database()", "shop");
+    }
+
+    /// The same of one whose database answers a question so.
+    pub(crate) fn judge_cluster_that_answers(&self, question: &str, answer: &str) {
         self.run(&["start"]);
-        assert_eq!(self.sql("shop", "SELECT current_database()"), "shop");
+        assert_eq!(self.sql("shop", question), answer);
         self.run(&["stop"]);
         assert_eq!(judge::controldata(&self.data, "Database cluster state"), "shut down");
         judge::checksums_hold(&self.data);
