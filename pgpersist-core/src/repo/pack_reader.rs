@@ -16,8 +16,11 @@ use crate::repo::sealing::RunKeys;
 use crate::repo::trailer::{FOOTER_BYTES, Footer, FramePlace, HEADER_BYTES, PackKind, Trailer};
 use crate::workers;
 
-/// How much of a pack's end is read at first: the trailer of most packs is within it.
-const TAIL_BYTES: u64 = 512 * 1024;
+/// How much of a pack's end is read at first, as a part of the whole, since the trailer of most packs is within it: 19.4 bytes a page, of a
+/// page's two or three kilobytes. Of a small pack no more than that either: it may be one of very many.
+const TAIL_PART: u64 = 32;
+/// The least of it, and the most.
+const TAIL_BYTES: std::ops::RangeInclusive<u64> = 4 * 1024..=512 * 1024;
 
 /// A pack whose trailer was read and is what was written.
 #[derive(Debug, Clone)]
@@ -54,7 +57,7 @@ impl End {
         let store = repository.store();
         let size = store.head(&key).await?.size_bytes;
         let wrong = |fault| repository.wrong(&below, fault);
-        let from = size.saturating_sub(TAIL_BYTES);
+        let from = size.saturating_sub((size / TAIL_PART).clamp(*TAIL_BYTES.start(), *TAIL_BYTES.end()));
         let mut tail = store.get_range(&key, from..size).await?;
         if tail.len() as u64 != size - from {
             return Err(wrong(Fault::CutOff));

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgpersist_core::backup::physical::BackupOptions;
+use pgpersist_core::backup::physical::{BackupOptions, back_up};
 use pgpersist_core::clock::{Clock, ManualClock, SystemClock};
 use pgpersist_core::data_directory::own_folder::OwnFolder;
 use pgpersist_core::encryption::settings::EncryptionSettings;
 use pgpersist_core::health::checks::backups::{BackupsCheck, DEFAULT_MAX_AGE, LastSeen};
 use pgpersist_core::health::{Finding, HealthCheck, Status};
 use pgpersist_core::logical::cluster_card::ClusterCard;
+use pgpersist_core::progress::Silent;
 use pgpersist_core::repo::layout;
 use pgpersist_core::repo::names::RunName;
 use pgpersist_core::store::memory::MemoryBackupStore;
@@ -47,6 +48,22 @@ async fn flip(store: &Arc<dyn BackupStore>, key: &ObjectKey) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x40;
     store.put(key, bytes.into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_backups_that_began_within_one_second_the_log_tells_the_newest() {
+    let server = server_with(10).await;
+    let store: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let check = check_of(&store, &EncryptionSettings::default(), OwnFolder::locate(&server.path("data")).unwrap());
+    let repository = repository(Arc::clone(&store), &server).await;
+    let now = ManualClock::new(SystemClock.now());
+    let (connection, data, options) = (server.connection("postgres"), server.path("data"), BackupOptions::default());
+    // With four, the odds that names alone give the right answer each time are small.
+    for _ in 0..4 {
+        let made = back_up(&connection, &data, &repository, &options, &now, &Silent).await.unwrap();
+        let finding = check.check().await;
+        assert_eq!(finding.observed["name"].as_str(), Some(made.name.as_str()), "{finding:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

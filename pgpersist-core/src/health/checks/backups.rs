@@ -19,6 +19,7 @@ use crate::health::checks::judgement::{Judgement, not_known};
 use crate::health::{Finding, HealthCheck};
 use crate::logical::cluster_card::ClusterCard;
 use crate::logical::shelf::Shelf;
+use crate::pg::lsn::Lsn;
 use crate::repo::contents::Contents;
 use crate::repo::entry::EntryKind;
 use crate::repo::layout;
@@ -87,9 +88,21 @@ struct Seen {
     of_another: bool,
 }
 
+/// One backup, as it was looked at.
+#[derive(Debug)]
+struct Looked {
+    /// Its timeline, and where it ends there; nothing where that cannot be read.
+    place: Option<Place>,
+    /// Or what is wrong with it.
+    good: Result<Good, String>,
+}
+
+type Place = (u32, Lsn);
+
 #[derive(Debug, Clone)]
 struct Good {
     name: RunName,
+    place: Place,
     stopped_at: OffsetDateTime,
     size_bytes: u64,
     stored_bytes: u64,
@@ -135,60 +148,71 @@ impl BackupsCheck {
         repository.refuse_downgrade()?;
         let backups = repository.backups().await?;
         let mut seen = Seen { count: backups.len(), ..Seen::default() };
-        for backup in backups.into_iter().rev() {
-            let wrong = match self.look_at(&repository, backup).await {
-                Ok(Ok(good)) => {
-                    seen.newest_good = Some(good);
-                    break;
+        for same_second in backups.chunk_by(|one, next| one.began_at() == next.began_at()).rev() {
+            let mut looked = Vec::new();
+            for backup in same_second {
+                match self.look_at(&repository, *backup).await {
+                    Ok(one) => looked.push((*backup, one)),
+                    // It was removed since it was listed.
+                    Err(error) if error.kind() == ErrorKind::NotFound => seen.count -= 1,
+                    Err(error) if is_damage(&error) => {
+                        looked.push((*backup, Looked { place: None, good: Err(format!("cannot be read: {error}")) }));
+                    }
+                    Err(error) => return Err(error),
                 }
-                Ok(Err(wrong)) => wrong,
-                // It was removed since it was listed.
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    seen.count -= 1;
-                    continue;
+            }
+            // Names tell to the second when a backup began. Within one, the log tells; what cannot be read may be the newest.
+            looked.sort_by_key(|(_, one)| std::cmp::Reverse(one.place.unwrap_or((u32::MAX, Lsn(u64::MAX)))));
+            for (backup, one) in looked {
+                match one.good {
+                    Ok(good) => {
+                        seen.newest_good = Some(good);
+                        return Ok(seen);
+                    }
+                    Err(wrong) => drop(seen.wrong.get_or_insert_with(|| format!("the newest, {backup}, {wrong}"))),
                 }
-                Err(error) if is_damage(&error) => format!("cannot be read: {error}"),
-                Err(error) => return Err(error),
-            };
-            seen.wrong.get_or_insert_with(|| format!("the newest, {backup}, {wrong}"));
+            }
         }
         Ok(seen)
     }
 
-    /// A backup that is good, or what is wrong with it.
-    async fn look_at(&self, repository: &Repository, backup: RunName) -> Result<Result<Good, String>> {
+    async fn look_at(&self, repository: &Repository, backup: RunName) -> Result<Looked> {
         if let Some(good) = self.last_seen.of(backup) {
             let below = layout::manifest(backup);
             let bytes = repository.store().get(&repository.key(&below)?).await?;
-            return Manifest::look_at(&below, &bytes).map(|()| Ok(good)).map_err(|fault| repository.wrong(&below, fault));
+            Manifest::look_at(&below, &bytes).map_err(|fault| repository.wrong(&below, fault))?;
+            return Ok(Looked { place: Some(good.place), good: Ok(good) });
         }
         let manifest = repository.manifest(backup).await?;
+        let place = (manifest.wal.timeline, manifest.wal.stop_lsn.parse().unwrap_or_default());
+        let is_not_good = |why| Ok(Looked { place: Some(place), good: Err(why) });
         let damaged: Vec<_> = manifest.damaged_pages.iter().filter(|page| !page.known).collect();
         if let Some(first) = damaged.first() {
             let first = format!("block {} of {}", first.block, first.path);
-            return Ok(Err(match damaged.len() {
+            return is_not_good(match damaged.len() {
                 1 => format!("holds 1 damaged page, {first}"),
                 count => format!("holds {count} damaged pages, the first one {first}"),
-            }));
+            });
         }
         // What takes longer than this is left out: that there is a backup must be told in time.
         let oldest_read = match tokio::time::timeout(self.deadline / 2, oldest_read(repository, &manifest)).await {
             Err(_) => None,
             Ok(Ok(at)) => at,
             Ok(Err(error)) if is_damage(&error) || error.kind() == ErrorKind::NotFound => {
-                return Ok(Err(format!("has lost its list of files: {error}")));
+                return is_not_good(format!("has lost its list of files: {error}"));
             }
             Ok(Err(error)) => return Err(error),
         };
         let good = Good {
             name: backup,
+            place,
             stopped_at: manifest.stopped_at,
             size_bytes: manifest.sizes.bytes,
             stored_bytes: manifest.sizes.stored_bytes,
             oldest_read,
         };
         self.last_seen.keep(&good);
-        Ok(Ok(good))
+        Ok(Looked { place: Some(place), good: Ok(good) })
     }
 }
 
@@ -271,7 +295,7 @@ mod tests {
     fn good(stopped_at: OffsetDateTime) -> Seen {
         let name = RunName::new(TWO_HOURS_AGO, [15, 142, 125, 108]);
         let oldest_read = Some(NOW - time::Duration::days(3));
-        let good = Good { name, stopped_at, size_bytes: 3 << 30, stored_bytes: 1 << 30, oldest_read };
+        let good = Good { name, place: (1, Lsn(7)), stopped_at, size_bytes: 3 << 30, stored_bytes: 1 << 30, oldest_read };
         Seen { count: 2, newest_good: Some(good), ..Seen::default() }
     }
 
