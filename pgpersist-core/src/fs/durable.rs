@@ -398,6 +398,27 @@ pub fn sweep(folder: &Path) -> Result<usize> {
     })
 }
 
+/// What a temporary file would have been called; nothing for any other.
+pub fn target_of_temporary(name: &str) -> Option<&str> {
+    let (target, random) = name.strip_prefix('.')?.strip_suffix(TEMPORARY_SUFFIX)?.rsplit_once('.')?;
+    (random.len() == 8 && random.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(target)
+}
+
+/// Removes a temporary file that nobody writes any more, and was not written to for `idle`. Tells whether it did.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn remove_left_over(path: &Path, idle: Duration) -> Result<bool> {
+    as_owner(parent(path)?, || {
+        let old = fs::metadata(path).and_then(|metadata| metadata.modified()).ok().and_then(|modified| modified.elapsed().ok());
+        let left_over = old.is_some_and(|age| age > idle) && is_left_over(path);
+        if left_over {
+            remove_file(path)?;
+        }
+        Ok(left_over)
+    })
+}
+
 fn is_left_over(path: &Path) -> bool {
     let Ok(file) = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path) else {
         return false;

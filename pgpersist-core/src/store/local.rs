@@ -21,8 +21,9 @@ use time::{Duration, OffsetDateTime};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::{self, NewFile};
 use crate::fs::os_user::OsUser;
+use crate::fs::walk::Walk;
 use crate::fs::{hand_over, on_behalf};
-use crate::store::{BackupStore, ObjectKey, ObjectMeta, Upload};
+use crate::store::{BackupStore, IsOurs, ObjectKey, ObjectMeta, Upload};
 use crate::workers;
 
 const FILE_MODE: u32 = 0o600;
@@ -164,6 +165,20 @@ impl BackupStore for LocalBackupStore {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let key = key.clone();
         self.run(move |root| root.delete(&key)).await
+    }
+
+    /// Who writes into a folder clears away what was left there; into that of a run that was killed, nobody writes again.
+    async fn remove_unfinished(&self, idle: std::time::Duration, is_ours: &IsOurs<'_>) -> Result<u64> {
+        let found = self.run(|root| root.temporaries()).await?;
+        let ours: Vec<PathBuf> = found.into_iter().filter(|(key, _)| is_ours(key)).map(|(_, path)| path).collect();
+        self.run(move |_| {
+            let mut removed = 0;
+            for path in &ours {
+                removed += u64::from(durable::remove_left_over(path, idle)?);
+            }
+            Ok(removed)
+        })
+        .await
     }
 
     async fn upload(&self, key: &ObjectKey) -> Result<Box<dyn Upload>> {
@@ -369,6 +384,23 @@ impl Root {
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// All temporary files, with the keys that they were to have.
+    fn temporaries(&self) -> Result<Vec<(ObjectKey, PathBuf)>> {
+        let mut found = Vec::new();
+        if !self.path.is_dir() {
+            return Ok(found);
+        }
+        // What cannot be looked into is somebody else's.
+        for entry in Walk::new(&self.path)?.flatten() {
+            let name = entry.relative.file_name().and_then(|name| name.to_str()).and_then(durable::target_of_temporary);
+            let key = name.and_then(|name| entry.relative.with_file_name(name).to_str()?.parse().ok());
+            if let Some(key) = key.filter(|_| entry.metadata.is_file()) {
+                found.push((key, entry.path));
+            }
+        }
+        Ok(found)
     }
 
     /// What of a folder a listing has to tell or to enter, in key order.

@@ -487,3 +487,27 @@ async fn write_where_it_cannot_work(folder: &Path) {
     let left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).filter(|name| name != "b").collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test]
+async fn a_folder_forgets_what_killed_writers_left_wherever_it_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LocalBackupStore::open(folder.path()).unwrap();
+    store.put(&"packs/run/000000.pack".parse().unwrap(), "whole".into()).await.unwrap();
+    let place = |name: &str| folder.path().join("packs/run").join(name);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(90_000);
+    for (name, modified) in [
+        (".000001.pack.01234567.pgpersist-tmp", old),
+        (".000002.pack.01234567.pgpersist-tmp", std::time::SystemTime::now()),
+        (".movie.mkv.01234567.pgpersist-tmp", old),
+        (".000003.pack.pgpersist-tmp", old),
+        ("000004.pack", old),
+    ] {
+        std::fs::File::create(place(name)).unwrap().set_modified(modified).unwrap();
+    }
+    let is_ours = |key: &ObjectKey| key.as_str().starts_with("packs/run/") && key.as_str().ends_with(".pack");
+    let day = std::time::Duration::from_secs(86_400);
+    assert_eq!(store.remove_unfinished(day, &is_ours).await.unwrap(), 1);
+    assert_eq!(store.remove_unfinished(day, &is_ours).await.unwrap(), 0);
+    let left = std::fs::read_dir(folder.path().join("packs/run")).unwrap().count();
+    assert!(left == 5 && !place(".000001.pack.01234567.pgpersist-tmp").exists(), "{left}");
+}

@@ -47,9 +47,9 @@ impl PruneBackups {
         self.yard().run(&["backup"]);
     }
 
-    /// More than a day passes by the store's clock, which is when its objects were put.
+    /// More than a day passes by the store's clock, which is when its objects were put, and files that never became objects written to.
     fn a_day_passes(&self) {
-        let script = "cd \"$1\" && find runs tombstones -type f 2>/dev/null | while read -r object; do
+        let script = "cd \"$1\" && find . -type f '(' -path './runs/*' -o -path './tombstones/*' -o -name '*.pgpersist-tmp' ')' | while read -r object; do
             touch -d \"@$(($(stat -c %Y \"$object\") - 90000))\" \"$object\"
         done";
         must(Command::new("sh").args(["-c", script, "sh"]).arg(self.repository()));
