@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ use crate::repo::repository::Repository;
 use crate::repo::trailer::CHUNK_BYTES;
 use crate::restore::damage::{Losses, is_damage};
 use crate::workers;
+
+/// How much one writer takes at once, at least.
+const GROUP_BYTES: u64 = 2 << 20;
 
 /// How much is handed to the disk at once.
 const PIECE_BYTES: usize = 1 << 20;
@@ -94,18 +98,20 @@ pub(crate) async fn write(
 ) -> Result<()> {
     let (made, below) = (Arc::clone(&entries), places.clone());
     workers::run(move || folders(&made, &below)).await?;
-    let next = Arc::new(AtomicUsize::new(0));
+    let (next, groups) = (Arc::new(AtomicUsize::new(0)), neighbours(&entries));
     let writers = (0..at_once.max(1)).map(|_| {
-        let (repository, entries, places) = (repository.clone(), Arc::clone(&entries), places.clone());
+        let (repository, entries, places, groups) = (repository.clone(), Arc::clone(&entries), places.clone(), Arc::clone(&groups));
         let (next, done, losses) = (Arc::clone(&next), Arc::clone(&done), losses.clone());
         async move {
             let task = tokio::spawn(async move {
                 let mut contents = Contents::new(&repository);
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(entry) = entries.get(at) else { return Ok(()) };
-                    if let EntryKind::File(file) = &entry.kind {
-                        write_file(&mut contents, places.of(&entry.path), (&entry.path, file), &done, losses.as_deref()).await?;
+                    let Some(group) = groups.get(at) else { return Ok(()) };
+                    for entry in &entries[group.clone()] {
+                        if let EntryKind::File(file) = &entry.kind {
+                            write_file(&mut contents, places.of(&entry.path), (&entry.path, file), &done, losses.as_deref()).await?;
+                        }
                     }
                 }
             });
@@ -113,6 +119,22 @@ pub(crate) async fn write(
         }
     });
     try_join_all(writers).await.map(|_| ())
+}
+
+/// What one writer takes at once: small files that follow each other lie in the same frames, which two writers would both read.
+fn neighbours(entries: &[Entry]) -> Arc<[Range<usize>]> {
+    let (mut groups, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (at, entry) in entries.iter().enumerate() {
+        if let EntryKind::File(file) = &entry.kind {
+            bytes += file.size;
+        }
+        if bytes >= GROUP_BYTES {
+            groups.push(from..at + 1);
+            (from, bytes) = (at + 1, 0);
+        }
+    }
+    groups.push(from..entries.len());
+    groups.into()
 }
 
 /// A task that ends when nobody waits for it any more.

@@ -2,7 +2,7 @@
 //! page looks like differ between them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgpersist_core::backup::physical::BackupOptions;
 use pgpersist_core::progress::Silent;
@@ -25,6 +25,9 @@ async fn backed_up_and_restored(installation: &Installation) {
     fill(&server, ROWS).await;
     server.run("shop", "CREATE TABLE public.kept AS SELECT * FROM public.orders").await;
     let repository = repository(Arc::new(MemoryBackupStore::new()), &server).await;
+    // What was touched less than two seconds before a backup began is read by the next one.
+    server.run("postgres", "CHECKPOINT").await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     let load = Load::begin(&server, ROWS.into()).await;
     let first = backup(&server, &repository, &BackupOptions::default()).await.unwrap();
     let before = load.committed();
