@@ -186,13 +186,14 @@ async fn summed(data_directory: PathBuf, files: Vec<PathBuf>) -> Result<(Summary
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, SystemClock};
 
     const LATER: Duration = Duration::from_secs(3600);
 
     fn folder(names: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for name in names {
-            fs::write(folder.path().join(format!("{name}.summary")), b"").unwrap();
+            fs::File::create(folder.path().join(format!("{name}.summary"))).unwrap();
         }
         folder
     }
@@ -211,14 +212,14 @@ mod tests {
             "0000000200000000000003000000000000000400",
             "temporary",
         ]);
-        let later = SystemTime::now() + LATER;
+        let later = SystemTime::from(SystemClock.now()) + LATER;
         assert_eq!(ends(folder.path(), 0x100, later), Some(vec![0x200, 0x300]));
         assert_eq!(ends(folder.path(), 0x300, later), Some(vec![]));
         // It begins within one, before all of them, or where none ends.
         assert_eq!(ends(folder.path(), 0x180, later), None);
         assert_eq!(ends(folder.path(), 0x28, later), None);
         assert_eq!(ends(folder.path(), 0x500, later), None);
-        fs::write(folder.path().join("0000000100000000000005000000000000000600.summary"), b"").unwrap();
+        fs::File::create(folder.path().join("0000000100000000000005000000000000000600.summary")).unwrap();
         assert_eq!(ends(folder.path(), 0x100, later), None);
         assert_eq!(ends(folder.path(), 0x600, later), Some(vec![]));
         assert_eq!(ends(&folder.path().join("none"), 0x100, later), None);
@@ -227,6 +228,6 @@ mod tests {
     #[test]
     fn summaries_that_are_younger_than_the_parent_are_of_another_history() {
         let folder = folder(&["0000000100000000000000280000000000000100", "0000000100000000000001000000000000000200"]);
-        assert_eq!(ends(folder.path(), 0x100, SystemTime::now() - LATER), None);
+        assert_eq!(ends(folder.path(), 0x100, SystemTime::from(SystemClock.now()) - LATER), None);
     }
 }

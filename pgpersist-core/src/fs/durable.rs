@@ -412,10 +412,7 @@ pub fn remove_left_over(path: &Path, idle: Duration) -> Result<bool> {
     as_owner(parent(path)?, || {
         let old = fs::metadata(path).and_then(|metadata| metadata.modified()).ok().and_then(|modified| modified.elapsed().ok());
         let left_over = old.is_some_and(|age| age > idle) && is_left_over(path);
-        if left_over {
-            remove_file(path)?;
-        }
-        Ok(left_over)
+        if left_over { remove_file(path).map(|()| true) } else { Ok(false) }
     })
 }
 

@@ -1,6 +1,7 @@
 //! `restore --delta`: over a stopped cluster, of which stays what is as it should be.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -168,7 +169,7 @@ async fn a_cluster_that_holds_nothing_more_is_changed_without_giving_anything_up
     let mut bytes = fs::read(&victim).unwrap();
     let right = bytes.clone();
     bytes[5000] ^= 1;
-    fs::write(&victim, &bytes).unwrap();
+    File::create(&victim).unwrap().write_all(&bytes).unwrap();
     let report = scene.delta(None).await.unwrap();
     assert_eq!(fs::read(&victim).unwrap(), right);
     assert_eq!((fs::read(&copy).unwrap(), fs::metadata(&copy).unwrap().nlink()), (bytes, 1), "the copy is as it was");

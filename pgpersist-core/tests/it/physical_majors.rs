@@ -39,7 +39,7 @@ async fn backed_up_and_restored(installation: &Installation) {
     let report = verify(&repository, None, Depth::Full, &Silent).await.unwrap();
     assert!(report.damaged.is_empty() && report.unopened.is_empty(), "{major}: {report:?}");
     let manifest = repository.manifest(newest(&repository).await.unwrap()).await.unwrap();
-    assert_eq!((manifest.backup.to_string(), manifest.cluster.major), (second.name.clone(), major.into()));
+    assert_eq!((manifest.backup.to_string(), manifest.cluster.major), (second.name.clone(), major));
     assert!(manifest.cluster.data_checksums);
 
     let (data, told) = restored(&server, &repository, "restored").await.unwrap();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pgpersist_core::backup::physical::{BackupOptions, BackupReport};
 use pgpersist_core::backup::summarized::SummaryUse;
+use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::progress::Silent;
 use pgpersist_core::repo::contents::Contents;
@@ -225,7 +226,7 @@ async fn a_gap_in_the_summaries_and_another_history_have_all_files_read() {
         // The summary that ends where the parent begins looks as if it had been written after the parent.
         for entry in fs::read_dir(&summaries).unwrap() {
             let file = fs::File::options().append(true).open(entry.unwrap().path()).unwrap();
-            file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
+            file.set_modified(std::time::SystemTime::from(SystemClock.now()) + Duration::from_secs(3600)).unwrap();
         }
         let report = backup(&server, &repository, &what_changed()).await.unwrap();
         assert_eq!(report.wal_summaries, SummaryUse::Incomplete, "{report:?}");

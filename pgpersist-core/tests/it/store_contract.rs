@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::store::conformance::violations;
 use pgpersist_core::store::faulty::{Calls, Effect, FaultPlan, FaultyStore, Operation};
@@ -494,10 +495,11 @@ async fn a_folder_forgets_what_killed_writers_left_wherever_it_lies() {
     let store = LocalBackupStore::open(folder.path()).unwrap();
     store.put(&"packs/run/000000.pack".parse().unwrap(), "whole".into()).await.unwrap();
     let place = |name: &str| folder.path().join("packs/run").join(name);
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(90_000);
+    let now = std::time::SystemTime::from(SystemClock.now());
+    let old = now - std::time::Duration::from_secs(90_000);
     for (name, modified) in [
         (".000001.pack.01234567.pgpersist-tmp", old),
-        (".000002.pack.01234567.pgpersist-tmp", std::time::SystemTime::now()),
+        (".000002.pack.01234567.pgpersist-tmp", now),
         (".movie.mkv.01234567.pgpersist-tmp", old),
         (".000003.pack.pgpersist-tmp", old),
         ("000004.pack", old),

@@ -164,7 +164,7 @@ fn what_is_left_of_a_damaged_backup_is_restored_on_consent_and_never_called_good
     let mut bytes = std::fs::read(&pack).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    std::fs::write(&pack, bytes).unwrap();
+    std::io::Write::write_all(&mut std::fs::File::create(&pack).unwrap(), &bytes).unwrap();
     let elsewhere = "{dir}/volume/restored";
     let unasked = cluster.run(&["restore", "-D", elsewhere, "--without-damaged", "--json"]);
     assert_eq!((unasked.code, unasked.error()["kind"].as_str()), (Some(5), Some("unsafe")), "{unasked:?}");

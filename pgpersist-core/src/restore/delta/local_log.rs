@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         let page_bytes = u64::from(self.control.wal_block_size);
         let mut at = Lsn(at.0.checked_next_multiple_of(ALIGNMENT)?);
         let mut page = self.page(at.0 / page_bytes * page_bytes)?;
-        if at.0 % page_bytes == 0 {
+        if at.0.is_multiple_of(page_bytes) {
             at = Lsn(at.0 + self.header_bytes(at.0));
         }
         let begin = at;
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
     }
 
     fn segment(&mut self, number: u64, timeline: u32) -> Option<&File> {
-        if !self.open.as_ref().is_some_and(|(open, of, _)| (*open, *of) == (number, timeline)) {
+        if self.open.as_ref().is_none_or(|(open, of, _)| (*open, *of) != (number, timeline)) {
             let per_log = (1_u64 << 32) / u64::from(self.control.wal_segment_size);
             let name = format!("{timeline:08X}{:08X}{:08X}", number / per_log, number % per_log);
             self.open = Some((number, timeline, File::open(self.folder.join(name)).ok()?));
