@@ -33,7 +33,7 @@ impl Mixed {
     /// Begins: from here on no server starts in the directory. The caller holds the claim and the server's lock.
     ///
     /// # Errors
-    /// [`Error::File`]; the cluster is then as it was, or the work is to be gone on with.
+    /// [`Error::File`](crate::error::Error::File); the cluster is then as it was, or the work is to be gone on with.
     pub fn begin(&self, directory: &Path, own: &OwnFolder) -> Result<()> {
         own.create()?;
         durable::create_directory(&self.aside, 0o700)?;
@@ -53,7 +53,7 @@ impl Mixed {
     /// ended here. The caller holds the claim.
     ///
     /// # Errors
-    /// [`Error::File`]; `Damaged` when the marker cannot be read.
+    /// [`Error::File`](crate::error::Error::File); `Damaged` when the marker cannot be read.
     pub fn interrupted(directory: &Path, own: &OwnFolder) -> Result<Option<Self>> {
         let Some(mixed) = Marker::read(&own.half_made_marker())?.and_then(|marker| marker.mixed) else { return Ok(None) };
         if !directory.join(CONTROL_FILE_PATH).exists() {
@@ -79,7 +79,7 @@ impl Mixed {
     /// Ends it: all else of the new cluster is in its place, and durable.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`](crate::error::Error::File).
     pub fn finish(&self, directory: &Path, own: &OwnFolder, control: &[u8], mode: u32) -> Result<()> {
         durable::write(&directory.join(CONTROL_FILE_PATH), control, mode)?;
         durable::remove_file(&own.half_made_marker())
