@@ -62,7 +62,7 @@ class BackupReport(Report):
         new_bytes: what it added.
         unread_bytes: the length of what was not read, since the backup before has read the same.
         wal_summaries: what the server's WAL summaries were good for: ``used``, ``incomplete``, ``off`` or ``none``.
-        moved_bytes: the length of what was stored anew although the backup before has it, so that packs go of which little is needed.
+        moved_bytes: the length of what was stored anew although the backup before has it, so that packs go that little needs.
         duration: how long it took.
         started_at: when it began.
         start_lsn: where recovery begins.
