@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import shutil
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -19,6 +20,21 @@ from pgpersist import Cluster
 pytest_plugins = ["pytester"]
 
 Call = Callable[..., Any]
+
+#: What tells pytest's own tests, and the package's plugin in them, that they run in a worker.
+_WORKER = ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID")
+
+
+def pytest_configure() -> None:
+    # A shell in the background leaves it ignored, and then no test of Ctrl-C would end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sessions that a test starts are no part of the session that the test is part of."""
+    for name in _WORKER:
+        monkeypatch.delenv(name, raising=False)
 
 
 def _server_user() -> Optional[pwd.struct_passwd]:

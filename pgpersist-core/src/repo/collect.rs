@@ -9,6 +9,8 @@
 //!   intent, and once more before it publishes.
 //! - A run that was silent and is taken for dead loses its intent, after a grace time of its own, before intents and manifests are listed
 //!   for the last time. So either its manifest is seen there, or it sees that its intent is gone, and takes its manifest back.
+//! - Before a backup or a run gets a tombstone it gets a mark, which goes behind its last pack: packs of a run without manifest, intent and mark
+//!   are not what this leaves behind, and `verify` tells of them.
 //!
 //! Interrupted anywhere, it leaves what the next one finishes. Two at once remove the same.
 
@@ -20,6 +22,7 @@ use time::OffsetDateTime;
 
 use crate::error::{Error, Result};
 use crate::repo::backup_plan::Patience;
+use crate::repo::dropped::Dropped;
 use crate::repo::intent::Intent;
 use crate::repo::inventory::Inventory;
 use crate::repo::layout;
@@ -135,8 +138,12 @@ impl Collector<'_> {
             rest.packs.retain(|pack| !roots.keep(*pack));
             if rest != standing.tombstone.doomed {
                 self.check().await?;
+                let stays = |run: &&RunName| live.runs.contains(run) || (self.first.backups.contains(run) && !self.goes(**run, live));
+                let named = &standing.tombstone.doomed;
+                let marks = named.backups.union(&named.runs).filter(stays).map(|run| layout::dropped(*run)).collect();
                 Tombstone::put(rest, self.repository, self.now).await?;
                 Tombstone::remove(standing.tombstone.name, self.repository).await?;
+                self.delete(marks).await?;
             }
         }
         Ok(())
@@ -158,6 +165,9 @@ impl Collector<'_> {
             return Ok(());
         }
         self.check().await?;
+        for run in doomed.backups.union(&doomed.runs) {
+            Dropped::put(*run, self.repository).await?;
+        }
         Tombstone::put(doomed, self.repository, self.now).await
     }
 
@@ -214,6 +224,10 @@ impl Collector<'_> {
         let is_left = |run: &RunName| left.contains(run) || announced.runs.contains(run) || backups.contains(run);
         let closed = self.first.runs.iter().filter(|(name, run)| run.has_key && !is_left(name));
         self.delete(closed.map(|(name, _)| layout::run_key(*name)).collect()).await?;
+        let mut marked = self.first.dropped.clone();
+        // Those that were put since.
+        marked.extend(due.iter().flat_map(|standing| standing.tombstone.doomed.backups.union(&standing.tombstone.doomed.runs)));
+        self.delete(marked.iter().filter(|run| !is_left(run)).map(|run| layout::dropped(*run)).collect()).await?;
         // One that names something that nobody needs and that could not go yet stands on.
         let is_done = |standing: &&Standing| {
             let named = &standing.tombstone.doomed;

@@ -21,6 +21,8 @@ pub enum ObjectKind {
     Beat,
     /// What is to be removed.
     Tombstone,
+    /// The mark of a run that was given up.
+    Dropped,
     /// The keys of a run, wrapped.
     RunKey,
 }
@@ -33,6 +35,7 @@ impl ObjectKind {
             Self::Intent => *b"pgpi",
             Self::Beat => *b"pgpb",
             Self::Tombstone => *b"pgpt",
+            Self::Dropped => *b"pgpo",
             Self::RunKey => *b"pgpr",
         }
     }

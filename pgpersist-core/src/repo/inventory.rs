@@ -9,6 +9,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::error::Result;
+use crate::repo::dropped::Dropped;
 use crate::repo::layout;
 use crate::repo::live_runs::{self, Live, Run, each};
 use crate::repo::names::{PackName, RunName};
@@ -28,6 +29,8 @@ pub struct Inventory {
     pub live: Live,
     /// The backups.
     pub backups: BTreeSet<RunName>,
+    /// The runs that were given up and have left packs.
+    pub dropped: BTreeSet<RunName>,
 }
 
 impl Inventory {
@@ -45,6 +48,8 @@ impl Inventory {
         let runs = live_runs::runs(repository).await?;
         let live = Live::look(repository, &runs, now, dead_after).await?;
         let backups = repository.backups().await?.into_iter().collect();
-        Ok(Self { tombstones, packs, runs, live, backups })
+        // Last: such a mark is put before a manifest or an intent goes.
+        let dropped = Dropped::all(repository).await?;
+        Ok(Self { tombstones, packs, runs, live, backups, dropped })
     }
 }

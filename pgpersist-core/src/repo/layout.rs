@@ -12,6 +12,8 @@ pub const BACKUPS: &str = "backups/";
 pub const RUNS: &str = "runs/";
 /// Where tombstones lie.
 pub const TOMBSTONES: &str = "tombstones/";
+/// Where the marks of runs lie that were given up.
+pub const DROPPED: &str = "dropped/";
 
 const PACK_SUFFIX: &str = ".pack";
 const MANIFEST_SUFFIX: &str = ".manifest";
@@ -19,6 +21,7 @@ const INTENT_SUFFIX: &str = ".intent";
 const RUN_KEY_SUFFIX: &str = ".key";
 const BEAT_SUFFIX: &str = ".beat";
 const TOMBSTONE_SUFFIX: &str = ".tombstone";
+const DROPPED_SUFFIX: &str = ".dropped";
 
 /// A pack.
 pub fn pack(name: PackName) -> String {
@@ -86,6 +89,16 @@ pub fn parse_tombstone(key: &str) -> Option<RunName> {
     key.strip_prefix(TOMBSTONES)?.strip_suffix(TOMBSTONE_SUFFIX)?.parse().ok()
 }
 
+/// The mark of a run that was given up.
+pub fn dropped(run: RunName) -> String {
+    format!("{DROPPED}{run}{DROPPED_SUFFIX}")
+}
+
+/// Which run a key says was given up, if it is such a mark.
+pub fn parse_dropped(key: &str) -> Option<RunName> {
+    key.strip_prefix(DROPPED)?.strip_suffix(DROPPED_SUFFIX)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use time::macros::datetime;
@@ -101,6 +114,7 @@ mod tests {
         assert_eq!(parse_manifest(&manifest(run)), Some(run));
         assert_eq!(parse_intent(&intent(run)), Some(run));
         assert_eq!(parse_tombstone(&tombstone(run)), Some(run));
+        assert_eq!(parse_dropped(&dropped(run)), Some(run));
         for number in [0, 1, 999_999, 1_000_000] {
             assert_eq!(parse_beat(&beat(run, number)), Some((run, number)));
         }

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod collect;
 pub mod contents;
 pub mod descriptor;
+pub mod dropped;
 pub mod effort;
 pub mod entry;
 pub mod envelope;

@@ -2,6 +2,7 @@
 
 mod beside;
 mod named;
+mod others;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,9 @@ use crate::repo::names::{PackName, RunName};
 use crate::repo::pack_builder::PackRecord;
 use crate::repo::pack_reader::OpenPack;
 use crate::repo::repository::Repository;
-use crate::repo::verify::beside::{look_at_closed, look_at_keys, passing, rescue_files};
+use crate::repo::verify::beside::{look_at_keys, passing, rescue_files};
 use crate::repo::verify::named::named;
+use crate::repo::verify::others::others;
 use crate::store::ObjectKey;
 use crate::workers;
 
@@ -109,7 +111,7 @@ async fn look_at_all(
     let mut report = RepositoryReport::default();
     let mut damage = Damage::new();
     let mut needed: BTreeMap<PackName, Needed> = BTreeMap::new();
-    let (mut unopened, mut closed) = (BTreeSet::new(), false);
+    let mut unopened = BTreeSet::new();
     for backup in backups {
         progress.event(Event::Step(format!("looking at {backup}")));
         report.objects += 1;
@@ -120,7 +122,6 @@ async fn look_at_all(
             }
             Err(error) if repository.is_closed(&error) => {
                 unopened.insert(backup);
-                closed = true;
                 continue;
             }
             Err(error) => {
@@ -147,9 +148,9 @@ async fn look_at_all(
     for needed in needed.values() {
         report.objects += 1;
         report.bytes += needed.record.size;
-        match look(repository, needed, depth).await {
-            Ok(Looked::Whole) => {}
-            Ok(Looked::Closed) => unopened.extend(&needed.backups),
+        match look(repository, needed.record.pack, Some(needed), depth).await {
+            Ok((Looked::Whole, _)) => {}
+            Ok((Looked::Closed, _)) => unopened.extend(&needed.backups),
             Err(error) if repository.is_closed(&error) => unopened.extend(&needed.backups),
             Err(error) => {
                 let key = repository.key(&layout::pack(needed.record.pack))?;
@@ -170,10 +171,8 @@ async fn look_at_all(
         }
         damage.retain(|_, (_, backups)| !backups.is_empty());
     }
-    if closed && !is_named {
-        look_at_closed(repository, &needed, &mut report, &mut damage).await?;
-    }
     if !is_named {
+        others(repository, &needed, depth, &mut report, &mut damage).await?;
         report.objects += rescue_files(repository, &mut damage).await? + passing(repository, &mut damage).await?;
     }
     report.unopened = unopened.into_iter().collect();
@@ -209,19 +208,20 @@ enum Looked {
     Closed,
 }
 
-/// Whether a pack is what the manifest says.
-async fn look(repository: &Repository, needed: &Needed, depth: Depth) -> Result<Looked> {
-    let record = &needed.record;
-    let pack = OpenPack::read(repository, record.pack).await?;
-    let has_all = pack.trailer.ids.len() as u64 >= u64::from(needed.items);
-    if pack.digest != record.digest || pack.size != record.size || !has_all {
-        return Err(repository.wrong(&layout::pack(record.pack), Fault::Digest));
+/// Whether a pack is what it says of itself, and what the manifests say of it that need it. Tells how long it is.
+async fn look(repository: &Repository, name: PackName, needed: Option<&Needed>, depth: Depth) -> Result<(Looked, u64)> {
+    let pack = OpenPack::read(repository, name).await?;
+    let is_meant = needed.is_none_or(|Needed { record, items, .. }| {
+        pack.digest == record.digest && pack.size == record.size && pack.trailer.ids.len() as u64 >= u64::from(*items)
+    });
+    if !is_meant {
+        return Err(repository.wrong(&layout::pack(name), Fault::Digest));
     }
     if depth == Depth::Full && !pack.opens() {
         for place in pack.places() {
             pack.look_at_frame(repository, place).await?;
         }
-        return Ok(Looked::Closed);
+        return Ok((Looked::Closed, pack.size));
     }
     if depth == Depth::Full {
         for place in pack.places() {
@@ -234,9 +234,9 @@ async fn look(repository: &Repository, needed: &Needed, depth: Depth) -> Result<
                 }))
             });
             if !same.await? {
-                return Err(repository.wrong(&layout::pack(record.pack), Fault::Digest));
+                return Err(repository.wrong(&layout::pack(name), Fault::Digest));
             }
         }
     }
-    Ok(Looked::Whole)
+    Ok((Looked::Whole, pack.size))
 }

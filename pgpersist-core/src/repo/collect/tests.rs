@@ -73,10 +73,37 @@ async fn a_dropped_backup_stays_whole_for_its_grace_and_then_goes_with_what_nobo
     assert_eq!(collected.freed_bytes, plan.pending_bytes);
     assert_eq!(example.repository.backups().await.unwrap(), [new]);
     assert_eq!((standing(&example, &old_packs).await, standing(&example, &new_packs).await), (1, 3));
+    assert_eq!(Dropped::all(&example.repository).await.unwrap(), BTreeSet::from([old]));
     assert_whole(&example.repository).await;
     let left = keys(example.store.as_ref()).await;
     assert!(!left.iter().any(|key| key.contains("/tombstones/") || key.contains("/runs/")), "{left:?}");
     assert!(!BackupPlan::look(&example.repository, &last(1), example.now(), &patience).await.unwrap().has_work());
+}
+
+#[tokio::test]
+async fn a_lost_manifest_is_told_from_one_that_was_dropped_and_a_mark_goes_behind_the_last_pack() {
+    let mut example = Example::new().await;
+    let (old, old_packs) = example.backup(2, &[]).await;
+    example.clock.advance(Span::DAY);
+    let (middle, _) = example.backup(1, &old_packs[..1]).await;
+    example.clock.advance(Span::DAY);
+    let (new, _) = example.backup(1, &[]).await;
+    prune(&example.repository, 2, &NONE, example.now()).await.unwrap();
+    assert_eq!(Dropped::all(&example.repository).await.unwrap(), BTreeSet::from([old]));
+
+    // Somebody takes a manifest away.
+    let key = example.repository.key(&layout::manifest(middle)).unwrap();
+    let manifest = example.store.get(&key).await.unwrap();
+    example.store.delete(&key).await.unwrap();
+    let report = verify(&example.repository, None, Depth::Quick, &Silent).await.unwrap();
+    let named: Vec<_> = report.damaged.iter().map(|damaged| damaged.name.clone()).collect();
+    assert_eq!(named, [key.clone()], "{report:?}");
+
+    example.store.put(&key, manifest).await.unwrap();
+    prune(&example.repository, 1, &NONE, example.now()).await.unwrap();
+    assert_eq!(example.repository.backups().await.unwrap(), [new]);
+    assert!(Dropped::all(&example.repository).await.unwrap().is_empty());
+    assert_whole(&example.repository).await;
 }
 
 #[tokio::test]

@@ -1,21 +1,20 @@
-//! The objects that are needed beside manifests and packs: what a restore by hand needs, wrapped keys, what comes and goes; and packs of which
-//! nobody could tell who needs them.
+//! The objects that are needed beside manifests and packs: what a restore by hand needs, wrapped keys, what comes and goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::TryStreamExt;
 
 use crate::error::{ErrorKind, Result};
+use crate::repo::dropped::Dropped;
 use crate::repo::envelope::{self, ObjectKind};
 use crate::repo::fault::Fault;
 use crate::repo::intent::Intent;
 use crate::repo::layout;
 use crate::repo::names::{PackName, RunName};
-use crate::repo::pack_reader::look_at_end;
 use crate::repo::repository::Repository;
 use crate::repo::rescue::RESCUE_FILES;
 use crate::repo::tombstone::Tombstone;
-use crate::repo::verify::{Damage, Needed, RepositoryReport, note, reworded};
+use crate::repo::verify::{Damage, Needed, note, reworded};
 
 /// Looks at what a restore by hand needs. Returns how many objects there are.
 pub(super) async fn rescue_files(repository: &Repository, damage: &mut Damage) -> Result<u64> {
@@ -32,11 +31,11 @@ pub(super) async fn rescue_files(repository: &Repository, damage: &mut Damage) -
     Ok(RESCUE_FILES.len() as u64)
 }
 
-/// Looks at what comes and goes: intents and beats of runs that have not ended, or were interrupted, and tombstones. Returns how many there
-/// are.
+/// Looks at what comes and goes: intents and beats of runs that have not ended, or were interrupted, tombstones, and the marks of runs that
+/// were given up. Returns how many there are.
 pub(super) async fn passing(repository: &Repository, damage: &mut Damage) -> Result<u64> {
     let mut count = 0;
-    for folder in [layout::RUNS, layout::TOMBSTONES] {
+    for folder in [layout::RUNS, layout::TOMBSTONES, layout::DROPPED] {
         let place = repository.key(folder.trim_end_matches('/'))?;
         let (prefix, below) = (format!("{place}/"), place.as_str().len() - folder.len() + 1);
         let mut listed = repository.store().list(&prefix);
@@ -63,13 +62,15 @@ enum Passing<'a> {
     Intent(RunName),
     Beat(&'a str),
     Tombstone(RunName),
+    Dropped(RunName),
 }
 
 impl<'a> Passing<'a> {
     fn of(below: &'a str) -> Option<Self> {
         let intent = layout::parse_intent(below).map(Self::Intent);
         let beat = || layout::parse_beat(below).map(|_| Self::Beat(below));
-        intent.or_else(beat).or_else(|| layout::parse_tombstone(below).map(Self::Tombstone))
+        let tombstone = || layout::parse_tombstone(below).map(Self::Tombstone);
+        intent.or_else(beat).or_else(tombstone).or_else(|| layout::parse_dropped(below).map(Self::Dropped))
     }
 
     fn look(&self, bytes: &[u8]) -> std::result::Result<(), Fault> {
@@ -77,6 +78,7 @@ impl<'a> Passing<'a> {
             Self::Intent(run) => Intent::parse(*run, bytes).map(drop),
             Self::Beat(below) => envelope::open(ObjectKind::Beat, below, bytes).map(drop),
             Self::Tombstone(name) => Tombstone::parse(*name, bytes).map(drop),
+            Self::Dropped(run) => Dropped::parse(*run, bytes).map(drop),
         }
     }
 }
@@ -100,32 +102,4 @@ pub(super) async fn look_at_keys(
         }
     }
     Ok(runs.len() as u64)
-}
-
-/// Looks at the packs of which nobody could tell who needs them, as far as that goes without a key.
-pub(super) async fn look_at_closed(
-    repository: &Repository,
-    needed: &BTreeMap<PackName, Needed>,
-    report: &mut RepositoryReport,
-    damage: &mut Damage,
-) -> Result<()> {
-    for pack in repository.packs().await? {
-        if needed.contains_key(&pack) {
-            continue;
-        }
-        match look_at_end(repository, pack).await {
-            Ok(size) => {
-                report.objects += 1;
-                report.bytes += size;
-            }
-            // It was removed since it was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                report.objects += 1;
-                damage.entry(repository.key(&layout::pack(pack))?).or_insert_with(|| (error.to_string(), BTreeSet::new()));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

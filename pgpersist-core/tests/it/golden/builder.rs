@@ -7,6 +7,7 @@ use pgpersist_core::encryption::identity::PrivateIdentity;
 use pgpersist_core::encryption::recipient::Recipient;
 use pgpersist_core::key_ring::index_key::IndexKey;
 use pgpersist_core::repo::descriptor::Descriptor;
+use pgpersist_core::repo::dropped::Dropped;
 use pgpersist_core::repo::entry::{self, Entry, EntryKind, EntryPath, FileEntry, Mode, Stamp};
 use pgpersist_core::repo::envelope::{self, ObjectKind};
 use pgpersist_core::repo::frame::{Compression, Compressor};
@@ -277,12 +278,17 @@ fn built(keys_of: impl Fn(RunName, &mut Objects) -> Keys) -> Objects {
     objects
 }
 
-/// What lies beside backups for a while: a run that shows that it lives, and what is to be removed. Two of each kind, the first one's intent
-/// among them.
+/// What lies beside backups for a while: runs that show that they live, what is to be removed, and runs that were given up. Two of each kind,
+/// with the intent that is in the repository itself.
 pub(crate) fn passing() -> Objects {
     let [first, second, third, interrupted] = runs();
+    let [reader, given_up] = [0x77, 0x78].map(|number| RunName::new(third.began_at(), [number; 4]));
     let mut objects = Objects::new();
-    objects.insert(layout::intent(first), Intent::of_backup(first, None, first.began_at()).encode().unwrap());
+    let reading = Intent::of_reading(reader, "restore", vec![first], reader.began_at());
+    objects.insert(layout::intent(reader), reading.encode().unwrap());
+    for run in [reader, given_up] {
+        objects.insert(layout::dropped(run), Dropped { run }.encode().unwrap());
+    }
     for (number, name) in [0, 1].into_iter().zip([layout::beat(interrupted, 0), layout::beat(interrupted, 1)]) {
         let json = format!("{{\"run\":\"{interrupted}\",\"number\":{number}}}");
         let object = envelope::seal(ObjectKind::Beat, &name, json.as_bytes());

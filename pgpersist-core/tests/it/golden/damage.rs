@@ -9,6 +9,7 @@ use pgpersist_core::encryption::key_file;
 use pgpersist_core::encryption::settings::EncryptionSettings;
 use pgpersist_core::error::ErrorKind;
 use pgpersist_core::key_ring::ring::KeyRing;
+use pgpersist_core::repo::dropped::Dropped;
 use pgpersist_core::repo::keys::RepositoryKeys;
 use pgpersist_core::repo::layout;
 use pgpersist_core::repo::repository::Repository;
@@ -23,8 +24,8 @@ const EVERY_BYTE: &str = "PGPERSIST_TEST_EVERY_BYTE";
 /// How many bytes of an object are a sample.
 const SAMPLE: usize = 50;
 /// The kinds of objects, by the ends of their names.
-const KINDS: [&[&str]; 8] =
-    [&["repository"], &[".md", ".py"], &[".intent"], &[".beat"], &[".tombstone"], &[".key"], &[".pack"], &[".manifest"]];
+const KINDS: [&[&str]; 9] =
+    [&["repository"], &[".md", ".py"], &[".intent"], &[".beat"], &[".tombstone"], &[".dropped"], &[".key"], &[".pack"], &[".manifest"]];
 
 /// A repository on trial.
 struct Trial {
@@ -140,8 +141,8 @@ async fn an_object_that_is_cut_off_lengthened_or_gone_is_named() {
             cut += 8;
             trial.store.delete(&key(name)).await.unwrap();
             let named = trial.named().await;
-            // What comes and goes goes, and a backup whose manifest is gone is none, as after `prune`.
-            let may_go = [".intent", ".beat", ".tombstone", ".manifest"].iter().any(|end| name.ends_with(end));
+            // What comes and goes goes. The runs that have these here have no packs that anybody would miss them for.
+            let may_go = [".intent", ".beat", ".tombstone", ".dropped"].iter().any(|end| name.ends_with(end));
             assert_eq!(named.contains(&key(name).to_string()), !may_go, "{}: {name} is gone: {named:?}", trial.name);
             passed += usize::from(may_go);
             gone += 1;
@@ -151,6 +152,29 @@ async fn an_object_that_is_cut_off_lengthened_or_gone_is_named() {
     }
     let count = format!("{cut} cut or lengthened, all named; {gone} removed, all named but {passed} that may go");
     proven("objects of a repository, cut or removed", &count, began);
+}
+
+#[tokio::test]
+async fn a_pack_that_no_backup_needs_is_looked_at_and_a_run_that_was_given_up_is_not_missed() {
+    let keys = tempfile::tempdir().unwrap();
+    for trial in Trial::both(&keys).await {
+        let [.., third, _] = builder::runs();
+        trial.store.delete(&key(&layout::manifest(third))).await.unwrap();
+        trial.assert_named(&layout::manifest(third), "the loss").await;
+        trial.put(&layout::dropped(third), &Dropped { run: third }.encode().unwrap()).await;
+        assert_eq!(trial.named().await, Vec::<String>::new(), "{}", trial.name);
+        let own = |(name, _): &(&String, &Vec<u8>)| layout::parse_pack(name).is_some_and(|pack| pack.run == third);
+        for (name, good) in trial.objects.iter().filter(own) {
+            for at in [0, good.len() / 2, good.len() - 1] {
+                let mut bad = good.clone();
+                bad[at] ^= 1;
+                trial.put(name, &bad).await;
+                trial.assert_named(name, format_args!("byte {at}")).await;
+            }
+            trial.put(name, good).await;
+        }
+        trial.end().await;
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use pgpersist_core::encryption::identity::PrivateIdentity;
 use pgpersist_core::encryption::sealing_key::SealingKey;
 use pgpersist_core::repo::descriptor::Descriptor;
+use pgpersist_core::repo::dropped::Dropped;
 use pgpersist_core::repo::entry;
 use pgpersist_core::repo::frame::decompress;
 use pgpersist_core::repo::intent::Intent;
@@ -84,6 +85,7 @@ impl Seeds {
         let doomed = Doomed { backups: [other].into(), runs: [run].into(), packs: BTreeSet::new() };
         let tombstone = Tombstone { name: run, made_at: OffsetDateTime::UNIX_EPOCH, doomed };
         self.object("tombstone", &tombstone.encode().unwrap());
+        self.object("dropped", &Dropped { run }.encode().unwrap());
         let keys = RunKeys::begin(SealingKey::generate().unwrap()).unwrap();
         let recipient = PrivateIdentity::generate().unwrap().recipient();
         self.object("run_key", &WrappedRunKeys::wrap(&keys, recipient, &[]).unwrap().encode(run));
