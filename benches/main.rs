@@ -11,6 +11,7 @@ mod agent;
 mod backup;
 mod dump;
 mod encryption;
+mod format;
 mod list;
 mod load;
 mod restore;
@@ -32,11 +33,12 @@ fn main() {
         "backup" => backup::compare(&arguments),
         "dump" => dump::compare(&arguments),
         "encryption" => encryption::compare(&arguments),
+        "format" => format::compare(&arguments),
         "list" => list::compare(&arguments),
         "load" => load::compare(&arguments),
         "restore" => restore::compare(&arguments),
         "store" => store::compare(&arguments),
         "temporary_cluster" => temporary_cluster::compare(&arguments),
-        other => panic!("unknown bench `{other}`: agent, backup, dump, encryption, list, load, restore, store or temporary_cluster"),
+        other => panic!("unknown bench `{other}`: agent, backup, dump, encryption, format, list, load, restore, store or temporary_cluster"),
     }
 }

@@ -14,8 +14,9 @@ use pgpersist_core::agent::supervising;
 use pgpersist_core::backup::physical::BackupOptions;
 use pgpersist_core::clock::SystemClock;
 use pgpersist_core::configured;
-use pgpersist_core::error::Error;
+use pgpersist_core::error::{Error, Result};
 use pgpersist_core::export::physical::Destination;
+use pgpersist_core::pg::lsn::Lsn;
 use pgpersist_core::progress::{Event, ProgressSink};
 use pgpersist_core::repo::catalog;
 use pgpersist_core::repo::frame::Compression;
@@ -95,24 +96,50 @@ pub(crate) fn find_backup(cluster: &NativeCluster, name: String) -> Operation {
     })
 }
 
+/// Where a backup is restored to, and what becomes of what is there.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Whereto {
+    tablespaces: Vec<(String, PathBuf)>,
+    in_place: bool,
+    delta: bool,
+    discard_unshipped_wal: Option<String>,
+    without_damaged: bool,
+    consent: bool,
+}
+
+impl Whereto {
+    fn options(self) -> Result<RestoreOptions> {
+        let tablespaces = self.tablespaces.into_iter().map(|(tablespace, location)| TablespaceMapping { tablespace, location }).collect();
+        let discard_unshipped_wal = self.discard_unshipped_wal.map(|text| {
+            let wrong = |_| Error::invalid(format!("`{text}` is no position in a log, such as 16/4D000000"), "take the one that the plan tells");
+            text.parse::<Lsn>().map_err(wrong)
+        });
+        Ok(RestoreOptions {
+            tablespaces,
+            in_place: self.in_place,
+            delta: self.delta,
+            discard_unshipped_wal: discard_unshipped_wal.transpose()?,
+            without_damaged: self.without_damaged,
+            consent: self.consent,
+            ..RestoreOptions::default()
+        })
+    }
+}
+
 /// Makes a data directory of a backup, or only tells what that would do.
 #[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "the layer above has names and defaults for them")]
 pub(crate) fn restore(
     cluster: &NativeCluster,
     name: String,
-    tablespaces: Vec<(String, PathBuf)>,
-    in_place: bool,
-    consent: bool,
+    whereto: Whereto,
     only_plan: bool,
     listener: Py<PyAny>,
     with_bytes: bool,
 ) -> Operation {
     let (ground, told) = (cluster.ground.clone(), Told::shared(listener, with_bytes));
     Operation::told("`restore`", told.clone(), async move {
-        let tablespaces = tablespaces.into_iter().map(|(tablespace, location)| TablespaceMapping { tablespace, location }).collect();
-        let options = RestoreOptions { tablespaces, in_place, consent, ..RestoreOptions::default() };
-        let request = configured::backup::restore(&ground.config_here(), name, options)?;
+        let request = configured::backup::restore(&ground.config_here(), name, whereto.options()?)?;
         if only_plan {
             let plan = request.plan(told.as_ref()).await?;
             plan.warnings.iter().for_each(|warning| told.event(Event::Warning(warning.clone())));

@@ -152,6 +152,73 @@ def test_a_restore_in_place_needs_consent_and_keeps_what_was_there(running: Clus
     assert _sum(running) == 36
 
 
+def test_a_delta_writes_what_differs_and_asks_for_the_log_that_no_backup_holds(running: Cluster, call: Call) -> None:
+    made = call(running, "backup")
+    with psycopg.connect(running.url("shop")) as connection:
+        connection.execute("DELETE FROM orders")
+    running.stop()
+    plan = call(running, "plan_restore", delta=True)
+    assert (
+        plan.goes_on is False and plan.consent_to is not None and plan.unshipped_wal is not None and plan.damage is None
+    )
+    assert plan.kept_files > 100 and plan.kept_bytes > plan.written_bytes > 0
+    with pytest.raises(pgpersist.UnsafeError, match=plan.unshipped_wal.end_lsn):
+        call(running, "restore", delta=True, consent=True)
+    end = plan.unshipped_wal.end_lsn
+    with pytest.raises(pgpersist.ConsentNeededError):
+        call(running, "restore", delta=True, discard_unshipped_wal=end)
+    report = call(running, "restore", delta=True, discard_unshipped_wal=end, consent=True)
+    assert (report.name, report.kept_aside, report.damaged) == (made.name, None, ())
+    assert report.kept_files > 100 and report.kept_bytes > report.written_bytes > 0
+    running.start()
+    assert _sum(running) == 36
+
+
+def test_what_is_left_of_a_damaged_backup_is_restored_on_request(running: Cluster, call: Call, place: Path) -> None:
+    with psycopg.connect(running.url("shop")) as connection:
+        (path,) = connection.execute("SELECT pg_relation_filepath('orders')").fetchone() or ("",)
+    # Nothing but the table is in a pack of the second backup, and what every backup has anew.
+    call(running, "backup")
+    with psycopg.connect(running.url("shop")) as connection:
+        connection.execute("UPDATE orders SET amount = amount + 1")
+    made = call(running, "backup")
+    running.stop()
+    restored, lost = _elsewhere(running, place), None
+    for pack in (place / "backups/.pgpersist/main/repository/packs" / made.name).iterdir():
+        content = pack.read_bytes()
+        pack.write_bytes(content[:100] + bytes([content[100] ^ 0xFF]) + content[101:])
+        try:
+            plan = call(restored, "plan_restore", without_damaged=True)
+        except pgpersist.DamagedError:
+            plan = None
+        if plan is not None and plan.damage is not None and path in [file.path for file in plan.damage.files]:
+            lost = plan.damage
+            break
+        pack.write_bytes(content)
+    assert lost is not None and lost.packs and lost.backups == ()
+    with pytest.raises(pgpersist.DamagedError):
+        call(restored, "restore")
+    report = call(restored, "restore", without_damaged=True)
+    (orders,) = [file for file in report.damaged if file.path == path]
+    assert orders.blocks == ((0, 0),) and orders.fork == "main" and orders.relation == int(path.rsplit("/", 1)[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delta": True, "in_place": True}, "delta and in_place"),
+        ({"delta": True, "without_damaged": True}, "delta and without_damaged"),
+        ({"discard_unshipped_wal": "0/1"}, "goes with delta"),
+        ({"delta": True, "discard_unshipped_wal": "here"}, "`here` is no position"),
+    ],
+)
+def test_ways_of_a_restore_that_make_no_sense_are_refused(
+    running: Cluster, call: Call, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(running, "restore", **options)
+
+
 def test_an_export_is_what_postgresql_knows(running: Cluster, call: Call, place: Path) -> None:
     made = call(running, "backup")
     # As root, what is written is the cluster's user's.

@@ -255,6 +255,55 @@ class Requirements(Report):
 
 
 @dataclass(frozen=True)
+class UnshippedWal(Report):
+    """The end of a cluster's log that goes past what a backup holds.
+
+    Attributes:
+        end_lsn: where it ends; what ``discard_unshipped_wal`` must name.
+        timeline: on which timeline.
+        commits: how many transactions were committed behind the end of the backup; None where nobody can tell any more.
+    """
+
+    end_lsn: str
+    timeline: int
+    commits: Optional[int]
+
+
+@dataclass(frozen=True)
+class LostBlocks(Report):
+    """What of a file of a backup cannot be had any more.
+
+    Attributes:
+        path: its file, relative to the data directory.
+        blocks: the first and the last of each range of blocks of 8,192 bytes, counted in this file.
+        database: the OID of the database, where it is a relation's; 0 for one that all databases share.
+        relation: the file node of the relation, where it is one's.
+        fork: which fork of it.
+    """
+
+    path: str
+    blocks: tuple[tuple[int, ...], ...]
+    database: Optional[int]
+    relation: Optional[int]
+    fork: Optional[str]
+
+
+@dataclass(frozen=True)
+class LostParts(Report):
+    """What of a backup cannot be had any more, known before anything is written.
+
+    Attributes:
+        packs: what is wrong with which objects.
+        files: the files that they touch.
+        backups: the other backups that need them.
+    """
+
+    packs: tuple[str, ...]
+    files: tuple[LostBlocks, ...]
+    backups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RestorePlan(Report):
     """What a restore would do. :meth:`to_dict` is the document of ``pgpersist restore --dry-run --json``.
 
@@ -272,6 +321,14 @@ class RestorePlan(Report):
         requires: what a machine must have to run it.
         rebuild: what no backup holds.
         consent_to: what needs ``consent=True``, if anything.
+        goes_on: with ``delta``, whether it goes on with one that was interrupted.
+        unshipped_wal: with ``delta``, the log that no backup holds, where there is any.
+        removed_files: with ``delta``, how many files of the server's the backup does not have.
+        set_aside: with ``delta``, other files that the backup does not have, which are kept.
+        kept_bytes: with ``delta``, how many bytes stay as they are.
+        kept_files: with ``delta``, how many files stay as they are.
+        written_bytes: with ``delta``, how many bytes are written.
+        damage: with ``without_damaged``, what cannot be had any more.
         warnings: what should be known beforehand.
     """
 
@@ -288,6 +345,14 @@ class RestorePlan(Report):
     requires: Requirements
     rebuild: tuple[str, ...]
     consent_to: Optional[str]
+    goes_on: Optional[bool]
+    unshipped_wal: Optional[UnshippedWal]
+    removed_files: Optional[int]
+    kept_bytes: Optional[int]
+    kept_files: Optional[int]
+    written_bytes: Optional[int]
+    damage: Optional[LostParts]
+    set_aside: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -306,6 +371,10 @@ class RestoredBackup(Report):
         configuration: files of the configuration that were made or rewritten.
         kept_aside: where the cluster is kept that was in its place.
         settings_removed: settings of another recovery that were taken out of ``postgresql.auto.conf``.
+        kept_bytes: with ``delta``, how many bytes stayed as they were.
+        kept_files: with ``delta``, how many files stayed as they were.
+        written_bytes: with ``delta``, how many bytes were written over what was there.
+        damaged: the blocks that could not be had, and are zero now. Where there are any, the cluster is for salvage alone.
     """
 
     name: str
@@ -318,6 +387,10 @@ class RestoredBackup(Report):
     configuration: tuple[str, ...]
     kept_aside: Optional[Path]
     settings_removed: tuple[str, ...]
+    kept_bytes: Optional[int]
+    kept_files: Optional[int]
+    written_bytes: Optional[int]
+    damaged: tuple[LostBlocks, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

@@ -169,9 +169,7 @@ def find_backup(cluster: NativeCluster, name: str) -> Operation: ...
 def restore(
     cluster: NativeCluster,
     name: str,
-    tablespaces: Sequence[tuple[str, Union[str, PathLike[str]]]],
-    in_place: bool,
-    consent: bool,
+    whereto: Mapping[str, Any],
     only_plan: bool,
     listener: _Listener,
     with_bytes: bool,

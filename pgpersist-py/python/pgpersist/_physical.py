@@ -21,7 +21,7 @@ from pgpersist._plan import Plan
 from pgpersist._progress import ProgressListener, told
 
 if TYPE_CHECKING:
-    from pgpersist._native import NativeCluster, Operation
+    from pgpersist._native import NativeCluster
 
 _Path = Union[str, "PathLike[str]"]
 _Tablespaces = Mapping[str, _Path]
@@ -121,6 +121,9 @@ class PhysicalBackups:
         *,
         tablespaces: Optional[_Tablespaces] = None,
         in_place: bool = False,
+        delta: bool = False,
+        discard_unshipped_wal: Optional[str] = None,
+        without_damaged: bool = False,
         consent: bool = False,
         progress: Optional[ProgressListener] = None,
     ) -> RestoredBackup:
@@ -133,7 +136,13 @@ class PhysicalBackups:
             name: a backup's name, or ``latest`` for the newest good one.
             tablespaces: where tablespaces go, by their names or OIDs; else each goes back to where it was.
             in_place: take the place of the stopped cluster that is there. That one is kept aside, whole.
-            consent: do so.
+            delta: make the files of the stopped cluster that is there those of the backup; only what differs is written. Until
+                it is done there is no cluster, neither the old one nor the new one; called again, it goes on.
+            discard_unshipped_wal: with ``delta``, where the log of that cluster ends, as the plan tells it in
+                ``unshipped_wal``: what of it no backup holds is given up.
+            without_damaged: leave out what cannot be read any more; its pages are zero then, and told in ``damaged``. For
+                salvage alone.
+            consent: do so, where a cluster is replaced.
             progress: told of each step.
 
         Raises:
@@ -141,10 +150,11 @@ class PhysicalBackups:
             ConsentNeededError: a cluster would make room; its ``plan`` says how.
             DamagedError: something in the store is not what was written; nothing was changed.
             UnavailableError: there is not enough room.
+            ValueError: two of the ways exclude each other.
         """
+        whereto = _whereto(tablespaces, in_place, delta, discard_unshipped_wal, without_damaged, consent)
         with told(progress) as listener:
-            native = self._restore(name, tablespaces, in_place, consent, False, listener)
-            return RestoredBackup._of(blocking(native))
+            return RestoredBackup._of(blocking(_native.restore(self._native, name, whereto, False, *listener)))
 
     async def restore_async(
         self,
@@ -152,16 +162,25 @@ class PhysicalBackups:
         *,
         tablespaces: Optional[_Tablespaces] = None,
         in_place: bool = False,
+        delta: bool = False,
+        discard_unshipped_wal: Optional[str] = None,
+        without_damaged: bool = False,
         consent: bool = False,
         progress: Optional[ProgressListener] = None,
     ) -> RestoredBackup:
-        """As :meth:`restore`. A cancelled restore leaves what was there before."""
+        """As :meth:`restore`. A cancelled restore leaves what was there before; one with ``delta`` can only go on."""
+        whereto = _whereto(tablespaces, in_place, delta, discard_unshipped_wal, without_damaged, consent)
         with told(progress) as listener:
-            native = self._restore(name, tablespaces, in_place, consent, False, listener)
-            return RestoredBackup._of(await awaited(native))
+            return RestoredBackup._of(await awaited(_native.restore(self._native, name, whereto, False, *listener)))
 
     def plan_restore(
-        self, name: str = "latest", *, tablespaces: Optional[_Tablespaces] = None, in_place: bool = False
+        self,
+        name: str = "latest",
+        *,
+        tablespaces: Optional[_Tablespaces] = None,
+        in_place: bool = False,
+        delta: bool = False,
+        without_damaged: bool = False,
     ) -> RestorePlan:
         """What :meth:`restore` would do, how much room it takes, and what no backup holds; changes nothing.
 
@@ -169,21 +188,29 @@ class PhysicalBackups:
             name: as for the restore.
             tablespaces: as for the restore.
             in_place: as for the restore.
+            delta: as for the restore. All files are compared for it.
+            without_damaged: as for the restore.
 
         Raises:
             UnsafeError: it would be refused. So are the others of the restore, but for a missing consent.
         """
+        whereto = _whereto(tablespaces, in_place, delta, None, without_damaged, False)
         with told(None) as listener:
-            native = self._restore(name, tablespaces, in_place, False, True, listener)
-            return RestorePlan._of(blocking(native))
+            return RestorePlan._of(blocking(_native.restore(self._native, name, whereto, True, *listener)))
 
     async def plan_restore_async(
-        self, name: str = "latest", *, tablespaces: Optional[_Tablespaces] = None, in_place: bool = False
+        self,
+        name: str = "latest",
+        *,
+        tablespaces: Optional[_Tablespaces] = None,
+        in_place: bool = False,
+        delta: bool = False,
+        without_damaged: bool = False,
     ) -> RestorePlan:
         """As :meth:`plan_restore`."""
+        whereto = _whereto(tablespaces, in_place, delta, None, without_damaged, False)
         with told(None) as listener:
-            native = self._restore(name, tablespaces, in_place, False, True, listener)
-            return RestorePlan._of(await awaited(native))
+            return RestorePlan._of(await awaited(_native.restore(self._native, name, whereto, True, *listener)))
 
     def export(
         self,
@@ -232,19 +259,6 @@ class PhysicalBackups:
         with told(None) as listener:
             return Plan._of(await awaited(_native.export(self._native, name, path, flag(tar, "tar"), True, *listener)))
 
-    def _restore(
-        self,
-        name: str,
-        tablespaces: Optional[_Tablespaces],
-        in_place: bool,
-        consent: bool,
-        only_plan: bool,
-        listener: tuple[Any, bool],
-    ) -> Operation:
-        moved = [] if tablespaces is None else list(mapping(tablespaces, "tablespaces").items())
-        destroys = flag(in_place, "in_place"), flag(consent, "consent")
-        return _native.restore(self._native, name, moved, *destroys, only_plan, *listener)
-
 
 def _how(
     label: Optional[str],
@@ -262,6 +276,30 @@ def _how(
         "rate_limit": None if rate_limit is None else count(rate_limit, "rate_limit", least=1, most=2**63 - 1),
         "full_read": flag(full_read, "full_read"),
     }
+
+
+def _whereto(
+    tablespaces: Optional[_Tablespaces],
+    in_place: bool,
+    delta: bool,
+    discard_unshipped_wal: Optional[str],
+    without_damaged: bool,
+    consent: bool,
+) -> dict[str, Any]:
+    whereto = {
+        "tablespaces": [] if tablespaces is None else list(mapping(tablespaces, "tablespaces").items()),
+        "in_place": flag(in_place, "in_place"),
+        "delta": flag(delta, "delta"),
+        "discard_unshipped_wal": discard_unshipped_wal,
+        "without_damaged": flag(without_damaged, "without_damaged"),
+        "consent": flag(consent, "consent"),
+    }
+    if discard_unshipped_wal is not None and not delta:
+        raise ValueError("discard_unshipped_wal goes with delta")
+    for other in ("in_place", "without_damaged"):
+        if delta and whereto[other]:
+            raise ValueError(f"delta and {other} exclude each other")
+    return whereto
 
 
 _USUAL = _how(None, "fast", "zstd", None, None, False)
