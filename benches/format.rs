@@ -62,7 +62,10 @@ pub(crate) fn compare(arguments: &Arguments) {
         }
         layouts.iter_mut().for_each(|layout| layout.end_day(day));
     }
-    println!("## format\n\nScale {}, a full backup and {days} days of 1 % of the rows, each any one, and as many new rows.\n", arguments.scale);
+    println!(
+        "## format\n\nScale {}, a full backup and {days} days of 1 % of the rows, each any one, and as many new rows.\n",
+        arguments.scale
+    );
     let pick = |wanted: &[Lengths]| {
         wanted.iter().filter_map(|lengths| layouts.iter().find(|layout| layout.lengths == *lengths)).collect::<Vec<&Layout>>()
     };

@@ -39,6 +39,8 @@ fn main() {
         "restore" => restore::compare(&arguments),
         "store" => store::compare(&arguments),
         "temporary_cluster" => temporary_cluster::compare(&arguments),
-        other => panic!("unknown bench `{other}`: agent, backup, dump, encryption, format, list, load, restore, store or temporary_cluster"),
+        other => {
+            panic!("unknown bench `{other}`: agent, backup, dump, encryption, format, list, load, restore, store or temporary_cluster")
+        }
     }
 }

@@ -112,7 +112,8 @@ impl Whereto {
     fn options(self) -> Result<RestoreOptions> {
         let tablespaces = self.tablespaces.into_iter().map(|(tablespace, location)| TablespaceMapping { tablespace, location }).collect();
         let discard_unshipped_wal = self.discard_unshipped_wal.map(|text| {
-            let wrong = |_| Error::invalid(format!("`{text}` is no position in a log, such as 16/4D000000"), "take the one that the plan tells");
+            let wrong =
+                |_| Error::invalid(format!("`{text}` is no position in a log, such as 16/4D000000"), "take the one that the plan tells");
             text.parse::<Lsn>().map_err(wrong)
         });
         Ok(RestoreOptions {
