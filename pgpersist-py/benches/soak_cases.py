@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any, Awaitable, Callable, Iterator, NamedTuple
 
@@ -218,6 +219,7 @@ def cases(place: Path, cluster: Cluster, temporary: TemporaryCluster) -> Iterato
             events.clear()
 
     yield Case("verify, told", lambda: cluster.verify(progress=heard), lambda: cluster.verify_async(progress=heard))
+    yield from _of_backups(place, cluster)
     checks: list[pgpersist.HealthCheck] = [_Check(), _AsyncCheck()]
     yield Case("health", lambda: cluster.health(checks=checks), lambda: cluster.health_async(checks=checks), True)
     yield Case("report", lambda: cluster.report().to_html(), lambda: _rendered(cluster), True)
@@ -239,6 +241,8 @@ def cases(place: Path, cluster: Cluster, temporary: TemporaryCluster) -> Iterato
     yield Case("kill9 and restart", lambda: _killing(temporary), lambda: _killing_async(temporary), True)
     yield Case("TemporaryCluster", _temporary, _temporary_async, True)
     yield Case("Agent", lambda: _agent(cluster), lambda: _agent_async(cluster), True)
+    # What retention drops stays for a day: each call leaves one more.
+    yield Case("backup and prune", lambda: _backing_up(cluster), lambda: _backing_up_async(cluster), True)
     yield Case(
         "restore_drill", lambda: pgpersist.restore_drill(cluster), lambda: pgpersist.restore_drill_async(cluster), True
     )
@@ -248,6 +252,59 @@ def cases(place: Path, cluster: Cluster, temporary: TemporaryCluster) -> Iterato
         lambda: pgpersist.crash_drill_async(rounds=1, writers=1, kill="group"),
         True,
     )
+
+
+def _of_backups(place: Path, cluster: Cluster) -> Iterator[Case]:
+    """Physical backups. There is one from here on."""
+    cluster.backup()
+    yield Case("backups", cluster.backups, cluster.backups_async)
+    yield Case("find_backup", cluster.find_backup, cluster.find_backup_async)
+    yield Case("plan_backup", cluster.plan_backup, cluster.plan_backup_async)
+    plain, there = place / "plain", place / "restored"
+    restored = Cluster(there, config=cluster.config)
+    yield Case("plan_export", lambda: cluster.plan_export(plain), lambda: cluster.plan_export_async(plain))
+    yield Case("plan_restore", restored.plan_restore, restored.plan_restore_async)
+    yield Case("verify, a backup", lambda: cluster.verify(quick=True), lambda: cluster.verify_async(quick=True))
+    yield Case("export", lambda: _exporting(cluster, plain), lambda: _exporting_async(cluster, plain), True)
+    yield Case("restore", lambda: _restoring(restored, there), lambda: _restoring_async(restored, there), True)
+    restored.restore()
+    yield Case(
+        "restore, delta",
+        lambda: restored.restore(delta=True, consent=True),
+        lambda: restored.restore_async(delta=True, consent=True),
+        True,
+    )
+    shutil.rmtree(there)
+
+
+def _backing_up(cluster: Cluster) -> None:
+    cluster.backup()
+    cluster.prune(keep_last=1, consent=True)
+
+
+async def _backing_up_async(cluster: Cluster) -> None:
+    await cluster.backup_async()
+    await cluster.prune_async(keep_last=1, consent=True)
+
+
+def _exporting(cluster: Cluster, path: Path) -> None:
+    cluster.export(path)
+    shutil.rmtree(path)
+
+
+async def _exporting_async(cluster: Cluster, path: Path) -> None:
+    await cluster.export_async(path)
+    shutil.rmtree(path)
+
+
+def _restoring(restored: Cluster, there: Path) -> None:
+    restored.restore()
+    shutil.rmtree(there)
+
+
+async def _restoring_async(restored: Cluster, there: Path) -> None:
+    await restored.restore_async()
+    shutil.rmtree(there)
 
 
 def _dropping(temporary: TemporaryCluster) -> None:
