@@ -1,6 +1,7 @@
 //! Runs what waits: builds the async runtime for the commands that need one, and turns Ctrl-C into a cancelled command.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,25 +16,44 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long a store may be told to forget what was begun in it.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// Work whose result is kept elsewhere: of one type, so that the runtime's code is compiled once and not for each command.
+type Work<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
 /// Runs a command to its end, or until SIGINT, SIGTERM or SIGHUP: its future is then dropped, which leaves either the old
 /// state or the new one. `what` completes "… was cancelled".
 pub(crate) fn block_on<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-    uninterrupted(async {
-        let register = |kind| signal(kind).map_err(|e| Error::Bug(format!("could not listen to signals: {e}")));
-        let (mut interrupt, mut terminate) = (register(SignalKind::interrupt())?, register(SignalKind::terminate())?);
-        let mut hangup = register(SignalKind::hangup())?;
-        let cancelled = Err(Error::Cancelled { what: what.to_owned() });
-        tokio::select! {
-            result = work => result,
-            _ = interrupt.recv() => cancelled,
-            _ = terminate.recv() => cancelled,
-            _ = hangup.recv() => cancelled,
-        }
-    })
+    kept(work, |work| drive(Box::pin(interruptible(what, work))))
 }
 
 /// Runs a command to its end. What signals mean is its own affair.
 pub(crate) fn uninterrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    kept(work, drive)
+}
+
+/// Has work run, and gives back what it came to.
+fn kept<T>(work: impl Future<Output = Result<T>>, run: impl FnOnce(Work<'_>) -> Result<()>) -> Result<T> {
+    let mut kept = None;
+    run(Box::pin(async {
+        kept = Some(work.await?);
+        Ok(())
+    }))?;
+    kept.ok_or_else(|| Error::Bug("a command ended without a result".to_owned()))
+}
+
+async fn interruptible(what: &str, work: Work<'_>) -> Result<()> {
+    let register = |kind| signal(kind).map_err(|e| Error::Bug(format!("could not listen to signals: {e}")));
+    let (mut interrupt, mut terminate) = (register(SignalKind::interrupt())?, register(SignalKind::terminate())?);
+    let mut hangup = register(SignalKind::hangup())?;
+    let cancelled = Err(Error::Cancelled { what: what.to_owned() });
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => cancelled,
+        _ = terminate.recv() => cancelled,
+        _ = hangup.recv() => cancelled,
+    }
+}
+
+fn drive(work: Work<'_>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -1,5 +1,7 @@
 //! The one door between async and blocking code: disk and CPU work runs here, never on an async thread.
 
+use std::any::Any;
+
 use crate::error::{Error, Result};
 
 /// Runs blocking work on a thread made for it and waits for its result.
@@ -14,6 +16,14 @@ where
     F: FnOnce() -> Result<T> + Send + 'static,
     T: Send + 'static,
 {
+    let done = any(Box::new(move || work().map(|result| Box::new(result) as Box<dyn Any + Send>))).await?;
+    done.downcast().map(|result| *result).map_err(|_| Error::Bug("a worker had another result than its work".to_owned()))
+}
+
+type Work = Box<dyn FnOnce() -> Result<Box<dyn Any + Send>> + Send>;
+
+/// Of one type, whatever the work is: for each type that the runtime is given, all its code for tasks is made again.
+async fn any(work: Work) -> Result<Box<dyn Any + Send>> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::Bug(format!("a worker failed: {error}"))),

@@ -47,6 +47,27 @@ impl From<Error> for Failure {
 /// How work ends.
 pub(crate) type Outcome = std::result::Result<Answer, Failure>;
 type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+/// Of one type, so that what follows is compiled once and not for each operation.
+type Answering = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
+
+async fn untold(work: Answering) -> Outcome {
+    Ok(work.await?)
+}
+
+async fn heard(told: Arc<Told>, work: Answering) -> Outcome {
+    tokio::select! {
+        biased;
+        thrown = told.thrown() => Err(Failure::Python(thrown)),
+        result = work => {
+            let answer = result?;
+            match told.take_thrown() {
+                // Done, and what was done stands; but the exception is not swallowed.
+                Some(thrown) => Err(Failure::Python(thrown)),
+                None => Ok(answer),
+            }
+        }
+    }
+}
 
 /// A prepared operation.
 #[pyclass(frozen, module = "pgpersist._native")]
@@ -59,26 +80,12 @@ pub(crate) struct Operation {
 impl Operation {
     /// Work that tells nothing meanwhile. `what` completes "… was cancelled".
     pub(crate) fn new(what: &'static str, work: impl Future<Output = Result<Answer>> + Send + 'static) -> Self {
-        Self::from_work(what, Box::pin(async { Ok(work.await?) }))
+        Self::from_work(what, Box::pin(untold(Box::pin(work))))
     }
 
     /// Work that tells how far it is. An exception of the listener ends it.
     pub(crate) fn told(what: &'static str, told: Arc<Told>, work: impl Future<Output = Result<Answer>> + Send + 'static) -> Self {
-        let work = async move {
-            tokio::select! {
-                biased;
-                thrown = told.thrown() => Err(Failure::Python(thrown)),
-                result = work => {
-                    let answer = result?;
-                    match told.take_thrown() {
-                        // Done, and what was done stands; but the exception is not swallowed.
-                        Some(thrown) => Err(Failure::Python(thrown)),
-                        None => Ok(answer),
-                    }
-                }
-            }
-        };
-        Self::from_work(what, Box::pin(work))
+        Self::from_work(what, Box::pin(heard(told, Box::pin(work))))
     }
 
     /// Work that may fail by an error that it shares with others.

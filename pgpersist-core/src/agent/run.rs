@@ -7,6 +7,7 @@ mod shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -153,36 +154,38 @@ impl Agent {
     /// As [`crate::init::ready::make_ready`] and [`crate::server::start::start`]; `Unavailable` when the server ended by itself too often,
     /// when the volume is gone, when the address for HTTP is taken, and when the server does not end: in the last case alone it
     /// still runs.
-    pub async fn run(mut self) -> Result<()> {
-        self.hooks.replace(self.options.hooks.as_ref());
-        let beating = beat(self.status.clone());
-        let watching = disk_watch::watch(self.watched.subscribe(), self.status.subscribe(), self.told.clone());
-        let (service_manager, status) = (self.service_manager.clone(), self.status());
-        let telling = async {
-            match &service_manager {
-                Some(service_manager) => service_manager.follow(status).await,
-                None => std::future::pending().await,
+    pub fn run(mut self) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            self.hooks.replace(self.options.hooks.as_ref());
+            let beating = beat(self.status.clone());
+            let watching = disk_watch::watch(self.watched.subscribe(), self.status.subscribe(), self.told.clone());
+            let (service_manager, status) = (self.service_manager.clone(), self.status());
+            let telling = async {
+                match &service_manager {
+                    Some(service_manager) => service_manager.follow(status).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // In the same task, so that they turn as long as this one does, and for as long as that waits.
+            let outcome = tokio::select! {
+                outcome = self.live() => outcome,
+                never = beating => match never {},
+                never = watching => match never {},
+                never = telling => match never {},
+            };
+            self.say_stopping();
+            self.jobs.finish().await;
+            if let Err(error) = &outcome
+                && !self.stop_asked
+            {
+                let stopped = async { while let Some(Command::Reload(_)) = self.commands.recv().await {} };
+                tokio::select! {
+                    () = self.hooks.tell_end(error) => {}
+                    () = stopped => {}
+                }
             }
-        };
-        // In the same task, so that they turn as long as this one does, and for as long as that waits.
-        let outcome = tokio::select! {
-            outcome = self.live() => outcome,
-            never = beating => match never {},
-            never = watching => match never {},
-            never = telling => match never {},
-        };
-        self.say_stopping();
-        self.jobs.finish().await;
-        if let Err(error) = &outcome
-            && !self.stop_asked
-        {
-            let stopped = async { while let Some(Command::Reload(_)) = self.commands.recv().await {} };
-            tokio::select! {
-                () = self.hooks.tell_end(error) => {}
-                () = stopped => {}
-            }
-        }
-        outcome
+            outcome
+        })
     }
 
     fn say_stopping(&self) {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::agent::control::client::{Control, Held};
 use crate::agent::control::protocol::AgentView;
 use crate::error::Result;
@@ -23,10 +25,12 @@ pub async fn is_there(cluster: &Cluster) -> Result<bool> {
 ///
 /// # Errors
 /// As [`Control::find`].
-pub async fn view(cluster: &Cluster, progress: &dyn ProgressSink) -> Result<Option<AgentView>> {
-    let Some(control) = Control::find(cluster).await? else { return Ok(None) };
-    let view = control.status().await;
-    Ok(view.inspect_err(|error| progress.event(Event::Warning(error.to_string()))).ok())
+pub fn view<'a>(cluster: &'a Cluster, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Result<Option<AgentView>>> {
+    Box::pin(async move {
+        let Some(control) = Control::find(cluster).await? else { return Ok(None) };
+        let view = control.status().await;
+        Ok(view.inspect_err(|error| progress.event(Event::Warning(error.to_string()))).ok())
+    })
 }
 
 /// Keeps it from doing the same meanwhile, until the answer is dropped, and waits for the end of what it does already. `job` is
@@ -45,11 +49,13 @@ pub async fn hold(job: &str, cluster: &Cluster, progress: &dyn ProgressSink) -> 
 ///
 /// # Errors
 /// As [`stop::stop`] and [`Control::stop`].
-pub async fn stop(cluster: &Cluster, timeout: Duration) -> Result<StopReport> {
-    cluster.directory().state().await?.into_cluster(cluster.path())?;
-    let Some(control) = Control::find(cluster).await? else { return stop::stop(cluster, timeout).await };
-    let ran = cluster.presence().await?.running().is_some();
-    let hurried = control.stop(cluster, timeout).await?;
-    let report = stop::stop(cluster, timeout).await?;
-    Ok(StopReport { changed: report.changed || ran, immediate: report.immediate || (ran && hurried), ..report })
+pub fn stop<'a>(cluster: &'a Cluster, timeout: Duration) -> BoxFuture<'a, Result<StopReport>> {
+    Box::pin(async move {
+        cluster.directory().state().await?.into_cluster(cluster.path())?;
+        let Some(control) = Control::find(cluster).await? else { return stop::stop(cluster, timeout).await };
+        let ran = cluster.presence().await?.running().is_some();
+        let hurried = control.stop(cluster, timeout).await?;
+        let report = stop::stop(cluster, timeout).await?;
+        Ok(StopReport { changed: report.changed || ran, immediate: report.immediate || (ran && hurried), ..report })
+    })
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::backup::physical::{BackupOptions, BackupReport, back_up};
 use crate::clock::Clock;
 use crate::error::Result;
@@ -56,19 +58,21 @@ impl BackupRequest {
     ///
     /// # Errors
     /// As [`back_up`]; `Unsafe` when the store serves another cluster under this name.
-    pub async fn carry_out(&self, clock: &dyn Clock, progress: &dyn ProgressSink) -> Result<BackupReport> {
-        let connection = self.cluster.connection("postgres").await?;
-        let session = Session::connect(&connection, CONNECT).await?;
-        let (system_identifier, version) = (session.system_identifier().await?, session.version().await?);
-        drop(session);
-        let now = clock.now();
-        ClusterCard::new(self.cluster_name.clone(), system_identifier, version, now).claim(self.store.as_ref()).await?;
-        let folder = folder(&self.cluster_name)?;
-        let store = Arc::clone(&self.store);
-        let repository = match &self.keys {
-            Some(keys) => Repository::open_or_make_with(store, folder, system_identifier, Arc::clone(keys), now).await?,
-            None => Repository::open_or_make(store, folder, system_identifier, now).await?,
-        };
-        back_up(&connection, self.cluster.path(), &repository, &self.options, clock, progress).await
+    pub fn carry_out<'a>(&'a self, clock: &'a dyn Clock, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Result<BackupReport>> {
+        Box::pin(async move {
+            let connection = self.cluster.connection("postgres").await?;
+            let session = Session::connect(&connection, CONNECT).await?;
+            let (system_identifier, version) = (session.system_identifier().await?, session.version().await?);
+            drop(session);
+            let now = clock.now();
+            ClusterCard::new(self.cluster_name.clone(), system_identifier, version, now).claim(self.store.as_ref()).await?;
+            let folder = folder(&self.cluster_name)?;
+            let store = Arc::clone(&self.store);
+            let repository = match &self.keys {
+                Some(keys) => Repository::open_or_make_with(store, folder, system_identifier, Arc::clone(keys), now).await?,
+                None => Repository::open_or_make(store, folder, system_identifier, now).await?,
+            };
+            back_up(&connection, self.cluster.path(), &repository, &self.options, clock, progress).await
+        })
     }
 }

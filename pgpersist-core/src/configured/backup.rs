@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::BoxFuture;
+
 use crate::agent::jobs::backup::BackupJob;
 use crate::backup::physical::BackupOptions;
 use crate::backup::request::{self, BackupRequest};
@@ -67,27 +69,31 @@ pub fn export(config: &Config, backup: String, destination: Destination) -> Resu
 ///
 /// # Errors
 /// As [`stores::shelf`] and [`Repository::open`].
-pub async fn repository(config: &Config) -> Result<Option<Repository>> {
-    let shelf = stores::shelf(config)?;
-    let looked_for = config.clone();
-    let shelf = workers::run(move || Ok(stores::remembering(&looked_for, shelf))).await?;
-    let Some(found) = Repository::open(shelf.store().clone(), request::folder(&config.cluster.name)?).await? else { return Ok(None) };
-    Ok(Some(found.with_keys(shelf.repository_keys()?)))
+pub fn repository<'a>(config: &'a Config) -> BoxFuture<'a, Result<Option<Repository>>> {
+    Box::pin(async move {
+        let shelf = stores::shelf(config)?;
+        let looked_for = config.clone();
+        let shelf = workers::run(move || Ok(stores::remembering(&looked_for, shelf))).await?;
+        let Some(found) = Repository::open(shelf.store().clone(), request::folder(&config.cluster.name)?).await? else { return Ok(None) };
+        Ok(Some(found.with_keys(shelf.repository_keys()?)))
+    })
 }
 
 /// One of its backups, by its name or as `latest`, which is the newest good one.
 ///
 /// # Errors
 /// `NotFound`; `Invalid` for a name that is none; as [`repository`] and [`physical::newest`].
-pub async fn find(config: &Config, backup: &str) -> Result<(Repository, RunName)> {
-    let name = if backup == LATEST { None } else { Some(parse_name(backup)?) };
-    let found = repository(config).await?;
-    let repository = found.ok_or_else(|| Error::not_found("there is no backup", "make one with `pgpersist backup`"))?;
-    let backup = match name {
-        Some(name) => name,
-        None => physical::newest(&repository).await?,
-    };
-    Ok((repository, backup))
+pub fn find<'a>(config: &'a Config, backup: &'a str) -> BoxFuture<'a, Result<(Repository, RunName)>> {
+    Box::pin(async move {
+        let name = if backup == LATEST { None } else { Some(parse_name(backup)?) };
+        let found = repository(config).await?;
+        let repository = found.ok_or_else(|| Error::not_found("there is no backup", "make one with `pgpersist backup`"))?;
+        let backup = match name {
+            Some(name) => name,
+            None => physical::newest(&repository).await?,
+        };
+        Ok((repository, backup))
+    })
 }
 
 /// Looks whether its backups, or this one of them, are what was written; at nothing where it has none.

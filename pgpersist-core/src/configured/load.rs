@@ -1,5 +1,7 @@
 //! The dump that is meant, and the database that it becomes, as far as the configuration tells.
 
+use futures_util::future::BoxFuture;
+
 use crate::config::load::Config;
 use crate::configured::stores;
 use crate::encryption::settings::EncryptionSettings;
@@ -13,12 +15,19 @@ use crate::workers;
 ///
 /// # Errors
 /// As [`dump_source::find`] and [`stores::shelf`].
-pub async fn find(config: &Config, name: &str, database: Option<&str>, progress: &dyn ProgressSink) -> Result<FoundDump> {
-    let mut found = dump_source::find(|| stores::shelf(config), name, database, progress).await?;
-    if found.is_file {
-        found.source.opening = opening(config).await;
-    }
-    Ok(found)
+pub fn find<'a>(
+    config: &'a Config,
+    name: &'a str,
+    database: Option<&'a str>,
+    progress: &'a dyn ProgressSink,
+) -> BoxFuture<'a, Result<FoundDump>> {
+    Box::pin(async move {
+        let mut found = dump_source::find(|| stores::shelf(config), name, database, progress).await?;
+        if found.is_file {
+            found.source.opening = opening(config).await;
+        }
+        Ok(found)
+    })
 }
 
 /// What may open a dump from anywhere: the key of this run, and all that the stores' encryption names. That one of these cannot be

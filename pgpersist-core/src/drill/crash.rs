@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use time::format_description::well_known::Rfc3339;
 
 use crate::clock::Clock;
@@ -157,75 +158,82 @@ pub fn plan(target: &Target, options: &CrashOptions) -> Vec<String> {
 /// # Errors
 /// `Invalid` for options that contradict; `Unsafe` when a live cluster has a durable setting off, or a fault is to be
 /// planted outside a throw-away one; what making, copying or starting a cluster returns.
-pub async fn run(target: &Target, options: &CrashOptions, clock: &dyn Clock, progress: &dyn ProgressSink) -> Result<CrashReport> {
-    options.check(target)?;
-    let began = Instant::now();
-    let started_at = clock.now().replace_nanosecond(0).unwrap_or_else(|_| clock.now());
-    progress.event(Event::Step(format!("preparing a {} cluster", target.as_str())));
-    let ground = Ground::prepare(target, options.plant).await?;
-    let drill = Drill::open(target, &ground, options, progress).await?;
-    let result = drill.rounds(progress).await;
-    if let (Target::Live(cluster), false) = (target, options.keep) {
-        let dropped = async {
-            let session = Session::connect(&cluster.connection("postgres").await?, CONNECT).await?;
-            books::drop_database(&session).await
+pub fn run<'a>(
+    target: &'a Target,
+    options: &'a CrashOptions,
+    clock: &'a dyn Clock,
+    progress: &'a dyn ProgressSink,
+) -> BoxFuture<'a, Result<CrashReport>> {
+    Box::pin(async move {
+        options.check(target)?;
+        let began = Instant::now();
+        let started_at = clock.now().replace_nanosecond(0).unwrap_or_else(|_| clock.now());
+        progress.event(Event::Step(format!("preparing a {} cluster", target.as_str())));
+        let ground = Ground::prepare(target, options.plant).await?;
+        let drill = Drill::open(target, &ground, options, progress).await?;
+        let result = drill.rounds(progress).await;
+        if let (Target::Live(cluster), false) = (target, options.keep) {
+            let dropped = async {
+                let session = Session::connect(&cluster.connection("postgres").await?, CONNECT).await?;
+                books::drop_database(&session).await
+            };
+            if let Err(error) = dropped.await {
+                progress.event(Event::Warning(format!("the database `{}` could not be dropped: {error}", books::DATABASE)));
+            }
+        }
+        let (mut reasons, kills) = result?;
+        reasons.splice(0..0, drill.unsafe_settings.clone());
+        let last = kills.iter().rev().find_map(|round| round.judgement.as_ref());
+        let acknowledged = drill.records().await?.values().filter(|record| record.acknowledged.is_some()).count() as u64;
+        let unread = kills.last().is_some_and(|round| round.judgement.is_none());
+        let held = kills.iter().filter(|round| round.writers_held).map(|round| {
+            let number = round.round;
+            format!("round {number}: {UNHELD} kills met no transaction, so the writers were held before a COMMIT for the one that counts")
+        });
+        let notes = drill.notes.iter().cloned().chain(held).collect();
+        let mut report = CrashReport {
+            kind: "crash".into(),
+            verdict: if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail },
+            seed: options.seed,
+            rounds: kills.len() as u32,
+            acknowledged,
+            in_flight: kills.iter().map(|round| round.in_flight).sum(),
+            // What cannot be read is lost until somebody shows it.
+            lost: if unread { acknowledged } else { last.map_or(0, |judgement| judgement.lost) },
+            torn: last.map_or(0, |judgement| judgement.torn),
+            recovery_s: RecoveryTimes::of(kills.iter().filter_map(|round| round.recovery_s).collect()),
+            started_at: started_at.format(&Rfc3339).map_err(|e| Error::Bug(format!("could not write a time: {e}")))?,
+            duration_s: 0.0,
+            target: target.as_str().to_owned(),
+            data_directory: ground.cluster.path().to_owned(),
+            version: drill.version.clone(),
+            writers: options.writers,
+            kill: options.kill.as_str().to_owned(),
+            planted: options.plant,
+            proves: report::PROVES.into(),
+            proves_not: report::PROVES_NOT.into(),
+            undisturbed_per_s: drill.per_second,
+            notes,
+            table: last.map(|judgement| judgement.table.clone()).unwrap_or_default(),
+            kills,
+            ledger: None,
+            kept: None,
+            reasons,
         };
-        if let Err(error) = dropped.await {
-            progress.event(Event::Warning(format!("the database `{}` could not be dropped: {error}", books::DATABASE)));
+        // What failed by itself is evidence; what was made to fail is not.
+        if options.keep || (report.verdict == Verdict::Fail && options.plant.is_none()) {
+            if !matches!(target, Target::Live(_)) {
+                // What does not stop is ended below, and recovers when somebody starts it.
+                let _ = stop::stop(&ground.cluster, END).await;
+            }
+            report.ledger = Some(ground.ledger.clone());
+            report.kept = ground.keep().await?;
+        } else {
+            ground.clear().await?;
         }
-    }
-    let (mut reasons, kills) = result?;
-    reasons.splice(0..0, drill.unsafe_settings.clone());
-    let last = kills.iter().rev().find_map(|round| round.judgement.as_ref());
-    let acknowledged = drill.records().await?.values().filter(|record| record.acknowledged.is_some()).count() as u64;
-    let unread = kills.last().is_some_and(|round| round.judgement.is_none());
-    let held = kills.iter().filter(|round| round.writers_held).map(|round| {
-        let number = round.round;
-        format!("round {number}: {UNHELD} kills met no transaction, so the writers were held before a COMMIT for the one that counts")
-    });
-    let notes = drill.notes.iter().cloned().chain(held).collect();
-    let mut report = CrashReport {
-        kind: "crash".into(),
-        verdict: if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail },
-        seed: options.seed,
-        rounds: kills.len() as u32,
-        acknowledged,
-        in_flight: kills.iter().map(|round| round.in_flight).sum(),
-        // What cannot be read is lost until somebody shows it.
-        lost: if unread { acknowledged } else { last.map_or(0, |judgement| judgement.lost) },
-        torn: last.map_or(0, |judgement| judgement.torn),
-        recovery_s: RecoveryTimes::of(kills.iter().filter_map(|round| round.recovery_s).collect()),
-        started_at: started_at.format(&Rfc3339).map_err(|e| Error::Bug(format!("could not write a time: {e}")))?,
-        duration_s: 0.0,
-        target: target.as_str().to_owned(),
-        data_directory: ground.cluster.path().to_owned(),
-        version: drill.version.clone(),
-        writers: options.writers,
-        kill: options.kill.as_str().to_owned(),
-        planted: options.plant,
-        proves: report::PROVES.into(),
-        proves_not: report::PROVES_NOT.into(),
-        undisturbed_per_s: drill.per_second,
-        notes,
-        table: last.map(|judgement| judgement.table.clone()).unwrap_or_default(),
-        kills,
-        ledger: None,
-        kept: None,
-        reasons,
-    };
-    // What failed by itself is evidence; what was made to fail is not.
-    if options.keep || (report.verdict == Verdict::Fail && options.plant.is_none()) {
-        if !matches!(target, Target::Live(_)) {
-            // What does not stop is ended below, and recovers when somebody starts it.
-            let _ = stop::stop(&ground.cluster, END).await;
-        }
-        report.ledger = Some(ground.ledger.clone());
-        report.kept = ground.keep().await?;
-    } else {
-        ground.clear().await?;
-    }
-    report.duration_s = began.elapsed().as_secs_f64();
-    Ok(report)
+        report.duration_s = began.elapsed().as_secs_f64();
+        Ok(report)
+    })
 }
 
 /// A drill that is going on.

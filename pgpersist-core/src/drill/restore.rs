@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -78,19 +79,21 @@ impl RestoreOptions {
 ///
 /// # Errors
 /// As [`subjects::choose`].
-pub async fn plan(shelf: &Shelf, options: &RestoreOptions) -> Result<Vec<String>> {
-    let subjects = subjects::choose(shelf, &AllStores::look(shelf, &Silent).await?, &options.subjects).await?;
-    let mut steps =
-        vec!["make an empty cluster in the temporary folder".to_owned(), "create the roles of the newest dump of roles".to_owned()];
-    for Subject { database, dump, obstacle, .. } in &subjects {
-        steps.extend(obstacle.iter().map(|obstacle| format!("fail, as far as {database} is concerned: {obstacle}")));
-        let Some(dump) = dump else { continue };
-        steps.push(format!("load {} into {database}, count its rows, and check its indexes and tables with amcheck", dump.name));
-        steps.extend(options.invariants_of(database).map(|invariant| format!("ask the check `{}` in {database}", invariant.name())));
-    }
-    steps.push(if options.keep { "stop the cluster and keep it" } else { "remove the cluster" }.to_owned());
-    steps.push("record the result on the cluster's volume and in the store".to_owned());
-    Ok(steps)
+pub fn plan<'a>(shelf: &'a Shelf, options: &'a RestoreOptions) -> BoxFuture<'a, Result<Vec<String>>> {
+    Box::pin(async move {
+        let subjects = subjects::choose(shelf, &AllStores::look(shelf, &Silent).await?, &options.subjects).await?;
+        let mut steps =
+            vec!["make an empty cluster in the temporary folder".to_owned(), "create the roles of the newest dump of roles".to_owned()];
+        for Subject { database, dump, obstacle, .. } in &subjects {
+            steps.extend(obstacle.iter().map(|obstacle| format!("fail, as far as {database} is concerned: {obstacle}")));
+            let Some(dump) = dump else { continue };
+            steps.push(format!("load {} into {database}, count its rows, and check its indexes and tables with amcheck", dump.name));
+            steps.extend(options.invariants_of(database).map(|invariant| format!("ask the check `{}` in {database}", invariant.name())));
+        }
+        steps.push(if options.keep { "stop the cluster and keep it" } else { "remove the cluster" }.to_owned());
+        steps.push("record the result on the cluster's volume and in the store".to_owned());
+        Ok(steps)
+    })
 }
 
 /// Runs a drill. That something does not come back is a report with [`Verdict::Fail`], not an error; an error means that the
@@ -101,83 +104,85 @@ pub async fn plan(shelf: &Shelf, options: &RestoreOptions) -> Result<Vec<String>
 /// `NotFound` when there is no dump; `Denied` when no key at hand opens one; `Unsafe` when one is not encrypted where dumps are;
 /// `Conflict` when the programs here are older than a dump; `Unavailable` when there is no
 /// room for the cluster, or the store does not answer; what the store says.
-pub async fn run(
-    shelf: &Shelf,
-    options: &RestoreOptions,
-    clock: &Arc<dyn Clock>,
-    progress: &Arc<dyn ProgressSink>,
-) -> Result<RestoreReport> {
-    let began = Instant::now();
-    let now = clock.now();
-    let id = identifier(now);
-    let now = now.replace_nanosecond(0).unwrap_or(now);
-    progress.event(Event::Step(format!("looking for dumps in {}", shelf.store())));
-    let all = AllStores::look(shelf, progress.as_ref()).await?;
-    let subjects = subjects::choose(shelf, &all, &options.subjects).await?;
-    refuse_unreadable(&subjects).await?;
-    let mut databases: Vec<DatabaseReport> = subjects.iter().map(|subject| DatabaseReport::of(subject, now)).collect();
-    let (mut reasons, mut notes) = (unasked(options, &subjects), Vec::new());
-    let (mut version, mut cluster_s, mut restore_s) = (None, 0.0, 0.0);
-    let (mut kept, mut kept_commands) = (None, Vec::new());
-    if subjects.iter().any(|subject| subject.dump.is_some()) {
-        progress.event(Event::Step("making an empty cluster".to_owned()));
-        let ground = RestoreGround::make(&subjects, options).await?;
-        version = Some(ground.version().to_string());
-        cluster_s = ground.made_in.as_secs_f64();
-        let mut drill = Drill { all: &all, options, clock, progress, ground, notes: Vec::new() };
-        let roles = Instant::now();
-        reasons.extend(drill.make_roles().await?);
-        restore_s = cluster_s + roles.elapsed().as_secs_f64();
-        for (subject, report) in subjects.iter().zip(&mut databases) {
-            if subject.dump.is_some() {
-                drill.restore(subject, report).await?;
-                restore_s += report.load_s.unwrap_or_default();
+pub fn run<'a>(
+    shelf: &'a Shelf,
+    options: &'a RestoreOptions,
+    clock: &'a Arc<dyn Clock>,
+    progress: &'a Arc<dyn ProgressSink>,
+) -> BoxFuture<'a, Result<RestoreReport>> {
+    Box::pin(async move {
+        let began = Instant::now();
+        let now = clock.now();
+        let id = identifier(now);
+        let now = now.replace_nanosecond(0).unwrap_or(now);
+        progress.event(Event::Step(format!("looking for dumps in {}", shelf.store())));
+        let all = AllStores::look(shelf, progress.as_ref()).await?;
+        let subjects = subjects::choose(shelf, &all, &options.subjects).await?;
+        refuse_unreadable(&subjects).await?;
+        let mut databases: Vec<DatabaseReport> = subjects.iter().map(|subject| DatabaseReport::of(subject, now)).collect();
+        let (mut reasons, mut notes) = (unasked(options, &subjects), Vec::new());
+        let (mut version, mut cluster_s, mut restore_s) = (None, 0.0, 0.0);
+        let (mut kept, mut kept_commands) = (None, Vec::new());
+        if subjects.iter().any(|subject| subject.dump.is_some()) {
+            progress.event(Event::Step("making an empty cluster".to_owned()));
+            let ground = RestoreGround::make(&subjects, options).await?;
+            version = Some(ground.version().to_string());
+            cluster_s = ground.made_in.as_secs_f64();
+            let mut drill = Drill { all: &all, options, clock, progress, ground, notes: Vec::new() };
+            let roles = Instant::now();
+            reasons.extend(drill.make_roles().await?);
+            restore_s = cluster_s + roles.elapsed().as_secs_f64();
+            for (subject, report) in subjects.iter().zip(&mut databases) {
+                if subject.dump.is_some() {
+                    drill.restore(subject, report).await?;
+                    restore_s += report.load_s.unwrap_or_default();
+                }
+            }
+            notes = std::mem::take(&mut drill.notes);
+            if options.keep {
+                let first = databases.iter().find(|report| report.load_s.is_some()).map_or("postgres", |report| report.database.as_str());
+                let (folder, commands) = drill.ground.keep(first).await?;
+                (kept, kept_commands) = (Some(folder), commands);
+            } else {
+                drill.ground.clear().await?;
             }
         }
-        notes = std::mem::take(&mut drill.notes);
-        if options.keep {
-            let first = databases.iter().find(|report| report.load_s.is_some()).map_or("postgres", |report| report.database.as_str());
-            let (folder, commands) = drill.ground.keep(first).await?;
-            (kept, kept_commands) = (Some(folder), commands);
-        } else {
-            drill.ground.clear().await?;
+        for report in &databases {
+            reasons.extend(report.reasons.iter().map(|reason| format!("{}: {reason}", report.database)));
         }
-    }
-    for report in &databases {
-        reasons.extend(report.reasons.iter().map(|reason| format!("{}: {reason}", report.database)));
-    }
-    let lost = databases.iter().map(DatabaseReport::lost).sum();
-    databases.iter_mut().for_each(row_counts::shorten);
-    let ages = databases.iter().filter_map(|report| report.age_s);
-    Ok(RestoreReport {
-        kind: "restore".into(),
-        id,
-        verdict: if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail },
-        reasons,
-        seed: None,
-        rounds: databases.len() as u32,
-        acknowledged: databases.iter().filter_map(|report| report.rows_expected).sum(),
-        in_flight: 0,
-        lost,
-        torn: 0,
-        recovery_s: RecoveryTimes::of(databases.iter().filter_map(|report| report.load_s).collect()),
-        started_at: now.format(&Rfc3339).map_err(|e| Error::Bug(format!("could not write a time: {e}")))?,
-        duration_s: began.elapsed().as_secs_f64(),
-        target: "throw-away".into(),
-        cluster: shelf.cluster().to_owned(),
-        store: shelf.store().to_string(),
-        version,
-        cluster_s,
-        restore_s,
-        dump_age_s: ages.reduce(f64::max),
-        bytes: databases.iter().filter_map(|report| report.size_bytes).sum(),
-        rows: databases.iter().map(|report| report.rows_found).sum(),
-        proves: restore_report::PROVES.into(),
-        proves_not: restore_report::PROVES_NOT.into(),
-        notes,
-        databases,
-        kept,
-        kept_commands,
+        let lost = databases.iter().map(DatabaseReport::lost).sum();
+        databases.iter_mut().for_each(row_counts::shorten);
+        let ages = databases.iter().filter_map(|report| report.age_s);
+        Ok(RestoreReport {
+            kind: "restore".into(),
+            id,
+            verdict: if reasons.is_empty() { Verdict::Pass } else { Verdict::Fail },
+            reasons,
+            seed: None,
+            rounds: databases.len() as u32,
+            acknowledged: databases.iter().filter_map(|report| report.rows_expected).sum(),
+            in_flight: 0,
+            lost,
+            torn: 0,
+            recovery_s: RecoveryTimes::of(databases.iter().filter_map(|report| report.load_s).collect()),
+            started_at: now.format(&Rfc3339).map_err(|e| Error::Bug(format!("could not write a time: {e}")))?,
+            duration_s: began.elapsed().as_secs_f64(),
+            target: "throw-away".into(),
+            cluster: shelf.cluster().to_owned(),
+            store: shelf.store().to_string(),
+            version,
+            cluster_s,
+            restore_s,
+            dump_age_s: ages.reduce(f64::max),
+            bytes: databases.iter().filter_map(|report| report.size_bytes).sum(),
+            rows: databases.iter().map(|report| report.rows_found).sum(),
+            proves: restore_report::PROVES.into(),
+            proves_not: restore_report::PROVES_NOT.into(),
+            notes,
+            databases,
+            kept,
+            kept_commands,
+        })
     })
 }
 

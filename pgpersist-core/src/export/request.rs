@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::error::Result;
 use crate::export::physical::{Destination, ExportReport, export};
 use crate::progress::ProgressSink;
@@ -32,15 +34,17 @@ impl ExportRequest {
     ///
     /// # Errors
     /// As [`export`]; `Invalid` for a name that is none.
-    pub async fn carry_out(self, progress: &dyn ProgressSink) -> Result<ExportReport> {
-        let (repository, backup) = self.find(progress).await?;
-        // Garbage collection leaves alone what a run that lives reads.
-        let live = LiveIntent::reading_or_warn(&repository, "export", vec![backup], progress).await;
-        let exported = export(&repository, backup, self.destination, progress).await;
-        if let Some(live) = live {
-            live.end_or_leave().await;
-        }
-        exported
+    pub fn carry_out<'a>(self, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Result<ExportReport>> {
+        Box::pin(async move {
+            let (repository, backup) = self.find(progress).await?;
+            // Garbage collection leaves alone what a run that lives reads.
+            let live = LiveIntent::reading_or_warn(&repository, "export", vec![backup], progress).await;
+            let exported = export(&repository, backup, self.destination, progress).await;
+            if let Some(live) = live {
+                live.end_or_leave().await;
+            }
+            exported
+        })
     }
 
     /// Which backup it comes to. Looks only.

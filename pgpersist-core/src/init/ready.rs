@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::clock::{Clock, SystemClock};
@@ -78,25 +79,27 @@ pub struct InitReport {
 ///
 /// # Errors
 /// As [`InitPlan::decide`]; when there are no programs to do it with.
-pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) -> Result<InitPlan> {
-    let state = cluster.directory().state().await?;
-    let placement = cluster.directory().placement().await?;
-    let knowledge = knowledge(cluster, shelf, &state, wishes).await?;
-    let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge, wishes)?;
-    refuse_ephemeral_parts(cluster, wishes).await?;
-    match &plan {
-        InitPlan::Adopt { .. } => {
-            vacancy::refuse_foreign_server(cluster).await?;
-            vacancy::prove_server_gone(cluster, Duration::ZERO).await?;
-            cluster.installation().await?;
+pub fn plan<'a>(cluster: &'a Cluster, shelf: Option<&'a Shelf>, wishes: InitWishes) -> BoxFuture<'a, Result<InitPlan>> {
+    Box::pin(async move {
+        let state = cluster.directory().state().await?;
+        let placement = cluster.directory().placement().await?;
+        let knowledge = knowledge(cluster, shelf, &state, wishes).await?;
+        let plan = InitPlan::decide(cluster.path(), &state, &placement, &knowledge, wishes)?;
+        refuse_ephemeral_parts(cluster, wishes).await?;
+        match &plan {
+            InitPlan::Adopt { .. } => {
+                vacancy::refuse_foreign_server(cluster).await?;
+                vacancy::prove_server_gone(cluster, Duration::ZERO).await?;
+                cluster.installation().await?;
+            }
+            InitPlan::Restore { backup: Some(_), .. } => drop(programs_for(cluster, &knowledge).await?),
+            InitPlan::Create | InitPlan::Restore { .. } => {
+                let search = cluster.search().clone();
+                workers::run(move || search.for_new_cluster()).await?;
+            }
         }
-        InitPlan::Restore { backup: Some(_), .. } => drop(programs_for(cluster, &knowledge).await?),
-        InitPlan::Create | InitPlan::Restore { .. } => {
-            let search = cluster.search().clone();
-            workers::run(move || search.for_new_cluster()).await?;
-        }
-    }
-    Ok(plan)
+        Ok(plan)
+    })
 }
 
 /// Makes the data directory ready. Repeatable; a run that was killed is finished or undone by the next one. With a shelf
@@ -105,13 +108,13 @@ pub async fn plan(cluster: &Cluster, shelf: Option<&Shelf>, wishes: InitWishes) 
 /// # Errors
 /// As [`InitPlan::decide`]; `Conflict` when another pgpersist works on the directory, or a server runs in it that pgpersist did
 /// not start; `Unsafe` when nothing proves a left `postmaster.pid` stale; `Unavailable` when the disk is full.
-pub async fn make_ready(
-    cluster: &Cluster,
-    shelf: Option<&Shelf>,
-    options: &InitOptions,
-    progress: &Arc<dyn ProgressSink>,
-) -> Result<InitReport> {
-    make_ready_and_keep(cluster, shelf, options, progress).await.map(|(report, _)| report)
+pub fn make_ready<'a>(
+    cluster: &'a Cluster,
+    shelf: Option<&'a Shelf>,
+    options: &'a InitOptions,
+    progress: &'a Arc<dyn ProgressSink>,
+) -> BoxFuture<'a, Result<InitReport>> {
+    Box::pin(async move { make_ready_and_keep(cluster, shelf, options, progress).await.map(|(report, _)| report) })
 }
 
 /// The same, and the claim stays with the caller.

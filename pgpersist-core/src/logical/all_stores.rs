@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -47,39 +48,45 @@ impl AllStores {
     ///
     /// # Errors
     /// What the primary store says, where none answers.
-    pub async fn look(shelf: &Shelf, progress: &dyn ProgressSink) -> Result<Self> {
-        let shelves: Vec<Shelf> = std::iter::once(shelf).chain(shelf.copies().iter().map(|copy| &copy.shelf)).cloned().collect();
-        let alone = shelves.len() == 1;
-        let look = |shelf: &Shelf| {
-            let shelf = shelf.clone();
-            async move {
-                if alone {
-                    return shelf.contents().await;
+    pub fn look<'a>(shelf: &'a Shelf, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(async move {
+            let shelves: Vec<Shelf> = std::iter::once(shelf).chain(shelf.copies().iter().map(|copy| &copy.shelf)).cloned().collect();
+            let alone = shelves.len() == 1;
+            let look = |shelf: &Shelf| {
+                let shelf = shelf.clone();
+                async move {
+                    if alone {
+                        return shelf.contents().await;
+                    }
+                    tokio::time::timeout(LOOK, shelf.contents()).await.unwrap_or_else(|_| {
+                        let what = format!("the store {} did not answer", shelf.store());
+                        Err(Error::Deadline {
+                            what,
+                            after: LOOK,
+                            remedy: Some("see whether it is reachable: `pgpersist health`".to_owned()),
+                        })
+                    })
                 }
-                tokio::time::timeout(LOOK, shelf.contents()).await.unwrap_or_else(|_| {
-                    let what = format!("the store {} did not answer", shelf.store());
-                    Err(Error::Deadline { what, after: LOOK, remedy: Some("see whether it is reachable: `pgpersist health`".to_owned()) })
-                })
+            };
+            let answers = join_all(shelves.iter().map(look)).await;
+            if answers.iter().all(Result::is_err) {
+                return Err(answers.into_iter().find_map(Result::err).unwrap_or_else(|| Error::Bug("no store was asked".to_owned())));
             }
-        };
-        let answers = join_all(shelves.iter().map(look)).await;
-        if answers.iter().all(Result::is_err) {
-            return Err(answers.into_iter().find_map(Result::err).unwrap_or_else(|| Error::Bug("no store was asked".to_owned())));
-        }
-        let (mut found, mut silent) = (Vec::new(), Vec::new());
-        for (place, answer) in answers.into_iter().enumerate() {
-            found.push(match answer {
-                Ok(contents) => Some(contents),
-                Err(error) => {
-                    let why = told(&error);
-                    progress.event(Event::Warning(format!("the store {} is left out: {why}", shelves[place].store())));
-                    silent.push((place, why));
-                    None
-                }
-            });
-        }
-        let merged = merge(&found, shelf);
-        Ok(Self { shelves, found, silent, merged })
+            let (mut found, mut silent) = (Vec::new(), Vec::new());
+            for (place, answer) in answers.into_iter().enumerate() {
+                found.push(match answer {
+                    Ok(contents) => Some(contents),
+                    Err(error) => {
+                        let why = told(&error);
+                        progress.event(Event::Warning(format!("the store {} is left out: {why}", shelves[place].store())));
+                        silent.push((place, why));
+                        None
+                    }
+                });
+            }
+            let merged = merge(&found, shelf);
+            Ok(Self { shelves, found, silent, merged })
+        })
     }
 
     /// The stores by their places, and for those that did not answer, why.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logical::dump::{DumpOptions, RolePasswords};
@@ -57,60 +59,67 @@ impl DumpRequest {
     ///
     /// # Errors
     /// As [`Self::resolve`].
-    pub async fn plan(&self) -> Result<Vec<String>> {
-        let databases = self.resolve().await?;
-        let mut steps: Vec<String> = databases.iter().map(|name| format!("dump the database {name} to {}", self.shelf.store())).collect();
-        steps.extend(self.shelf.copies().iter().map(|copy| format!("copy what is missing there to {}", copy.shelf.store())));
-        Ok(steps)
+    pub fn plan<'a>(&'a self) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(async move {
+            let databases = self.resolve().await?;
+            let mut steps: Vec<String> =
+                databases.iter().map(|name| format!("dump the database {name} to {}", self.shelf.store())).collect();
+            steps.extend(self.shelf.copies().iter().map(|copy| format!("copy what is missing there to {}", copy.shelf.store())));
+            Ok(steps)
+        })
     }
 
     /// Dumps them. What is dropped half-way leaves no dump behind, and no name.
     ///
     /// # Errors
     /// As [`dump_cluster`]; `Unsafe` for a store that lost what it had, `Unavailable` for a server that does not answer.
-    pub async fn carry_out(&self, clock: &Arc<dyn Clock>, progress: &dyn ProgressSink) -> Result<DumpReport> {
-        let known = self.known_store().await?;
-        let connection = self.cluster.connection("postgres").await?;
-        let programs = clients::directory(&self.cluster, &connection, "pg_dump").await?;
-        let databases = self.named(&connection).await?;
-        let options = DumpOptions { role_passwords: self.role_passwords, ..DumpOptions::new(connection, &programs) };
-        let log = self.cluster.log_file();
-        workers::run(move || log.rotate_under_server()).await?;
-        let shelf = match &known {
-            Some(_) => self.shelf.clone().remembering_keys(self.cluster.directory().own_folder().clone()),
-            None => self.shelf.clone(),
-        };
-        let report = dump_cluster(&shelf, &options, &databases, clock, progress).await?;
-        if let Some(known) = known {
-            match known.remember(self.shelf.store().as_ref()).await {
-                // Whoever may dump a cluster need not be able to write beside its data.
-                Err(error) if error.kind() != ErrorKind::Denied => {
-                    progress.event(Event::Warning(format!("a store that is not mounted will not be noticed: {error}")));
+    pub fn carry_out<'a>(&'a self, clock: &'a Arc<dyn Clock>, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Result<DumpReport>> {
+        Box::pin(async move {
+            let known = self.known_store().await?;
+            let connection = self.cluster.connection("postgres").await?;
+            let programs = clients::directory(&self.cluster, &connection, "pg_dump").await?;
+            let databases = self.named(&connection).await?;
+            let options = DumpOptions { role_passwords: self.role_passwords, ..DumpOptions::new(connection, &programs) };
+            let log = self.cluster.log_file();
+            workers::run(move || log.rotate_under_server()).await?;
+            let shelf = match &known {
+                Some(_) => self.shelf.clone().remembering_keys(self.cluster.directory().own_folder().clone()),
+                None => self.shelf.clone(),
+            };
+            let report = dump_cluster(&shelf, &options, &databases, clock, progress).await?;
+            if let Some(known) = known {
+                match known.remember(self.shelf.store().as_ref()).await {
+                    // Whoever may dump a cluster need not be able to write beside its data.
+                    Err(error) if error.kind() != ErrorKind::Denied => {
+                        progress.event(Event::Warning(format!("a store that is not mounted will not be noticed: {error}")));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
-        }
-        Ok(report)
+            Ok(report)
+        })
     }
 
     /// Brings the copies up to date afterwards, newest dumps first. The dumps stand whatever becomes of that, so a copy that fails
     /// is a warning. Nothing where there are no copies.
-    pub async fn copy(&self, progress: &dyn ProgressSink) -> Option<SyncReport> {
-        if self.shelf.copies().is_empty() {
-            return None;
-        }
-        let cluster = Some(self.cluster.clone());
-        let request = SyncRequest { cluster, begin_anew: self.begin_anew, ..SyncRequest::new(self.shelf.clone()) };
-        match request.carry_out(progress).await {
-            Ok(report) => {
-                report.troubles().into_iter().for_each(|trouble| progress.event(Event::Warning(trouble)));
-                Some(report)
+    pub fn copy<'a>(&'a self, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Option<SyncReport>> {
+        Box::pin(async move {
+            if self.shelf.copies().is_empty() {
+                return None;
             }
-            Err(error) => {
-                progress.event(Event::Warning(format!("nothing was copied to other stores: {}", told(&error))));
-                None
+            let cluster = Some(self.cluster.clone());
+            let request = SyncRequest { cluster, begin_anew: self.begin_anew, ..SyncRequest::new(self.shelf.clone()) };
+            match request.carry_out(progress).await {
+                Ok(report) => {
+                    report.troubles().into_iter().for_each(|trouble| progress.event(Event::Warning(trouble)));
+                    Some(report)
+                }
+                Err(error) => {
+                    progress.event(Event::Warning(format!("nothing was copied to other stores: {}", told(&error))));
+                    None
+                }
             }
-        }
+        })
     }
 
     /// Refuses a store that lost what it had. Returns where the store is remembered, if the cluster's files are at hand.

@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use time::macros::format_description;
 use tokio_postgres::error::SqlState;
 
@@ -48,76 +49,83 @@ use crate::workers;
 /// it is a template. `Invalid`: the input is no dump of one database, or its SQL fails. `Damaged`: it is cut off, or is not what its side file
 /// says. `NotFound`: it needs roles that are not here. `Unsafe`: no role but a superuser can log in. `Denied`: it does what
 /// only a superuser may. `Unavailable`: the server is not there.
-pub async fn load(
-    options: &LoadOptions,
+pub fn load<'a>(
+    options: &'a LoadOptions,
     source: DumpSource,
-    clock: &Arc<dyn Clock>,
-    progress: &Arc<dyn ProgressSink>,
-) -> Result<LoadReport> {
-    let begin = Instant::now();
-    if let Err(error) = database_name::check(&options.database) {
-        return Err(Error::invalid(format!("`{}` is no name of a database: {error}", options.database), "choose another with `-d NAME`"));
-    }
-    let psql_version = Program::version(&options.psql).await?;
-    if !psql_version.psql_knows_restrict() {
-        return Err(Error::invalid(
-            format!("{} is version {psql_version}, which cannot keep a dump from running commands", options.psql.display()),
-            "update PostgreSQL's client programs: 14.19, 15.14, 16.10, 17.6, 18 and later can",
-        ));
-    }
-    let admin = maintenance_session(&options.connection, &options.database, options.connect).await?;
-    let removed = sweep(&admin).await?;
-    let mut plan = Plan::make(options, &admin, &source.name, source.expected.as_ref()).await?;
-    let mut scratch = ScratchDatabase::create(
-        &admin,
-        &options.connection,
-        &options.database,
-        &plan.creation_options(options),
-        plan.is_superuser,
-        plan.version,
-        options.connect,
-    )
-    .await
-    .map_err(|error| explain_locale(error, &plan))?;
-    progress.event(Event::Step(format!("loading {} into {}", source.name, options.database)));
-    let name = source.name.clone();
-    let filled = tokio::time::timeout(options.timeout, fill(options, &plan, &admin, &mut scratch, source)).await;
-    let passed = match filled {
-        Ok(Ok((passed, heir))) => {
-            plan.handed_over(&passed, heir);
-            passed
+    clock: &'a Arc<dyn Clock>,
+    progress: &'a Arc<dyn ProgressSink>,
+) -> BoxFuture<'a, Result<LoadReport>> {
+    Box::pin(async move {
+        let begin = Instant::now();
+        if let Err(error) = database_name::check(&options.database) {
+            return Err(Error::invalid(
+                format!("`{}` is no name of a database: {error}", options.database),
+                "choose another with `-d NAME`",
+            ));
         }
-        Ok(Err(error)) => {
-            scratch.remove(&admin).await;
-            return Err(error);
+        let psql_version = Program::version(&options.psql).await?;
+        if !psql_version.psql_knows_restrict() {
+            return Err(Error::invalid(
+                format!("{} is version {psql_version}, which cannot keep a dump from running commands", options.psql.display()),
+                "update PostgreSQL's client programs: 14.19, 15.14, 16.10, 17.6, 18 and later can",
+            ));
         }
-        Err(_) => {
-            scratch.remove(&admin).await;
-            return Err(Error::Deadline {
-                what: format!("{name} was not loaded"),
-                after: options.timeout,
-                remedy: Some("see what the server waits for (`pgpersist health`), and load again; nothing was left half-done".to_owned()),
-            });
+        let admin = maintenance_session(&options.connection, &options.database, options.connect).await?;
+        let removed = sweep(&admin).await?;
+        let mut plan = Plan::make(options, &admin, &source.name, source.expected.as_ref()).await?;
+        let mut scratch = ScratchDatabase::create(
+            &admin,
+            &options.connection,
+            &options.database,
+            &plan.creation_options(options),
+            plan.is_superuser,
+            plan.version,
+            options.connect,
+        )
+        .await
+        .map_err(|error| explain_locale(error, &plan))?;
+        progress.event(Event::Step(format!("loading {} into {}", source.name, options.database)));
+        let name = source.name.clone();
+        let filled = tokio::time::timeout(options.timeout, fill(options, &plan, &admin, &mut scratch, source)).await;
+        let passed = match filled {
+            Ok(Ok((passed, heir))) => {
+                plan.handed_over(&passed, heir);
+                passed
+            }
+            Ok(Err(error)) => {
+                scratch.remove(&admin).await;
+                return Err(error);
+            }
+            Err(_) => {
+                scratch.remove(&admin).await;
+                return Err(Error::Deadline {
+                    what: format!("{name} was not loaded"),
+                    after: options.timeout,
+                    remedy: Some(
+                        "see what the server waits for (`pgpersist health`), and load again; nothing was left half-done".to_owned(),
+                    ),
+                });
+            }
+        };
+        progress.event(Event::Step(format!("renaming to {}", options.database)));
+        let mut warnings = std::mem::take(&mut plan.warnings);
+        match publish(options, &plan, &admin, &mut scratch, clock, &mut warnings).await {
+            Ok(kept_aside) => Ok(LoadReport {
+                name,
+                database: options.database.clone(),
+                duration_s: begin.elapsed().as_secs_f64(),
+                verified: plan.expected.as_ref().is_some_and(|expected| expected.tables.is_some()).then_some(true),
+                tables: passed.scanned.tables,
+                kept_aside,
+                removed,
+                warnings,
+            }),
+            Err(error) => {
+                scratch.remove(&admin).await;
+                Err(error)
+            }
         }
-    };
-    progress.event(Event::Step(format!("renaming to {}", options.database)));
-    let mut warnings = std::mem::take(&mut plan.warnings);
-    match publish(options, &plan, &admin, &mut scratch, clock, &mut warnings).await {
-        Ok(kept_aside) => Ok(LoadReport {
-            name,
-            database: options.database.clone(),
-            duration_s: begin.elapsed().as_secs_f64(),
-            verified: plan.expected.as_ref().is_some_and(|expected| expected.tables.is_some()).then_some(true),
-            tables: passed.scanned.tables,
-            kept_aside,
-            removed,
-            warnings,
-        }),
-        Err(error) => {
-            scratch.remove(&admin).await;
-            Err(error)
-        }
-    }
+    })
 }
 
 /// What is known before anything is created.

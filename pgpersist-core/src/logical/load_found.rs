@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::BoxFuture;
+
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logical::dump_source::{self, FoundDump};
@@ -28,47 +30,49 @@ pub fn plan(found: &FoundDump, database: &str) -> Vec<String> {
 ///
 /// # Errors
 /// As [`load`]; where no store has it whole, what was wrong in the first one.
-pub async fn load_found(
-    options: &LoadOptions,
+pub fn load_found<'a>(
+    options: &'a LoadOptions,
     found: FoundDump,
-    clock: &Arc<dyn Clock>,
-    progress: &Arc<dyn ProgressSink>,
-) -> Result<LoadReport> {
-    let FoundDump { mut source, mut trust, elsewhere, mut warnings, .. } = found;
-    let (mut elsewhere, mut first) = (elsewhere.into_iter(), None::<Error>);
-    loop {
-        let could_not_be_read = Arc::new(AtomicBool::new(false));
-        source.bytes = Box::new(Watched { inner: source.bytes, failed: could_not_be_read.clone() });
-        let trust_of_this = if options.trust == Trust::Superuser { Trust::Superuser } else { trust };
-        let error = match load(&LoadOptions { trust: trust_of_this, ..options.clone() }, source, clock, progress).await {
-            Ok(report) => {
-                warnings.extend(report.warnings);
-                return Ok(LoadReport { warnings, ..report });
+    clock: &'a Arc<dyn Clock>,
+    progress: &'a Arc<dyn ProgressSink>,
+) -> BoxFuture<'a, Result<LoadReport>> {
+    Box::pin(async move {
+        let FoundDump { mut source, mut trust, elsewhere, mut warnings, .. } = found;
+        let (mut elsewhere, mut first) = (elsewhere.into_iter(), None::<Error>);
+        loop {
+            let could_not_be_read = Arc::new(AtomicBool::new(false));
+            source.bytes = Box::new(Watched { inner: source.bytes, failed: could_not_be_read.clone() });
+            let trust_of_this = if options.trust == Trust::Superuser { Trust::Superuser } else { trust };
+            let error = match load(&LoadOptions { trust: trust_of_this, ..options.clone() }, source, clock, progress).await {
+                Ok(report) => {
+                    warnings.extend(report.warnings);
+                    return Ok(LoadReport { warnings, ..report });
+                }
+                Err(error) => error,
+            };
+            if error.kind() != ErrorKind::Damaged && !could_not_be_read.load(Ordering::SeqCst) {
+                return Err(error);
             }
-            Err(error) => error,
-        };
-        if error.kind() != ErrorKind::Damaged && !could_not_be_read.load(Ordering::SeqCst) {
-            return Err(error);
+            let why = told(&error);
+            let first_error = first.take().unwrap_or(error);
+            let next = loop {
+                let Some(placed) = elsewhere.next() else { return Err(first_error) };
+                match dump_source::open(&placed.shelf, &placed.entry).await {
+                    Ok(opened) => {
+                        let warning = format!("{} comes from {}: {why}", placed.entry.name, placed.shelf.store());
+                        progress.event(Event::Step(warning.clone()));
+                        warnings.push(warning);
+                        break opened;
+                    }
+                    Err(error) => {
+                        warnings.push(format!("{} could not be read in {}: {}", placed.entry.name, placed.shelf.store(), told(&error)))
+                    }
+                }
+            };
+            first = Some(first_error);
+            (source, trust) = next;
         }
-        let why = told(&error);
-        let first_error = first.take().unwrap_or(error);
-        let next = loop {
-            let Some(placed) = elsewhere.next() else { return Err(first_error) };
-            match dump_source::open(&placed.shelf, &placed.entry).await {
-                Ok(opened) => {
-                    let warning = format!("{} comes from {}: {why}", placed.entry.name, placed.shelf.store());
-                    progress.event(Event::Step(warning.clone()));
-                    warnings.push(warning);
-                    break opened;
-                }
-                Err(error) => {
-                    warnings.push(format!("{} could not be read in {}: {}", placed.entry.name, placed.shelf.store(), told(&error)))
-                }
-            }
-        };
-        first = Some(first_error);
-        (source, trust) = next;
-    }
+    })
 }
 
 /// Remembers whether its bytes could not be read: that says nothing about the server.

@@ -1,5 +1,6 @@
 //! Retention in all stores of a cluster, each by its own rules.
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -22,12 +23,14 @@ pub struct PruneReport {
 ///
 /// # Errors
 /// What the store says, where there is one alone; of several, each tells its own.
-pub async fn plan(requests: &[PruneRequest], now: OffsetDateTime) -> Result<PruneReport> {
-    let mut stores = Vec::new();
-    for request in requests {
-        stores.push(told(requests, request, request.plan(now).await)?);
-    }
-    Ok(report(stores))
+pub fn plan<'a>(requests: &'a [PruneRequest], now: OffsetDateTime) -> BoxFuture<'a, Result<PruneReport>> {
+    Box::pin(async move {
+        let mut stores = Vec::new();
+        for request in requests {
+            stores.push(told(requests, request, request.plan(now).await)?);
+        }
+        Ok(report(stores))
+    })
 }
 
 /// Drops what no rule keeps. What needs a confirmation is asked for before anything is dropped anywhere.
@@ -35,20 +38,22 @@ pub async fn plan(requests: &[PruneRequest], now: OffsetDateTime) -> Result<Prun
 /// # Errors
 /// [`Error::ConsentNeeded`](crate::error::Error::ConsentNeeded) when more than half of the dumps of a store would go and nobody has said
 /// so; as [`plan`].
-pub async fn carry_out(requests: &[PruneRequest], consent: Consent, now: OffsetDateTime) -> Result<PruneReport> {
-    if consent == Consent::Missing && requests.len() > 1 {
-        for request in requests {
-            // What is wrong with a store is told when it is its turn.
-            if let Ok(plan) = request.plan(now).await {
-                plan.refuse_unconfirmed()?;
+pub fn carry_out<'a>(requests: &'a [PruneRequest], consent: Consent, now: OffsetDateTime) -> BoxFuture<'a, Result<PruneReport>> {
+    Box::pin(async move {
+        if consent == Consent::Missing && requests.len() > 1 {
+            for request in requests {
+                // What is wrong with a store is told when it is its turn.
+                if let Ok(plan) = request.plan(now).await {
+                    plan.refuse_unconfirmed()?;
+                }
             }
         }
-    }
-    let mut stores = Vec::new();
-    for request in requests {
-        stores.push(told(requests, request, request.carry_out(consent, now).await)?);
-    }
-    Ok(report(stores))
+        let mut stores = Vec::new();
+        for request in requests {
+            stores.push(told(requests, request, request.carry_out(consent, now).await)?);
+        }
+        Ok(report(stores))
+    })
 }
 
 fn told(all: &[PruneRequest], request: &PruneRequest, result: Result<PrunePlan>) -> Result<StorePrune> {

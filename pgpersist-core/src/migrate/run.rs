@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::data_directory::identity::IdentityCard;
@@ -95,8 +96,8 @@ pub struct MigrateReport {
 ///
 /// # Errors
 /// The refusals of [`migrate`].
-pub async fn plan(source: &Cluster, target: &Cluster, options: &MigrateOptions) -> Result<MigrationPlan> {
-    Ok(look(source, target, options, Duration::ZERO).await?.0)
+pub fn plan<'a>(source: &'a Cluster, target: &'a Cluster, options: &'a MigrateOptions) -> BoxFuture<'a, Result<MigrationPlan>> {
+    Box::pin(async move { Ok(look(source, target, options, Duration::ZERO).await?.0) })
 }
 
 /// Moves a cluster from one data directory to another on this machine and sets the source aside, whole but for one name.
@@ -107,39 +108,41 @@ pub async fn plan(source: &Cluster, target: &Cluster, options: &MigrateOptions) 
 /// something, a directory is in use, or consent is needed; `Unavailable` when there is no room. After any error but one
 /// between setting the source aside and publishing the copy, the source can be started as before; after that one the next
 /// run finishes.
-pub async fn migrate(
-    source: &Cluster,
-    target: &Cluster,
-    options: &MigrateOptions,
-    progress: &Arc<dyn ProgressSink>,
-) -> Result<MigrateReport> {
-    // What needs no claim is refused before anything, even a lock file, is made.
-    let (first, _) = look(source, target, options, options.stop_timeout).await?;
-    if first.action == MigrationAction::Nothing {
-        return done_before(&first, target).await;
-    }
-    ask(&first, options)?;
-    let claim = target.directory().claim().await?;
-    let _source_claim = if source.path().is_dir() { Some(source.directory().claim().await?) } else { None };
-    target.directory().prepare(&claim).await?;
-    let (plan, source_facts) = look(source, target, options, Duration::ZERO).await?;
-    ask(&plan, options)?;
-    for warning in &plan.warnings {
-        progress.event(Event::Warning(warning.clone()));
-    }
-    let mut migration =
-        Migration { source, target, options, progress, facts: source_facts, warnings: plan.warnings.clone(), down_since: None };
-    match plan.action {
-        MigrationAction::Nothing => return done_before(&plan, target).await,
-        MigrationAction::Finish => {}
-        MigrationAction::Move | MigrationAction::Resume => {
-            if let Err(error) = migration.copy_and_switch(&plan).await {
-                migration.tell_if_stopped();
-                return Err(error);
+pub fn migrate<'a>(
+    source: &'a Cluster,
+    target: &'a Cluster,
+    options: &'a MigrateOptions,
+    progress: &'a Arc<dyn ProgressSink>,
+) -> BoxFuture<'a, Result<MigrateReport>> {
+    Box::pin(async move {
+        // What needs no claim is refused before anything, even a lock file, is made.
+        let (first, _) = look(source, target, options, options.stop_timeout).await?;
+        if first.action == MigrationAction::Nothing {
+            return done_before(&first, target).await;
+        }
+        ask(&first, options)?;
+        let claim = target.directory().claim().await?;
+        let _source_claim = if source.path().is_dir() { Some(source.directory().claim().await?) } else { None };
+        target.directory().prepare(&claim).await?;
+        let (plan, source_facts) = look(source, target, options, Duration::ZERO).await?;
+        ask(&plan, options)?;
+        for warning in &plan.warnings {
+            progress.event(Event::Warning(warning.clone()));
+        }
+        let mut migration =
+            Migration { source, target, options, progress, facts: source_facts, warnings: plan.warnings.clone(), down_since: None };
+        match plan.action {
+            MigrationAction::Nothing => return done_before(&plan, target).await,
+            MigrationAction::Finish => {}
+            MigrationAction::Move | MigrationAction::Resume => {
+                if let Err(error) = migration.copy_and_switch(&plan).await {
+                    migration.tell_if_stopped();
+                    return Err(error);
+                }
             }
         }
-    }
-    migration.publish(&plan).await
+        migration.publish(&plan).await
+    })
 }
 
 fn ask(plan: &MigrationPlan, options: &MigrateOptions) -> Result<()> {

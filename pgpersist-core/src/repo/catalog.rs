@@ -1,5 +1,6 @@
 //! [`BackupSummary`] and [`BackupDetails`]: what a listing tells of a backup, and what is told of one alone.
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -94,27 +95,29 @@ impl From<Manifest> for BackupSummary {
 ///
 /// # Errors
 /// `NotFound`; `Damaged`; `Invalid` when a newer pgpersist made it; what the store says.
-pub async fn show(repository: &Repository, backup: RunName) -> Result<BackupDetails> {
-    let manifest = match repository.manifest(backup).await {
-        Ok(manifest) => manifest,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(Error::not_found(format!("there is no backup {backup}"), "see `pgpersist list` for those that there are"));
-        }
-        Err(error) => return Err(error),
-    };
-    let dropped = Tombstones::read(repository).await?.buried().backups.contains(&backup);
-    let told = manifest.clone();
-    Ok(BackupDetails {
-        summary: BackupSummary { dropped, ..BackupSummary::from(manifest) },
-        parent: told.parent,
-        files: told.sizes.files,
-        system_identifier: told.cluster.system_identifier,
-        server_version: told.cluster.server_version,
-        major: told.cluster.major,
-        data_checksums: told.cluster.data_checksums,
-        wal_segment_size: told.cluster.wal_segment_size,
-        tablespaces: told.tablespaces,
-        damaged: told.damaged_pages,
+pub fn show<'a>(repository: &'a Repository, backup: RunName) -> BoxFuture<'a, Result<BackupDetails>> {
+    Box::pin(async move {
+        let manifest = match repository.manifest(backup).await {
+            Ok(manifest) => manifest,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::not_found(format!("there is no backup {backup}"), "see `pgpersist list` for those that there are"));
+            }
+            Err(error) => return Err(error),
+        };
+        let dropped = Tombstones::read(repository).await?.buried().backups.contains(&backup);
+        let told = manifest.clone();
+        Ok(BackupDetails {
+            summary: BackupSummary { dropped, ..BackupSummary::from(manifest) },
+            parent: told.parent,
+            files: told.sizes.files,
+            system_identifier: told.cluster.system_identifier,
+            server_version: told.cluster.server_version,
+            major: told.cluster.major,
+            data_checksums: told.cluster.data_checksums,
+            wal_segment_size: told.cluster.wal_segment_size,
+            tablespaces: told.tablespaces,
+            damaged: told.damaged_pages,
+        })
     })
 }
 
@@ -123,20 +126,22 @@ pub async fn show(repository: &Repository, backup: RunName) -> Result<BackupDeta
 ///
 /// # Errors
 /// What the store says, but for damage.
-pub async fn list(repository: &Repository) -> Result<(Vec<BackupSummary>, Vec<Error>)> {
-    let (mut found, mut damaged) = (Vec::new(), Vec::new());
-    let buried = Tombstones::read(repository).await?.buried().backups;
-    for backup in repository.backups().await?.into_iter().rev() {
-        match repository.manifest(backup).await {
-            Ok(manifest) => found.push(BackupSummary { dropped: buried.contains(&backup), ..BackupSummary::from(manifest) }),
-            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Invalid) => damaged.push(error),
-            Err(error) if repository.is_closed(&error) => damaged.push(error),
-            // It was removed since it was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+pub fn list<'a>(repository: &'a Repository) -> BoxFuture<'a, Result<(Vec<BackupSummary>, Vec<Error>)>> {
+    Box::pin(async move {
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        let buried = Tombstones::read(repository).await?.buried().backups;
+        for backup in repository.backups().await?.into_iter().rev() {
+            match repository.manifest(backup).await {
+                Ok(manifest) => found.push(BackupSummary { dropped: buried.contains(&backup), ..BackupSummary::from(manifest) }),
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Invalid) => damaged.push(error),
+                Err(error) if repository.is_closed(&error) => damaged.push(error),
+                // It was removed since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
-    }
-    let place = |backup: &BackupSummary| (backup.timeline, backup.stop_lsn.parse::<Lsn>().unwrap_or_default());
-    found.sort_by_key(|backup| std::cmp::Reverse(place(backup)));
-    Ok((found, damaged))
+        let place = |backup: &BackupSummary| (backup.timeline, backup.stop_lsn.parse::<Lsn>().unwrap_or_default());
+        found.sort_by_key(|backup| std::cmp::Reverse(place(backup)));
+        Ok((found, damaged))
+    })
 }

@@ -6,6 +6,7 @@ mod others;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -86,19 +87,26 @@ type Damage = BTreeMap<ObjectKey, (String, BTreeSet<RunName>)>;
 ///
 /// # Errors
 /// `NotFound` when there is no such backup; what the store says where it could not be asked: damage is no error, it is told.
-pub async fn verify(repository: &Repository, only: Option<RunName>, depth: Depth, progress: &dyn ProgressSink) -> Result<RepositoryReport> {
-    let backups = match only {
-        Some(backup) => vec![backup],
-        None => repository.backups().await?,
-    };
-    // Garbage collection leaves alone what a run that lives reads. Who may only read is none the worse for it: what goes meanwhile is
-    // no damage.
-    let live = if backups.is_empty() { None } else { LiveIntent::reading(repository, "verify", backups.clone()).await.ok() };
-    let looked = look_at_all(repository, backups, only.is_some(), depth, progress).await;
-    if let Some(live) = live {
-        live.end_or_leave().await;
-    }
-    looked
+pub fn verify<'a>(
+    repository: &'a Repository,
+    only: Option<RunName>,
+    depth: Depth,
+    progress: &'a dyn ProgressSink,
+) -> BoxFuture<'a, Result<RepositoryReport>> {
+    Box::pin(async move {
+        let backups = match only {
+            Some(backup) => vec![backup],
+            None => repository.backups().await?,
+        };
+        // Garbage collection leaves alone what a run that lives reads. Who may only read is none the worse for it: what goes meanwhile is
+        // no damage.
+        let live = if backups.is_empty() { None } else { LiveIntent::reading(repository, "verify", backups.clone()).await.ok() };
+        let looked = look_at_all(repository, backups, only.is_some(), depth, progress).await;
+        if let Some(live) = live {
+            live.end_or_leave().await;
+        }
+        looked
+    })
 }
 
 async fn look_at_all(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
@@ -59,13 +60,15 @@ impl OverviewOptions {
 
 /// Asks the health checks, then looks at all else. Takes no lock and changes nothing; takes a few seconds at most, unless a file
 /// system hangs whose answer nobody waits for. Needs tokio's runtime.
-pub async fn overview(options: &OverviewOptions) -> Overview {
-    let health = options.health.clone().with_databases_of_server().await;
-    let report = match checks(&health) {
-        Ok(checks) => report::run(&checks, &*health.clock).await,
-        Err(error) => Report::new(health.clock.now(), vec![Finding::unknown("health", error.to_string(), error.remedy())]),
-    };
-    gather(options, report).await
+pub fn overview<'a>(options: &'a OverviewOptions) -> BoxFuture<'a, Overview> {
+    Box::pin(async move {
+        let health = options.health.clone().with_databases_of_server().await;
+        let report = match checks(&health) {
+            Ok(checks) => report::run(&checks, &*health.clock).await,
+            Err(error) => Report::new(health.clock.now(), vec![Finding::unknown("health", error.to_string(), error.remedy())]),
+        };
+        gather(options, report).await
+    })
 }
 
 /// The same with a health report that was made already.

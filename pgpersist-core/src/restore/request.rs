@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::data_directory::placement;
 use crate::error::{Error, Result};
 use crate::progress::{Event, ProgressSink};
@@ -51,29 +53,31 @@ impl RestoreRequest {
     /// As [`restore`](crate::restore::physical::restore); `NotFound` when there is no such backup; `Conflict` when another pgpersist works on the
     /// directory or a server runs in it; `Unsafe` when the consent is missing, or when nothing proves that the server of a left `postmaster.pid`
     /// is gone.
-    pub async fn carry_out(&self, progress: &dyn ProgressSink) -> Result<RestoreReport> {
-        let directory = self.cluster.directory();
-        if self.options.delta {
-            return self.carry_out_delta(progress).await;
-        }
-        may_take(&directory.state().await?, directory.path(), self.options.in_place)?;
-        let (repository, survey) = self.survey(progress).await?;
-        // What needs no claim is refused before anything, even a lock file, is made.
-        plan(&survey, directory.as_ref(), &self.options).await?.ask(self.options.consent)?;
-        self.look_for_programs(&survey, progress).await;
-        let claim = directory.claim().await?;
-        directory.prepare(&claim).await?;
-        let _lock = if self.options.in_place { self.lock().await? } else { None };
-        let own = directory.own_folder().clone();
-        // A place that takes no writes, or gives back other bytes, is known before it holds anything.
-        workers::run(move || placement::probe(own.path())).await?;
-        // Garbage collection leaves alone what a run that lives reads.
-        let live = LiveIntent::reading_or_warn(&repository, "restore", vec![survey.manifest.backup], progress).await;
-        let restored = restore_surveyed(&repository, &survey, directory.as_ref(), &self.options, progress).await;
-        if let Some(live) = live {
-            live.end_or_leave().await;
-        }
-        restored
+    pub fn carry_out<'a>(&'a self, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Result<RestoreReport>> {
+        Box::pin(async move {
+            let directory = self.cluster.directory();
+            if self.options.delta {
+                return self.carry_out_delta(progress).await;
+            }
+            may_take(&directory.state().await?, directory.path(), self.options.in_place)?;
+            let (repository, survey) = self.survey(progress).await?;
+            // What needs no claim is refused before anything, even a lock file, is made.
+            plan(&survey, directory.as_ref(), &self.options).await?.ask(self.options.consent)?;
+            self.look_for_programs(&survey, progress).await;
+            let claim = directory.claim().await?;
+            directory.prepare(&claim).await?;
+            let _lock = if self.options.in_place { self.lock().await? } else { None };
+            let own = directory.own_folder().clone();
+            // A place that takes no writes, or gives back other bytes, is known before it holds anything.
+            workers::run(move || placement::probe(own.path())).await?;
+            // Garbage collection leaves alone what a run that lives reads.
+            let live = LiveIntent::reading_or_warn(&repository, "restore", vec![survey.manifest.backup], progress).await;
+            let restored = restore_surveyed(&repository, &survey, directory.as_ref(), &self.options, progress).await;
+            if let Some(live) = live {
+                live.end_or_leave().await;
+            }
+            restored
+        })
     }
 
     /// The same over a stopped cluster, of which stays what is as it should be.
@@ -96,27 +100,29 @@ impl RestoreRequest {
     ///
     /// # Errors
     /// As [`carry_out`](Self::carry_out), but for the consent that is missing.
-    pub async fn plan(&self, progress: &dyn ProgressSink) -> Result<RestorePlan> {
-        let directory = self.cluster.directory();
-        if !self.options.delta {
-            may_take(&directory.state().await?, directory.path(), self.options.in_place)?;
-        }
-        let (repository, survey) = self.survey(progress).await?;
-        let plan = if self.options.delta {
-            journey::look(&repository, &survey, directory.as_ref(), &self.options, progress).await?
-        } else {
-            plan(&survey, directory.as_ref(), &self.options).await?
-        };
-        self.look_for_programs(&survey, progress).await;
-        Ok(plan)
+    pub fn plan<'a>(&'a self, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Result<RestorePlan>> {
+        Box::pin(async move {
+            let directory = self.cluster.directory();
+            if !self.options.delta {
+                may_take(&directory.state().await?, directory.path(), self.options.in_place)?;
+            }
+            let (repository, survey) = self.survey(progress).await?;
+            let plan = if self.options.delta {
+                journey::look(&repository, &survey, directory.as_ref(), &self.options, progress).await?
+            } else {
+                plan(&survey, directory.as_ref(), &self.options).await?
+            };
+            self.look_for_programs(&survey, progress).await;
+            Ok(plan)
+        })
     }
 
     /// Which backup it comes to. Looks only.
     ///
     /// # Errors
     /// As [`carry_out`](Self::carry_out).
-    pub async fn find(&self, progress: &dyn ProgressSink) -> Result<(Repository, RunName)> {
-        choose(&self.store, &self.folder, self.keys.as_ref(), &self.backup, progress).await
+    pub fn find<'a>(&'a self, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Result<(Repository, RunName)>> {
+        Box::pin(async move { choose(&self.store, &self.folder, self.keys.as_ref(), &self.backup, progress).await })
     }
 
     async fn survey(&self, progress: &dyn ProgressSink) -> Result<(Repository, Survey)> {

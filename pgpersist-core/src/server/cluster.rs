@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::data_directory::state::State;
@@ -184,72 +185,78 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::File`] when the directory may not be looked at.
-    pub async fn status(&self) -> Result<ServerStatus> {
-        let state = self.directory.state().await?;
-        let mut status = ServerStatus {
-            state: match &state {
-                State::Absent => ServerState::Absent,
-                State::Empty => ServerState::Empty,
-                State::HalfMade { .. } => ServerState::HalfMade,
-                State::Cluster(_) => ServerState::Stopped,
-                State::Foreign { .. } => ServerState::Foreign,
-                State::Damaged { .. } => ServerState::Damaged,
-            },
-            detail: None,
-            pid: None,
-            port: None,
-            socket_directory: None,
-            version: None,
-            system_identifier: None,
-            log_file: self.log_file().path().to_owned(),
-            data_directory: self.path().to_owned(),
-        };
-        let files = match state {
-            State::Cluster(files) => files,
-            State::HalfMade { operation } => return Ok(ServerStatus { detail: Some(format!("`{operation}` was interrupted")), ..status }),
-            State::Foreign { examples } => return Ok(ServerStatus { detail: Some(examples.join(", ")), ..status }),
-            State::Damaged { reason } => return Ok(ServerStatus { detail: Some(reason), ..status }),
-            State::Absent | State::Empty => return Ok(status),
-        };
-        status.system_identifier = Some(files.control.system_identifier.to_string());
-        let (search, path, major) = (self.search.clone(), self.path().to_owned(), files.major);
-        let installation = workers::run(move || Ok(search.for_cluster(&path, major).ok())).await?;
-        status.version = Some(installation.map_or(files.major.to_string(), |i| i.version().to_string()));
-        match self.presence().await? {
-            Presence::Running(pid_file) => {
-                status.state = match (pid_file.status.as_deref(), files.control.state) {
-                    (Some("ready"), _) => ServerState::Running,
-                    (Some("stopping"), _) => ServerState::Stopping,
-                    (Some("standby"), _) | (_, ClusterState::InCrashRecovery | ClusterState::InArchiveRecovery) => ServerState::Recovering,
-                    _ => ServerState::Starting,
-                };
-                status.pid = Some(pid_file.pid);
-                status.port = pid_file.port;
-                status.socket_directory = pid_file.socket_directory;
-            }
-            presence => {
-                let held = lock::look(self).await?;
-                if let Held::ByLeftover(holders) = held {
-                    status.detail =
-                        Some(format!("its server has ended, but {}, which it started, still holds the lock", lock::named(&holders)));
-                } else if held != Held::Free {
-                    status.detail = Some(
-                        "no postmaster is to be seen, but processes of its server, perhaps in another container, still hold the lock"
-                            .to_owned(),
-                    );
-                } else if let Presence::Stale(pid_file) = presence {
-                    status.detail = Some(format!(
-                        "postmaster.pid is left of process {}: a crash, or a server on another machine; `pgpersist start` tells them apart",
-                        pid_file.pid
-                    ));
+    pub fn status<'a>(&'a self) -> BoxFuture<'a, Result<ServerStatus>> {
+        Box::pin(async move {
+            let state = self.directory.state().await?;
+            let mut status = ServerStatus {
+                state: match &state {
+                    State::Absent => ServerState::Absent,
+                    State::Empty => ServerState::Empty,
+                    State::HalfMade { .. } => ServerState::HalfMade,
+                    State::Cluster(_) => ServerState::Stopped,
+                    State::Foreign { .. } => ServerState::Foreign,
+                    State::Damaged { .. } => ServerState::Damaged,
+                },
+                detail: None,
+                pid: None,
+                port: None,
+                socket_directory: None,
+                version: None,
+                system_identifier: None,
+                log_file: self.log_file().path().to_owned(),
+                data_directory: self.path().to_owned(),
+            };
+            let files = match state {
+                State::Cluster(files) => files,
+                State::HalfMade { operation } => {
+                    return Ok(ServerStatus { detail: Some(format!("`{operation}` was interrupted")), ..status });
                 }
-                let own = self.directory.own_folder().clone();
-                if let (None, Some(fence)) = (&status.detail, workers::run(move || fence::read(&own)).await?) {
-                    status.detail = Some(fence.describe());
+                State::Foreign { examples } => return Ok(ServerStatus { detail: Some(examples.join(", ")), ..status }),
+                State::Damaged { reason } => return Ok(ServerStatus { detail: Some(reason), ..status }),
+                State::Absent | State::Empty => return Ok(status),
+            };
+            status.system_identifier = Some(files.control.system_identifier.to_string());
+            let (search, path, major) = (self.search.clone(), self.path().to_owned(), files.major);
+            let installation = workers::run(move || Ok(search.for_cluster(&path, major).ok())).await?;
+            status.version = Some(installation.map_or(files.major.to_string(), |i| i.version().to_string()));
+            match self.presence().await? {
+                Presence::Running(pid_file) => {
+                    status.state = match (pid_file.status.as_deref(), files.control.state) {
+                        (Some("ready"), _) => ServerState::Running,
+                        (Some("stopping"), _) => ServerState::Stopping,
+                        (Some("standby"), _) | (_, ClusterState::InCrashRecovery | ClusterState::InArchiveRecovery) => {
+                            ServerState::Recovering
+                        }
+                        _ => ServerState::Starting,
+                    };
+                    status.pid = Some(pid_file.pid);
+                    status.port = pid_file.port;
+                    status.socket_directory = pid_file.socket_directory;
+                }
+                presence => {
+                    let held = lock::look(self).await?;
+                    if let Held::ByLeftover(holders) = held {
+                        status.detail =
+                            Some(format!("its server has ended, but {}, which it started, still holds the lock", lock::named(&holders)));
+                    } else if held != Held::Free {
+                        status.detail = Some(
+                            "no postmaster is to be seen, but processes of its server, perhaps in another container, still hold the lock"
+                                .to_owned(),
+                        );
+                    } else if let Presence::Stale(pid_file) = presence {
+                        status.detail = Some(format!(
+                            "postmaster.pid is left of process {}: a crash, or a server on another machine; `pgpersist start` tells them apart",
+                            pid_file.pid
+                        ));
+                    }
+                    let own = self.directory.own_folder().clone();
+                    if let (None, Some(fence)) = (&status.detail, workers::run(move || fence::read(&own)).await?) {
+                        status.detail = Some(fence.describe());
+                    }
                 }
             }
-        }
-        Ok(status)
+            Ok(status)
+        })
     }
 
     /// How to reach the running server.
@@ -257,15 +264,17 @@ impl Cluster {
     /// # Errors
     /// When no server runs here: the state's own error where there is no cluster, [`Error::WrongMajor`] where no program fits
     /// it, `Conflict` where its server is not seen from here, else [`Error::Unavailable`].
-    pub async fn connection(&self, database: &str) -> Result<ConnectionOptions> {
-        match self.presence().await? {
-            Presence::Running(pid_file) => self.connection_to(&pid_file, database),
-            _ => match &self.options.host {
-                // A server of another machine or container may be asked by name even though no process is seen here.
-                Some(host) => Ok(self.connect_at(host.clone(), self.options.port, database)),
-                None => Err(self.why_no_server().await?),
-            },
-        }
+    pub fn connection<'a>(&'a self, database: &'a str) -> BoxFuture<'a, Result<ConnectionOptions>> {
+        Box::pin(async move {
+            match self.presence().await? {
+                Presence::Running(pid_file) => self.connection_to(&pid_file, database),
+                _ => match &self.options.host {
+                    // A server of another machine or container may be asked by name even though no process is seen here.
+                    Some(host) => Ok(self.connect_at(host.clone(), self.options.port, database)),
+                    None => Err(self.why_no_server().await?),
+                },
+            }
+        })
     }
 
     /// Why there is nothing to connect to, and what to do about it.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
+
 use crate::error::{Error, Result};
 use crate::fs::durable;
 use crate::server::cluster::Cluster;
@@ -29,16 +31,18 @@ pub struct RestartReport {
 /// # Errors
 /// As [`stop`] and [`crate::server::start::start`]. When another pgpersist works on the directory, when no programs fit it,
 /// or when they refuse the settings, a running server is left alone.
-pub async fn restart(cluster: &Cluster, timeout: Duration, options: &StartOptions) -> Result<RestartReport> {
-    cluster.directory().state().await?.into_cluster(cluster.path())?;
-    let installation = cluster.installation().await?;
-    let claim = cluster.directory().claim().await?;
-    let (checked, programs) = (cluster.clone(), installation.clone());
-    workers::run(move || check_settings(&checked, &programs)).await?;
-    refuse_leftovers(cluster).await?;
-    let stopped = stop(cluster, timeout).await?;
-    let started = start_claimed(cluster, &claim, &installation, options, Instant::now()).await?;
-    Ok(RestartReport { stopped, started })
+pub fn restart<'a>(cluster: &'a Cluster, timeout: Duration, options: &'a StartOptions) -> BoxFuture<'a, Result<RestartReport>> {
+    Box::pin(async move {
+        cluster.directory().state().await?.into_cluster(cluster.path())?;
+        let installation = cluster.installation().await?;
+        let claim = cluster.directory().claim().await?;
+        let (checked, programs) = (cluster.clone(), installation.clone());
+        workers::run(move || check_settings(&checked, &programs)).await?;
+        refuse_leftovers(cluster).await?;
+        let stopped = stop(cluster, timeout).await?;
+        let started = start_claimed(cluster, &claim, &installation, options, Instant::now()).await?;
+        Ok(RestartReport { stopped, started })
+    })
 }
 
 /// Has `postgres` read the configuration as it would be started with. What it refuses does not stay: the server that runs

@@ -7,6 +7,7 @@ use std::process::{Child, ExitStatus};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use rustix::process::Signal;
 
 use crate::clock::{Clock, SystemClock};
@@ -71,21 +72,23 @@ pub struct StartReport {
 /// `Conflict` or `Unsafe` when another server uses or may use the directory; `Unavailable` when the port is taken, the
 /// disk full, or the wait ended; the state's own error when there is no cluster. After an error no server of ours runs,
 /// except after a deadline: a recovery is never killed for being slow.
-pub async fn start(cluster: &Cluster, options: &StartOptions) -> Result<StartReport> {
-    let began = Instant::now();
-    cluster.directory().state().await?.into_cluster(cluster.path())?;
-    let installation = cluster.installation().await?;
-    if let Some(report) = already_running(cluster, options, began).await? {
-        return Ok(report);
-    }
-    // Before the claim, which the agent that waits at the fence holds.
-    refuse_fenced(cluster).await?;
-    let claim = cluster.directory().claim().await?;
-    // Between the first look and the claim another pgpersist may have started it.
-    if let Some(report) = already_running(cluster, options, began).await? {
-        return Ok(report);
-    }
-    start_claimed(cluster, &claim, &installation, options, began).await
+pub fn start<'a>(cluster: &'a Cluster, options: &'a StartOptions) -> BoxFuture<'a, Result<StartReport>> {
+    Box::pin(async move {
+        let began = Instant::now();
+        cluster.directory().state().await?.into_cluster(cluster.path())?;
+        let installation = cluster.installation().await?;
+        if let Some(report) = already_running(cluster, options, began).await? {
+            return Ok(report);
+        }
+        // Before the claim, which the agent that waits at the fence holds.
+        refuse_fenced(cluster).await?;
+        let claim = cluster.directory().claim().await?;
+        // Between the first look and the claim another pgpersist may have started it.
+        if let Some(report) = already_running(cluster, options, began).await? {
+            return Ok(report);
+        }
+        start_claimed(cluster, &claim, &installation, options, began).await
+    })
 }
 
 /// The same under a claim that the caller holds, when no server runs.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use rustix::process::Signal;
 
 use crate::error::{Error, Result};
@@ -60,28 +61,30 @@ impl StopReport {
 /// # Errors
 /// `Unavailable` when it does not end even so; `Conflict` when a server holds the directory that is not seen from here, as
 /// one in another container; the state's own error when there is no cluster.
-pub async fn stop(cluster: &Cluster, timeout: Duration) -> Result<StopReport> {
-    cluster.directory().state().await?.into_cluster(cluster.path())?;
-    let path = cluster.path().to_owned();
-    let Some(server) = workers::run(move || Postmaster::of(&path)).await? else {
-        return without_postmaster(cluster, timeout.min(ORPHANS_GRACE)).await;
-    };
-    let mut immediate = false;
-    signal(cluster, &server, Signal::INT)?;
-    if !ended(cluster, &server, timeout).await? {
-        // Only a postmaster can be hurried; processes that outlive it end by themselves.
-        immediate = server.is_alive();
-        signal(cluster, &server, Signal::QUIT)?;
-        if !ended(cluster, &server, IMMEDIATE).await? {
-            return Err(Error::Deadline {
-                what: format!("the server (process {}) did not end", server.pid()),
-                after: timeout + IMMEDIATE,
-                remedy: Some(format!("look at {} and at the processes below {}", cluster.log_file().path().display(), server.pid())),
-            });
+pub fn stop<'a>(cluster: &'a Cluster, timeout: Duration) -> BoxFuture<'a, Result<StopReport>> {
+    Box::pin(async move {
+        cluster.directory().state().await?.into_cluster(cluster.path())?;
+        let path = cluster.path().to_owned();
+        let Some(server) = workers::run(move || Postmaster::of(&path)).await? else {
+            return without_postmaster(cluster, timeout.min(ORPHANS_GRACE)).await;
+        };
+        let mut immediate = false;
+        signal(cluster, &server, Signal::INT)?;
+        if !ended(cluster, &server, timeout).await? {
+            // Only a postmaster can be hurried; processes that outlive it end by themselves.
+            immediate = server.is_alive();
+            signal(cluster, &server, Signal::QUIT)?;
+            if !ended(cluster, &server, IMMEDIATE).await? {
+                return Err(Error::Deadline {
+                    what: format!("the server (process {}) did not end", server.pid()),
+                    after: timeout + IMMEDIATE,
+                    remedy: Some(format!("look at {} and at the processes below {}", cluster.log_file().path().display(), server.pid())),
+                });
+            }
         }
-    }
-    let leftover = leftover(cluster).await?;
-    Ok(StopReport { status: cluster.status().await?, changed: true, immediate, leftover })
+        let leftover = leftover(cluster).await?;
+        Ok(StopReport { status: cluster.status().await?, changed: true, immediate, leftover })
+    })
 }
 
 /// Nothing to stop is to be seen: well, unless somebody holds the lock all the same.

@@ -8,6 +8,7 @@ use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::data_directory::local::LocalDataDirectory;
@@ -104,28 +105,30 @@ impl TemporaryCluster {
     /// # Errors
     /// `NotFound` when there is no PostgreSQL that fits; `Invalid` for settings that the server refuses; `Denied` as root
     /// where there is no user `postgres`.
-    pub async fn start(options: TemporaryOptions) -> Result<Self> {
-        let mut options = options;
-        if options.os_user.is_none() {
-            options.os_user = server_user()?;
-        }
-        let made = match Self::make(&options).await {
-            Err(error) if error.kind() == ErrorKind::Damaged => Self::make(&options).await?,
-            result => result?,
-        };
-        let session = if options.tcp || !options.databases.is_empty() { Some(made.session("postgres").await?) } else { None };
-        if let (Some(session), Some(password)) = (&session, &made.cluster.options().password) {
-            // Until this is done nobody can log in over TCP: a role without a password has none that fits.
-            let statement = format!("ALTER ROLE {} PASSWORD {}", quote::identifier(SUPERUSER), quote::literal(password.expose()));
-            session.execute("set the password", &statement).await?;
-        }
-        for database in &options.databases {
-            made.create_database(database, None).await?;
-        }
-        let (parent, os_user) = (made.scratch.path().parent().map(Path::to_owned), options.os_user);
-        // What others left behind is nothing that a caller should wait for, or hear about.
-        thread::spawn(move || parent.map(|parent| sweeper::sweep(&parent, os_user.as_ref())));
-        Ok(made)
+    pub fn start(options: TemporaryOptions) -> BoxFuture<'static, Result<Self>> {
+        Box::pin(async move {
+            let mut options = options;
+            if options.os_user.is_none() {
+                options.os_user = server_user()?;
+            }
+            let made = match Self::make(&options).await {
+                Err(error) if error.kind() == ErrorKind::Damaged => Self::make(&options).await?,
+                result => result?,
+            };
+            let session = if options.tcp || !options.databases.is_empty() { Some(made.session("postgres").await?) } else { None };
+            if let (Some(session), Some(password)) = (&session, &made.cluster.options().password) {
+                // Until this is done nobody can log in over TCP: a role without a password has none that fits.
+                let statement = format!("ALTER ROLE {} PASSWORD {}", quote::identifier(SUPERUSER), quote::literal(password.expose()));
+                session.execute("set the password", &statement).await?;
+            }
+            for database in &options.databases {
+                made.create_database(database, None).await?;
+            }
+            let (parent, os_user) = (made.scratch.path().parent().map(Path::to_owned), options.os_user);
+            // What others left behind is nothing that a caller should wait for, or hear about.
+            thread::spawn(move || parent.map(|parent| sweeper::sweep(&parent, os_user.as_ref())));
+            Ok(made)
+        })
     }
 
     /// One attempt; after `Damaged`, the template is discarded and another may work.
@@ -233,8 +236,8 @@ impl TemporaryCluster {
     ///
     /// # Errors
     /// As [`Session::connect`].
-    pub async fn session(&self, database: &str) -> Result<Session> {
-        Session::connect(&self.local_connection(database), SESSION).await
+    pub fn session<'a>(&'a self, database: &'a str) -> BoxFuture<'a, Result<Session>> {
+        Box::pin(async move { Session::connect(&self.local_connection(database), SESSION).await })
     }
 
     /// Creates a database, as a copy of `template` where one is named. The fastest way to another isolated database.
@@ -262,35 +265,41 @@ impl TemporaryCluster {
     ///
     /// # Errors
     /// As [`stop::stop`] and [`start::start`].
-    pub async fn restart(&self) -> Result<()> {
-        stop::stop(&self.cluster, self.timeout).await?;
-        let data = self.cluster.path().to_owned();
-        workers::run(move || {
-            release_shared_memory(&data);
+    pub fn restart<'a>(&'a self) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            stop::stop(&self.cluster, self.timeout).await?;
+            let data = self.cluster.path().to_owned();
+            workers::run(move || {
+                release_shared_memory(&data);
+                Ok(())
+            })
+            .await?;
+            // Nobody else can use this folder, so a pid file without a server is a dead one's.
+            start::start(&self.cluster, &StartOptions { timeout: self.timeout, trust_stale_pid: true }).await?;
             Ok(())
         })
-        .await?;
-        // Nobody else can use this folder, so a pid file without a server is a dead one's.
-        start::start(&self.cluster, &StartOptions { timeout: self.timeout, trust_stale_pid: true }).await?;
-        Ok(())
     }
 
     /// Stops the server and lets its files stay after all, as evidence. Returns their folder; nobody removes it any more.
     ///
     /// # Errors
     /// `Deadline` when the server could not be ended.
-    pub async fn keep(self) -> Result<PathBuf> {
-        let scratch = self.scratch;
-        workers::run(move || scratch.keep()).await
+    pub fn keep(self) -> BoxFuture<'static, Result<PathBuf>> {
+        Box::pin(async move {
+            let scratch = self.scratch;
+            workers::run(move || scratch.keep()).await
+        })
     }
 
     /// Ends it now, and returns when nothing of it is left.
     ///
     /// # Errors
     /// `Deadline` when something could not be ended or removed.
-    pub async fn stop(self) -> Result<()> {
-        let scratch = self.scratch;
-        workers::run(move || scratch.end()).await
+    pub fn stop(self) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            let scratch = self.scratch;
+            workers::run(move || scratch.end()).await
+        })
     }
 
     /// Removes what processes that are dead left in the folder where throw-away clusters are made by default, and returns

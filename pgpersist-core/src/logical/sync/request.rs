@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use futures_util::stream::TryStreamExt;
 use time::OffsetDateTime;
@@ -60,63 +61,67 @@ impl SyncRequest {
     ///
     /// # Errors
     /// What the primary store says, and `Invalid` where there is no copy. What a copy says is part of its own plan.
-    pub async fn plan(&self) -> Result<Vec<StorePlan>> {
-        let here = self.here().await?;
-        let now = self.shelf.clock().now();
-        let plans = join_all(self.shelf.copies().iter().map(|copy| self.look_at(copy, &here, now))).await;
-        let each = self.shelf.copies().iter().zip(plans).enumerate();
-        let told = each.map(|(place, (copy, plan))| {
-            let (plan, error) = match plan {
-                Ok((plan, _)) => (Some(plan), StoreError::default()),
-                Err(error) => (None, StoreError::from(&error)),
-            };
-            StorePlan { place: place + 2, store: copy.shelf.store().to_string(), plan, error }
-        });
-        Ok(told.collect())
+    pub fn plan<'a>(&'a self) -> BoxFuture<'a, Result<Vec<StorePlan>>> {
+        Box::pin(async move {
+            let here = self.here().await?;
+            let now = self.shelf.clock().now();
+            let plans = join_all(self.shelf.copies().iter().map(|copy| self.look_at(copy, &here, now))).await;
+            let each = self.shelf.copies().iter().zip(plans).enumerate();
+            let told = each.map(|(place, (copy, plan))| {
+                let (plan, error) = match plan {
+                    Ok((plan, _)) => (Some(plan), StoreError::default()),
+                    Err(error) => (None, StoreError::from(&error)),
+                };
+                StorePlan { place: place + 2, store: copy.shelf.store().to_string(), plan, error }
+            });
+            Ok(told.collect())
+        })
     }
 
     /// Brings all copies up to date. What is dropped half-way leaves what was copied so far, and nothing half.
     ///
     /// # Errors
     /// As [`plan`](Self::plan): what concerns one copy alone is part of the report.
-    pub async fn carry_out(&self, progress: &dyn ProgressSink) -> Result<SyncReport> {
-        let here = self.here().await?;
-        let now = self.shelf.clock().now();
-        let known = match &self.cluster {
-            Some(cluster) => KnownStores::of(cluster, self.shelf.cluster()).await?.map(Arc::new),
-            None => None,
-        };
-        let copies = self.shelf.copies().iter().enumerate();
-        let each = copies.map(|(place, copy)| {
-            let (here, known) = (&here, known.clone());
-            async move {
-                let mut report = StoreSync {
-                    place: place + 2,
-                    store: copy.shelf.store().to_string(),
-                    copied: 0,
-                    bytes: 0,
-                    behind: None,
-                    behind_s: None,
-                    conflicts: Vec::new(),
-                    damaged: Vec::new(),
-                    error: StoreError::default(),
-                };
-                let brought = self.bring(copy, here, now, known.as_deref(), &mut report, progress);
-                let brought = within(self.deadline, brought, || format!("bring {} up to date", copy.shelf.store())).await;
-                if let Err(error) = brought {
-                    report.error = StoreError::from(&error);
+    pub fn carry_out<'a>(&'a self, progress: &'a dyn ProgressSink) -> BoxFuture<'a, Result<SyncReport>> {
+        Box::pin(async move {
+            let here = self.here().await?;
+            let now = self.shelf.clock().now();
+            let known = match &self.cluster {
+                Some(cluster) => KnownStores::of(cluster, self.shelf.cluster()).await?.map(Arc::new),
+                None => None,
+            };
+            let copies = self.shelf.copies().iter().enumerate();
+            let each = copies.map(|(place, copy)| {
+                let (here, known) = (&here, known.clone());
+                async move {
+                    let mut report = StoreSync {
+                        place: place + 2,
+                        store: copy.shelf.store().to_string(),
+                        copied: 0,
+                        bytes: 0,
+                        behind: None,
+                        behind_s: None,
+                        conflicts: Vec::new(),
+                        damaged: Vec::new(),
+                        error: StoreError::default(),
+                    };
+                    let brought = self.bring(copy, here, now, known.as_deref(), &mut report, progress);
+                    let brought = within(self.deadline, brought, || format!("bring {} up to date", copy.shelf.store())).await;
+                    if let Err(error) = brought {
+                        report.error = StoreError::from(&error);
+                    }
+                    report
                 }
-                report
+            });
+            let stores = join_all(each).await;
+            if let Some(known) = known {
+                // One after the other: they share a file.
+                for (copy, _) in self.shelf.copies().iter().zip(&stores).filter(|(_, report)| report.error.error.is_none()) {
+                    remember(&known, copy, progress).await;
+                }
             }
-        });
-        let stores = join_all(each).await;
-        if let Some(known) = known {
-            // One after the other: they share a file.
-            for (copy, _) in self.shelf.copies().iter().zip(&stores).filter(|(_, report)| report.error.error.is_none()) {
-                remember(&known, copy, progress).await;
-            }
-        }
-        Ok(SyncReport { stores })
+            Ok(SyncReport { stores })
+        })
     }
 
     async fn here(&self) -> Result<Contents> {

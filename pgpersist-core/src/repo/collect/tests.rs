@@ -97,7 +97,7 @@ async fn a_lost_manifest_is_told_from_one_that_was_dropped_and_a_mark_goes_behin
     example.store.delete(&key).await.unwrap();
     let report = verify(&example.repository, None, Depth::Quick, &Silent).await.unwrap();
     let named: Vec<_> = report.damaged.iter().map(|damaged| damaged.name.clone()).collect();
-    assert_eq!(named, [key.clone()], "{report:?}");
+    assert_eq!(named, std::slice::from_ref(&key), "{report:?}");
 
     example.store.put(&key, manifest).await.unwrap();
     prune(&example.repository, 1, &NONE, example.now()).await.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, ProgressSink};
@@ -104,13 +105,19 @@ const REPLACING: &[&str] = &["put_replaces", "a_reader_sees_the_old_or_the_new_o
 ///
 /// # Errors
 /// Whatever keeps one small object from being written and read: a store that cannot be reached, credentials that do not fit.
-pub async fn check(store: &Arc<dyn BackupStore>, options: &CheckOptions, progress: &dyn ProgressSink) -> Result<CheckReport> {
-    let place: ObjectKey = format!("{PLACE}/{:016x}", rand::random::<u64>()).parse()?;
-    let found = find_out(store, &place, options, progress).await;
-    let left = clear(store, &place).await;
-    let (mut findings, latency_s, throughput) = found?;
-    findings.push(left);
-    Ok(CheckReport { store: store.to_string(), fitness: CheckReport::judge(&findings), findings, latency_s, throughput })
+pub fn check<'a>(
+    store: &'a Arc<dyn BackupStore>,
+    options: &'a CheckOptions,
+    progress: &'a dyn ProgressSink,
+) -> BoxFuture<'a, Result<CheckReport>> {
+    Box::pin(async move {
+        let place: ObjectKey = format!("{PLACE}/{:016x}", rand::random::<u64>()).parse()?;
+        let found = find_out(store, &place, options, progress).await;
+        let left = clear(store, &place).await;
+        let (mut findings, latency_s, throughput) = found?;
+        findings.push(left);
+        Ok(CheckReport { store: store.to_string(), fitness: CheckReport::judge(&findings), findings, latency_s, throughput })
+    })
 }
 
 type Found = (Vec<Observation>, Latency, Option<crate::store::check::report::Throughput>);
