@@ -6,6 +6,8 @@ use std::sync::Arc;
 use pgpersist_core::backup::physical::{BackupOptions, BackupReport};
 use pgpersist_core::progress::Silent;
 use pgpersist_core::repo::contents::Contents;
+use pgpersist_core::repo::dropped::Dropped;
+use pgpersist_core::repo::layout;
 use pgpersist_core::repo::names::RunName;
 use pgpersist_core::repo::repository::Repository;
 use pgpersist_core::repo::verify::{Depth, verify};
@@ -87,7 +89,9 @@ async fn packs_of_which_no_backup_uses_half_are_emptied() {
     // The first one uses most of them still, so that they would not go.
     let third = backup(&server, &repository, &BackupOptions { compaction_percent: 0, ..options.clone() }).await.unwrap();
     assert_eq!(third.moved_bytes, 0);
-    let manifest = pgpersist_core::repo::layout::manifest(of_first);
+    // As prune does when its day is over.
+    Dropped::put(of_first, &repository).await.unwrap();
+    let manifest = layout::manifest(of_first);
     repository.store().delete(&repository.key(&manifest).unwrap()).await.unwrap();
     let fourth = backup(&server, &repository, &options).await.unwrap();
     assert!(fourth.moved_bytes >= uses / 2, "{fourth:?}, {uses} of {holds}");
