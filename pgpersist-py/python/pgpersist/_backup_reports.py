@@ -369,7 +369,7 @@ class RestoredBackup(Report):
         verified: whether every byte was held against its hash.
         tablespaces: where each tablespace was and is now.
         configuration: files of the configuration that were made or rewritten.
-        kept_aside: where the cluster is kept that was in its place.
+        kept_aside: where the cluster is kept that was in its place, or with ``delta`` its log.
         settings_removed: settings of another recovery that were taken out of ``postgresql.auto.conf``.
         kept_bytes: with ``delta``, how many bytes stayed as they were.
         kept_files: with ``delta``, how many files stayed as they were.

@@ -142,7 +142,7 @@ class PhysicalBackups:
                 ``unshipped_wal``: what of it no backup holds is given up.
             without_damaged: leave out what cannot be read any more; its pages are zero then, and told in ``damaged``. For
                 salvage alone.
-            consent: do so, where a cluster is replaced.
+            consent: do so, where a cluster is replaced, or one is made that lacks pages.
             progress: told of each step.
 
         Raises:
