@@ -264,12 +264,12 @@ def _of_backups(place: Path, cluster: Cluster) -> Iterator[Case]:
     restored = Cluster(there, config=cluster.config)
     yield Case("plan_export", lambda: cluster.plan_export(plain), lambda: cluster.plan_export_async(plain))
     yield Case("plan_restore", restored.plan_restore, restored.plan_restore_async)
-    yield Case("verify, a backup", lambda: cluster.verify(quick=True), lambda: cluster.verify_async(quick=True))
+    yield Case("verify of a backup", lambda: cluster.verify(quick=True), lambda: cluster.verify_async(quick=True))
     yield Case("export", lambda: _exporting(cluster, plain), lambda: _exporting_async(cluster, plain), True)
     yield Case("restore", lambda: _restoring(restored, there), lambda: _restoring_async(restored, there), True)
     restored.restore()
     yield Case(
-        "restore, delta",
+        "delta restore",
         lambda: restored.restore(delta=True, consent=True),
         lambda: restored.restore_async(delta=True, consent=True),
         True,
