@@ -22,7 +22,9 @@ use pgpersist_core::repo::frame::Compression;
 use pgpersist_core::repo::keys::RepositoryKeys;
 use pgpersist_core::repo::repository::Repository;
 use pgpersist_core::repo::verify::{Depth, RepositoryReport, verify};
+use pgpersist_core::restore::delta::journey;
 use pgpersist_core::restore::physical::{RestoreOptions, newest, restore};
+use pgpersist_core::restore::survey::Survey;
 use pgpersist_core::store::memory::MemoryBackupStore;
 use pgpersist_core::store::{BackupStore, ObjectKey, ObjectMeta};
 use time::OffsetDateTime;
@@ -166,6 +168,17 @@ async fn nothing_of_the_cluster_shows_and_all_of_it_comes_back_with_the_key() {
     }
     let repository = ground.to_read(&settings, None).await;
     let restored = ground.restored(&repository, "restored").await.unwrap();
+    ground.same_table(&restored).await;
+    // And over what is there, of which a page rotted.
+    let table = restored.join(ground.server.text("shop", "SELECT pg_catalog.pg_relation_filepath('public.orders')").await);
+    let mut bytes = std::fs::read(&table).unwrap();
+    bytes[20_000] ^= 1;
+    std::io::Write::write_all(&mut std::fs::File::create(&table).unwrap(), &bytes).unwrap();
+    let survey = Survey::look(&repository, newest(&repository).await.unwrap(), &Silent).await.unwrap();
+    let over = RestoreOptions { delta: true, consent: true, ..RestoreOptions::default() };
+    let directory = LocalDataDirectory::open(&restored).unwrap();
+    let report = journey::restore(&repository, &survey, &directory, &over, &Silent).await.unwrap();
+    assert!(report.kept_bytes > report.written_bytes && report.written_bytes >= Some(8192), "{report:?}");
     ground.same_table(&restored).await;
     let (listed, closed) = catalog::list(&repository).await.unwrap();
     assert_eq!((listed[0].label.as_deref(), listed.len(), closed.len()), (Some(MARKER), 2, 0));
