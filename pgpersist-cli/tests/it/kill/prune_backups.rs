@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::kill::dump::{ALL_ORDERS, orders};
 use crate::kill::harness::{Story, kill_at_random};
 use crate::kill::restored;
@@ -66,6 +68,14 @@ impl PruneBackups {
         let script = "cd \"$1\" && { [ ! -d \"$2\" ] || find \"$2\" -type f; } | wc -l";
         must(Command::new("sh").args(["-c", script, "sh"]).arg(self.repository()).arg(folder)).trim().parse().unwrap()
     }
+
+    /// The marks of runs that have no pack.
+    fn marks_without_packs(&self) -> String {
+        let script = "cd \"$1\" && for mark in dropped/*; do
+            [ ! -e \"$mark\" ] || [ -n \"$(find \"packs/$(basename \"$mark\" .dropped)\" -name '*.pack' 2>/dev/null)\" ] || echo \"$mark\"
+        done";
+        must(Command::new("sh").args(["-c", script, "sh"]).arg(self.repository()))
+    }
 }
 
 impl Story for PruneBackups {
@@ -120,9 +130,13 @@ impl Story for PruneBackups {
         }
         assert_eq!(self.standing(), standing[..KEPT]);
         assert_eq!((self.count("backups"), self.count("tombstones"), self.count("runs")), (KEPT, 0, 0), "{}", yard.describe());
-        // Three of the objects are no packs that a backup needs, and no backups: two for those who restore by hand, and the intent of this look.
+        // Nobody's packs are left to go, and the marks of what was dropped stand beside packs that others need.
+        let plan = yard.run(&["prune", "--keep-last", "2", "--dry-run", "--json"]).json();
+        assert_eq!((&plan["pending_bytes"], &plan["freed_bytes"]), (&json!(0), &json!(0)), "packs that nobody needs: {plan}");
+        assert_eq!(self.marks_without_packs(), "", "{}", yard.describe());
+        // Three of the objects are no packs, no backups and no marks: two for those who restore by hand, and the intent of this look.
         let verified = yard.run(&["verify", "--json"]).json();
-        assert_eq!(verified["objects"], KEPT + self.count("packs") + 3, "packs that nobody needs: {verified}");
+        assert_eq!(verified["objects"], KEPT + self.count("packs") + self.count("dropped") + 3, "{verified}");
         yard.judge_untouched();
     }
 }
