@@ -22,13 +22,13 @@ const TAIL_PART: u64 = 32;
 /// The least of it, and the most.
 const TAIL_BYTES: std::ops::RangeInclusive<u64> = 4 * 1024..=512 * 1024;
 
-/// A pack whose trailer was read and is what was written.
+/// A pack whose trailer was read and is what was written. A clone is cheap: whoever decompresses a frame elsewhere takes one along.
 #[derive(Debug, Clone)]
 pub struct OpenPack {
     /// Which one.
     pub name: PackName,
     /// What it holds.
-    pub trailer: Trailer,
+    pub trailer: Arc<Trailer>,
     /// What its footer says of all but the frames; a manifest's list of packs says the same.
     pub digest: [u8; 32],
     /// Its length.
@@ -37,7 +37,7 @@ pub struct OpenPack {
     pub kind: PackKind,
     /// What opens it, where it is encrypted.
     keys: Option<Arc<RunKeys>>,
-    places: Vec<FramePlace>,
+    places: Arc<[FramePlace]>,
 }
 
 /// The end of a pack as it lies in the store, held against its digest: a key is needed only to read it.
@@ -132,7 +132,7 @@ impl OpenPack {
             return Err(wrong(Fault::NotCanonical));
         }
         let places = trailer.places().collect();
-        Ok(Self { name, kind: end.kind, trailer, digest: end.footer.digest, size: end.size, keys, places })
+        Ok(Self { name, kind: end.kind, trailer: Arc::new(trailer), digest: end.footer.digest, size: end.size, keys, places })
     }
 
     /// Whether its frames can be read, rather than held against their hashes alone.

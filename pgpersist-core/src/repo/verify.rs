@@ -5,6 +5,7 @@ mod named;
 mod others;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -234,10 +235,10 @@ async fn look(repository: &Repository, name: PackName, needed: Option<&Needed>, 
     if depth == Depth::Full {
         for place in pack.places() {
             let frame = pack.read_frame(repository, place).await?;
-            let (key, ids, items) = (repository.hash_key().clone(), pack.trailer.ids.clone(), place.items.clone());
+            let (key, trailer, items) = (repository.hash_key().clone(), Arc::clone(&pack.trailer), place.items.clone());
             let same = workers::run(move || {
                 Ok(items.into_iter().all(|item| {
-                    let expected = ids.get(item as usize);
+                    let expected = trailer.ids.get(item as usize);
                     frame.item(item).is_some_and(|bytes| expected == Some(&key.identify(&bytes)))
                 }))
             });

@@ -235,7 +235,8 @@ async fn write_file(
                     return Err(wrong(Fault::CutOff));
                 }
                 if piece_at + piece.len() as u64 != at || piece.len() >= PIECE_BYTES {
-                    put(&file, &path, piece_at, std::mem::take(&mut piece)).await?;
+                    let room = PIECE_BYTES.min((size - at).try_into().unwrap_or(PIECE_BYTES)) + CHUNK_BYTES as usize;
+                    put(&file, &path, piece_at, std::mem::replace(&mut piece, Vec::with_capacity(room))).await?;
                     piece_at = at;
                 }
                 piece.extend_from_slice(&chunk);
