@@ -131,7 +131,7 @@ impl Story for PruneBackups {
         assert_eq!(self.standing(), standing[..KEPT]);
         assert_eq!((self.count("backups"), self.count("tombstones"), self.count("runs")), (KEPT, 0, 0), "{}", yard.describe());
         // Nobody's packs are left to go, and the marks of what was dropped stand beside packs that others need.
-        let plan = yard.run(&["prune", "--keep-last", "2", "--dry-run", "--json"]).json();
+        let plan = &yard.run(&["prune", "--keep-last", "2", "--dry-run", "--json"]).json()["plan"];
         assert_eq!((&plan["pending_bytes"], &plan["freed_bytes"]), (&json!(0), &json!(0)), "packs that nobody needs: {plan}");
         assert_eq!(self.marks_without_packs(), "", "{}", yard.describe());
         // Three of the objects are no packs, no backups and no marks: two for those who restore by hand, and the intent of this look.
