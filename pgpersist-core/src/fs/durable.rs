@@ -65,7 +65,7 @@ impl NewFile {
                 Err(error) => return Err(Error::file("create", target, error)),
             };
             let new = Self { file, temporary, target: target.to_owned(), published: false };
-            // Some file systems know no flock; there a leftover is recognised by its age alone.
+            // Some file systems know no flock; there a sweep leaves what it finds.
             let _ = rustix::fs::flock(&new.file, FlockOperation::NonBlockingLockExclusive);
             new.file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|e| Error::file("set the permissions of", target, e))?;
             return Ok(new);
@@ -389,7 +389,7 @@ pub fn sweep(folder: &Path) -> Result<usize> {
         for entry in fs::read_dir(folder).map_err(|e| Error::file("list", folder, e))? {
             let entry = entry.map_err(|e| Error::file("list", folder, e))?;
             let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(TEMPORARY_SUFFIX));
-            if ours && is_left_over(&entry.path()) {
+            if ours && matches!(hold_of(&entry.path()), Hold::Nobody) {
                 remove_file(&entry.path())?;
                 swept += 1;
             }
@@ -404,24 +404,42 @@ pub fn target_of_temporary(name: &str) -> Option<&str> {
     (random.len() == 8 && random.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(target)
 }
 
-/// Removes a temporary file that nobody writes any more, and was not written to for `idle`. Tells whether it did.
+/// Removes a temporary file that nobody writes any more: whose writer no longer holds it, or where the file system knows no locks,
+/// that was not written to for `idle`. Tells whether it did.
 ///
 /// # Errors
 /// [`Error::File`].
 pub fn remove_left_over(path: &Path, idle: Duration) -> Result<bool> {
     as_owner(parent(path)?, || {
-        let old = fs::metadata(path).and_then(|metadata| metadata.modified()).ok().and_then(|modified| modified.elapsed().ok());
-        let left_over = old.is_some_and(|age| age > idle) && is_left_over(path);
+        let left_over = match hold_of(path) {
+            Hold::Nobody => true,
+            Hold::Unknown { age } => age > idle,
+            Hold::Somebody => false,
+        };
         if left_over { remove_file(path).map(|()| true) } else { Ok(false) }
     })
 }
 
-fn is_left_over(path: &Path) -> bool {
-    let Ok(file) = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path) else {
-        return false;
-    };
-    let old = file.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok()).is_some_and(|age| age > SWEEP_AGE);
-    old && rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
+/// Who holds a temporary file.
+enum Hold {
+    /// Its writer, or who is about to.
+    Somebody,
+    /// Its writer has ended.
+    Nobody,
+    /// The file system knows no locks.
+    Unknown { age: Duration },
+}
+
+fn hold_of(path: &Path) -> Hold {
+    let opened = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path);
+    let Ok(file) = opened else { return Hold::Somebody };
+    let age = file.metadata().and_then(|m| m.modified()).ok().and_then(|m| m.elapsed().ok());
+    let Some(age) = age.filter(|age| *age > SWEEP_AGE) else { return Hold::Somebody };
+    match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Hold::Nobody,
+        Err(rustix::io::Errno::WOULDBLOCK) => Hold::Somebody,
+        Err(_) => Hold::Unknown { age },
+    }
 }
 
 fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {

@@ -167,7 +167,8 @@ impl BackupStore for LocalBackupStore {
         self.run(move |root| root.delete(&key)).await
     }
 
-    /// Who writes into a folder clears away what was left there; into that of a run that was killed, nobody writes again.
+    /// Who writes into a folder clears away what was left there; into that of a run that was killed, nobody writes again. Writers hold
+    /// their files locked, so that `idle` matters only where the file system knows no locks.
     async fn remove_unfinished(&self, idle: std::time::Duration, is_ours: &IsOurs<'_>) -> Result<u64> {
         let found = self.run(|root| root.temporaries()).await?;
         let ours: Vec<PathBuf> = found.into_iter().filter(|(key, _)| is_ours(key)).map(|(_, path)| path).collect();

@@ -496,7 +496,13 @@ async fn a_folder_forgets_what_killed_writers_left_wherever_it_lies() {
     store.put(&"packs/run/000000.pack".parse().unwrap(), "whole".into()).await.unwrap();
     let place = |name: &str| folder.path().join("packs/run").join(name);
     let now = std::time::SystemTime::from(SystemClock.now());
-    let old = now - std::time::Duration::from_secs(90_000);
+    let old = now - std::time::Duration::from_secs(90);
+    // Somebody who lives may be slow.
+    let mut slow = store.upload(&"packs/run/000005.pack".parse().unwrap()).await.unwrap();
+    slow.write("half".into()).await.unwrap();
+    let held = std::fs::read_dir(folder.path().join("packs/run")).unwrap().map(|entry| entry.unwrap().path());
+    let held = { held }.find(|path| path.extension().is_some_and(|end| end == "pgpersist-tmp")).unwrap();
+    std::fs::File::open(held).unwrap().set_modified(old).unwrap();
     for (name, modified) in [
         (".000001.pack.01234567.pgpersist-tmp", old),
         (".000002.pack.01234567.pgpersist-tmp", now),
@@ -511,5 +517,6 @@ async fn a_folder_forgets_what_killed_writers_left_wherever_it_lies() {
     assert_eq!(store.remove_unfinished(day, &is_ours).await.unwrap(), 1);
     assert_eq!(store.remove_unfinished(day, &is_ours).await.unwrap(), 0);
     let left = std::fs::read_dir(folder.path().join("packs/run")).unwrap().count();
-    assert!(left == 5 && !place(".000001.pack.01234567.pgpersist-tmp").exists(), "{left}");
+    assert!(left == 6 && !place(".000001.pack.01234567.pgpersist-tmp").exists(), "{left}");
+    slow.finish().await.unwrap();
 }
