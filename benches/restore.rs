@@ -21,6 +21,13 @@ const REST_ZSTD: &str = "pgBackRest restore, zst-1";
 const REST_LZ4: &str = "pgBackRest restore, lz4";
 const OURS_ZSTD: &str = "pgpersist restore";
 const OURS_LZ4: &str = "pgpersist restore, lz4";
+const REST_DELTA: &str = "pgBackRest restore --delta, zst-1";
+const OURS_DELTA: &str = "pgpersist restore --delta";
+
+/// Changes a page in each of the twenty largest files.
+const CHANGE: &str = r#"find "$1/base" -type f -size +1M -printf '%s %p\n' | sort -rn | head -n 20 | while read -r size file; do
+    printf 'changed' | dd of="$file" bs=1 seek=$((size / 2)) conv=notrunc status=none
+done"#;
 
 pub(crate) fn compare(arguments: &Arguments) {
     let program = arguments.program();
@@ -89,6 +96,46 @@ pub(crate) fn compare(arguments: &Arguments) {
     }
     if let (Some(ours), Some(peer)) = (named(OURS_ZSTD), named(REST_ZSTD)) {
         println!("\nCPU: {:.2} of {}'s (target ≤ 0.75).", median(&ours.cpus()) / median(&peer.cpus()), peer.name);
+    }
+    let rest = rest.iter().find(|(name, _)| *name == REST_ZSTD).map(|(_, rest)| rest);
+    delta(&place, &server, rest, || ours(&program, &zstd, &place.join("delta-ours")), arguments.rounds(5));
+}
+
+/// Over a stopped cluster of which little has changed: one page in each of its twenty largest files.
+fn delta(place: &Place, server: &Server, rest: Option<&PgBackRest>, ours: impl Fn() -> Command, rounds: usize) {
+    println!("\n### Over a stopped cluster (`--delta`), a page changed in each of the twenty largest files\n");
+    let folders = [(REST_DELTA, place.join("delta-rest")), (OURS_DELTA, place.join("delta-ours"))];
+    let mut rows: Vec<Row> =
+        [REST_DELTA, OURS_DELTA].into_iter().filter(|name| *name == OURS_DELTA || rest.is_some()).map(Row::new).collect();
+    let variant = |name: &str, folder: &Path, with: &[&str]| {
+        let mut restore = match rest {
+            Some(rest) if name == REST_DELTA => rest.restore(folder),
+            _ => ours(),
+        };
+        restore.args(with);
+        server.tell(&mut restore);
+        restore
+    };
+    let of = |name: &str| folders.iter().find(|(known, _)| *known == name).map(|(_, folder)| folder).expect("each has one");
+    for row in &rows {
+        run(command("mkdir").args(["--mode=700"]).arg(of(row.name)));
+        run(&mut variant(row.name, of(row.name), &[]));
+    }
+    for round in 0..rounds {
+        for row in &mut rows {
+            let folder = of(row.name);
+            run(command("sh").args(["-c", CHANGE, "sh"]).arg(folder));
+            let with: &[&str] = if row.name == OURS_DELTA { &["--delta", "--yes"] } else { &["--delta"] };
+            let cost = measure(variant(row.name, folder, with).stdout(Stdio::null()), None);
+            eprintln!("round {}: {}: {:.2} s", round + 1, row.name, cost.wall.as_secs_f64());
+            run(command(bin_directory().join("pg_controldata")).arg(folder));
+            row.costs.push(cost);
+        }
+    }
+    print!("{}", markdown(&rows));
+    if let [peer, ours] = &rows[..] {
+        println!("\n| compared with | target | medians | minima |\n|---|---|---|---|");
+        print!("{}", verdict(&format!("{} / {}", ours.name, peer.name), 2.5, times_as_fast(ours, peer)));
     }
 }
 

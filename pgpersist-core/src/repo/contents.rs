@@ -5,10 +5,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 
 use crate::error::{Error, Result};
 use crate::repo::entry::{self, Entry};
 use crate::repo::fault::Fault;
+use crate::repo::gathered::{FrameKey, Gathered, Opened, Run};
 use crate::repo::layout;
 use crate::repo::leaf::Leaf;
 use crate::repo::manifest::Manifest;
@@ -22,12 +24,15 @@ const FRAMES: usize = 32;
 /// How many packs are kept open: their trailers have about 20 bytes for each page.
 const PACKS: usize = 64;
 
+/// How many reads are on their way when much is asked for at once.
+const READS: usize = 4;
+
 /// Reads items of packs.
 #[derive(Debug)]
 pub struct Contents<'a> {
     repository: &'a Repository,
     packs: Kept<PackName, Arc<OpenPack>>,
-    frames: Kept<(PackName, usize), Arc<Frame>>,
+    frames: Kept<FrameKey, Arc<Frame>>,
 }
 
 impl<'a> Contents<'a> {
@@ -54,6 +59,39 @@ impl<'a> Contents<'a> {
             }
         };
         frame.item(place.item).ok_or_else(nowhere)
+    }
+
+    /// Reads what runs of chunks need, in as few reads as it lies there in. What cannot be had is told when they are
+    /// [made](Gathered::make).
+    pub async fn gather(&mut self, runs: &[Run]) -> Gathered {
+        let mut gathered = Gathered::new(self.repository.clone());
+        for (nth, run) in runs.iter().enumerate() {
+            match self.openable(run.first.pack).await {
+                Ok(pack) => gathered.plan(nth, run, &pack, |key| self.frames.get(key)),
+                Err(error) => gathered.lack(nth, run, 0, error),
+            }
+        }
+        let (repository, reads) = (self.repository, gathered.reads());
+        for some in reads.chunks(READS) {
+            let answers = some.iter().map(|read| async move {
+                let key = repository.key(&layout::pack(read.pack))?;
+                repository.store().get_range(&key, read.range.clone()).await
+            });
+            for (read, answer) in some.iter().zip(join_all(answers).await) {
+                gathered.take(read, answer);
+            }
+        }
+        gathered
+    }
+
+    /// Keeps frames of which others may need the rest.
+    pub fn keep(&mut self, opened: Vec<Opened>) {
+        opened.into_iter().for_each(|(key, frame)| self.frames.keep(key, frame));
+    }
+
+    async fn openable(&mut self, name: PackName) -> Result<Arc<OpenPack>> {
+        let pack = self.pack(name).await?;
+        if pack.opens() { Ok(pack) } else { Err(self.repository.no_key(name.run).await) }
     }
 
     /// A pack's trailer.

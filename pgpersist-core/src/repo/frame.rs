@@ -93,6 +93,47 @@ impl std::fmt::Debug for Compressor {
     }
 }
 
+/// Decompresses frames one after another; what a context costs is paid once.
+#[derive(Default)]
+pub struct Decompressor {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl Decompressor {
+    /// Makes a frame's content, which is as long as `out`: anything else is damage.
+    ///
+    /// # Errors
+    /// `Compression`, `Bound`.
+    pub fn decompress(&mut self, codec: Codec, stored: &[u8], out: &mut [u8]) -> Result<(), Fault> {
+        if out.len() > MOST_FRAME_BYTES as usize {
+            return Err(Fault::Bound { what: "the content of a frame" });
+        }
+        let made = match codec {
+            Codec::Plain => {
+                if stored.len() == out.len() {
+                    out.copy_from_slice(stored);
+                }
+                stored.len()
+            }
+            Codec::Zstd => {
+                let zstd = match &mut self.zstd {
+                    Some(zstd) => zstd,
+                    none => none.insert(zstd::bulk::Decompressor::new().map_err(|_| Fault::Compression)?),
+                };
+                zstd.decompress_to_buffer(stored, out).map_err(|_| Fault::Compression)?
+            }
+            Codec::Lz4 => lz4_flex::block::decompress_into(stored, out).map_err(|_| Fault::Compression)?,
+        };
+        if made == out.len() { Ok(()) } else { Err(Fault::Compression) }
+    }
+}
+
+impl std::fmt::Debug for Decompressor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Decompressor").finish_non_exhaustive()
+    }
+}
+
 /// The frame's content, which has `raw_bytes` bytes: anything else is damage, and nothing longer is ever made.
 ///
 /// # Errors
@@ -101,12 +142,9 @@ pub fn decompress(codec: Codec, stored: &[u8], raw_bytes: u32) -> Result<Vec<u8>
     if raw_bytes > MOST_FRAME_BYTES {
         return Err(Fault::Bound { what: "the content of a frame" });
     }
-    let raw = match codec {
-        Codec::Plain => stored.to_vec(),
-        Codec::Zstd => zstd::bulk::decompress(stored, raw_bytes as usize).map_err(|_| Fault::Compression)?,
-        Codec::Lz4 => lz4_flex::block::decompress(stored, raw_bytes as usize).map_err(|_| Fault::Compression)?,
-    };
-    if raw.len() == raw_bytes as usize { Ok(raw) } else { Err(Fault::Compression) }
+    let mut raw = vec![0; raw_bytes as usize];
+    Decompressor::default().decompress(codec, stored, &mut raw)?;
+    Ok(raw)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub(crate) mod example;
 pub mod expiry;
 pub mod fault;
 pub mod frame;
+pub mod gathered;
 pub mod identity;
 pub mod intent;
 pub mod inventory;

@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Result;
 use crate::repo::fault::Fault;
-use crate::repo::frame;
+use crate::repo::frame::Decompressor;
 use crate::repo::layout;
 use crate::repo::names::PackName;
 use crate::repo::repository::Repository;
 use crate::repo::sealing::RunKeys;
-use crate::repo::trailer::{FOOTER_BYTES, Footer, FramePlace, HEADER_BYTES, PackKind, Trailer};
+use crate::repo::trailer::{FOOTER_BYTES, Footer, FramePlace, HEADER_BYTES, MOST_FRAME_BYTES, PackKind, Trailer};
 use crate::workers;
 
 /// How much of a pack's end is read at first, as a part of the whole, since the trailer of most packs is within it: 19.4 bytes a page, of a
@@ -156,7 +156,22 @@ impl OpenPack {
     ///
     /// # Errors
     /// `Digest`, `Sealed`, `Compression`.
-    pub fn open_frame(&self, place: &FramePlace, stored: &[u8]) -> Result<Frame, Fault> {
+    pub fn open_frame(&self, place: &FramePlace, stored: &[u8], decompressor: &mut Decompressor) -> Result<Frame, Fault> {
+        let lengths = self.lengths(place);
+        let bytes: u32 = lengths.iter().sum();
+        if bytes > MOST_FRAME_BYTES {
+            return Err(Fault::Bound { what: "the content of a frame" });
+        }
+        let mut content = vec![0; bytes as usize];
+        self.open_frame_into(place, stored, decompressor, &mut content)?;
+        Ok(Frame { items: place.items.clone(), lengths: lengths.to_vec(), content: content.into() })
+    }
+
+    /// The same in a place that is as long as all items of the frame together.
+    ///
+    /// # Errors
+    /// As [`open_frame`](Self::open_frame).
+    pub fn open_frame_into(&self, place: &FramePlace, stored: &[u8], decompressor: &mut Decompressor, out: &mut [u8]) -> Result<(), Fault> {
         let entry = &self.trailer.frames[place.frame];
         if <[u8; 32]>::from(Sha256::digest(stored)) != entry.sha256 {
             return Err(Fault::Digest);
@@ -168,10 +183,12 @@ impl OpenPack {
             }
             None => None,
         };
-        let stored = opened.as_deref().unwrap_or(stored);
-        let lengths = &self.trailer.lengths[place.items.start as usize..place.items.end as usize];
-        let content = frame::decompress(entry.codec, stored, lengths.iter().sum())?;
-        Ok(Frame { items: place.items.clone(), lengths: lengths.to_vec(), content: content.into() })
+        decompressor.decompress(entry.codec, opened.as_deref().unwrap_or(stored), out)
+    }
+
+    /// How long each item of a frame is.
+    pub fn lengths(&self, place: &FramePlace) -> &[u32] {
+        &self.trailer.lengths[place.items.start as usize..place.items.end as usize]
     }
 
     /// Reads a frame from the store and holds it against its hash, as far as that goes without what opens it.
@@ -197,7 +214,7 @@ impl OpenPack {
         let below = layout::pack(self.name);
         let stored = repository.store().get_range(&repository.key(&below)?, place.stored.clone()).await?;
         let (pack, place) = (self.clone(), place.clone());
-        let opened = workers::run(move || Ok(pack.open_frame(&place, &stored))).await?;
+        let opened = workers::run(move || Ok(pack.open_frame(&place, &stored, &mut Decompressor::default()))).await?;
         opened.map_err(|fault| repository.wrong(&below, fault))
     }
 }

@@ -57,7 +57,6 @@ impl Losses {
         let mut all = self.lock();
         let ranges = all.entry(path.as_bytes().to_vec()).or_default();
         match ranges.last_mut() {
-            // Blocks of one file are read in their order.
             Some(range) if range[1] + 1 == first => range[1] = last,
             _ => ranges.push([first, last]),
         }
@@ -65,12 +64,25 @@ impl Losses {
 
     /// All of it, by path.
     pub(crate) fn files(&self) -> Vec<DamagedFile> {
-        self.lock().iter().map(|(path, blocks)| DamagedFile::of(path, blocks.clone())).collect()
+        self.lock().iter().map(|(path, blocks)| DamagedFile::of(path, in_order(blocks.clone()))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Vec<[u64; 2]>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Several write a large file, so that ranges come in any order.
+fn in_order(mut ranges: Vec<[u64; 2]>) -> Vec<[u64; 2]> {
+    ranges.sort_unstable();
+    let mut merged: Vec<[u64; 2]> = Vec::with_capacity(ranges.len());
+    for [first, last] in ranges {
+        match merged.last_mut() {
+            Some(before) if before[1] + 1 >= first => before[1] = before[1].max(last),
+            _ => merged.push([first, last]),
+        }
+    }
+    merged
 }
 
 impl DamagedFile {
@@ -138,7 +150,8 @@ mod tests {
     fn neighbours_are_one_range_and_a_relation_is_told_as_one() {
         let losses = Losses::default();
         let path = |text: &str| EntryPath::new(text.as_bytes()).unwrap();
-        for (first, count) in [(0, 4), (4, 4), (12, 1), (20, 0)] {
+        // Several who write one file tell of it in any order.
+        for (first, count) in [(12, 1), (4, 2), (0, 4), (6, 2), (20, 0)] {
             losses.add(&path("base/5/16384_vm"), first, count);
         }
         losses.add(&path("global/pg_control"), 0, 1);

@@ -14,3 +14,5 @@ pub mod tablespaces;
 pub mod tree;
 
 mod ground;
+mod queue;
+mod writer;

@@ -3,33 +3,23 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use crate::error::{Error, Result};
 use crate::fs::on_behalf::as_owner;
-use crate::repo::contents::Contents;
-use crate::repo::entry::{Entry, EntryKind, EntryPath, FileEntry};
-use crate::repo::fault::Fault;
-use crate::repo::leaf::LEAF_CHUNKS;
-use crate::repo::names::Place;
+use crate::repo::entry::{Entry, EntryKind, EntryPath};
 use crate::repo::repository::Repository;
-use crate::repo::trailer::CHUNK_BYTES;
-use crate::restore::damage::{Losses, is_damage};
+use crate::restore::damage::Losses;
+use crate::restore::queue::Queue;
+use crate::restore::writer::Writer;
 use crate::workers;
 
-/// How much one writer takes at once, at least.
-const GROUP_BYTES: u64 = 2 << 20;
-
-/// How much is handed to the disk at once.
-const PIECE_BYTES: usize = 1 << 20;
 /// Where the links to tablespaces lie.
 const TABLESPACES: &[u8] = b"pg_tblspc/";
 
@@ -98,43 +88,15 @@ pub(crate) async fn write(
 ) -> Result<()> {
     let (made, below) = (Arc::clone(&entries), places.clone());
     workers::run(move || folders(&made, &below)).await?;
-    let (next, groups) = (Arc::new(AtomicUsize::new(0)), neighbours(&entries));
+    let queue = Arc::new(Queue::new(entries, places.clone()));
     let writers = (0..at_once.max(1)).map(|_| {
-        let (repository, entries, places, groups) = (repository.clone(), Arc::clone(&entries), places.clone(), Arc::clone(&groups));
-        let (next, done, losses) = (Arc::clone(&next), Arc::clone(&done), losses.clone());
+        let (repository, queue, done, losses) = (repository.clone(), Arc::clone(&queue), Arc::clone(&done), losses.clone());
         async move {
-            let task = tokio::spawn(async move {
-                let mut contents = Contents::new(&repository);
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(group) = groups.get(at) else { return Ok(()) };
-                    for entry in &entries[group.clone()] {
-                        if let EntryKind::File(file) = &entry.kind {
-                            write_file(&mut contents, places.of(&entry.path), (&entry.path, file), &done, losses.as_deref()).await?;
-                        }
-                    }
-                }
-            });
+            let task = tokio::spawn(async move { Writer::new(&repository, &queue, &done, losses.as_deref()).write().await });
             Aborting(task).await
         }
     });
     try_join_all(writers).await.map(|_| ())
-}
-
-/// What one writer takes at once: small files that follow each other lie in the same frames, which two writers would both read.
-fn neighbours(entries: &[Entry]) -> Arc<[Range<usize>]> {
-    let (mut groups, mut from, mut bytes) = (Vec::new(), 0, 0);
-    for (at, entry) in entries.iter().enumerate() {
-        if let EntryKind::File(file) = &entry.kind {
-            bytes += file.size;
-        }
-        if bytes >= GROUP_BYTES {
-            groups.push(from..at + 1);
-            (from, bytes) = (at + 1, 0);
-        }
-    }
-    groups.push(from..entries.len());
-    groups.into()
 }
 
 /// A task that ends when nobody waits for it any more.
@@ -186,71 +148,6 @@ fn link(entry: &Entry, places: &Places, path: &Path) -> Result<()> {
     }
 }
 
-async fn write_file(
-    contents: &mut Contents<'_>,
-    path: PathBuf,
-    (name, entry): (&EntryPath, &FileEntry),
-    done: &AtomicU64,
-    losses: Option<&Losses>,
-) -> Result<()> {
-    let (size, mode, made) = (entry.size, entry.mode.bits(), path.clone());
-    let file = workers::run(move || create(&made, mode, size)).await?;
-    let file = Arc::new(file);
-    let (mut at, mut piece, mut piece_at) = (0_u64, Vec::new(), 0_u64);
-    let wrong = |fault: Fault| {
-        Error::damaged(format!("{} cannot be restored: {fault}", path.display()), "choose another backup: see `pgpersist list`")
-    };
-    let chunk_bytes = u64::from(CHUNK_BYTES);
-    for (nth, leaf) in entry.leaves.iter().enumerate() {
-        let leaf = match contents.leaf(*leaf).await {
-            Ok(leaf) => leaf,
-            Err(error) => {
-                let losses = losses.filter(|_| is_damage(&error)).ok_or(error)?;
-                let first = nth as u64 * u64::from(LEAF_CHUNKS);
-                let count = entry.chunks().saturating_sub(first).min(LEAF_CHUNKS.into());
-                losses.add(name, first, count);
-                at = (first + count) * chunk_bytes;
-                continue;
-            }
-        };
-        for stretch in leaf.stretches() {
-            let Some(first) = stretch.place else {
-                // Never written: the file has a hole there.
-                at += u64::from(stretch.chunks) * chunk_bytes;
-                continue;
-            };
-            for nth in 0..stretch.chunks {
-                // All chunks are whole but the last one of the file.
-                let expected = chunk_bytes.min(size.saturating_sub(at));
-                let chunk = match contents.item(Place { item: first.item + nth, ..first }).await {
-                    Ok(chunk) => chunk,
-                    Err(error) => {
-                        losses.filter(|_| is_damage(&error)).ok_or(error)?.add(name, at / chunk_bytes, 1);
-                        at += expected;
-                        done.fetch_add(expected, Ordering::Relaxed);
-                        continue;
-                    }
-                };
-                if chunk.len() as u64 != expected {
-                    return Err(wrong(Fault::CutOff));
-                }
-                if piece_at + piece.len() as u64 != at || piece.len() >= PIECE_BYTES {
-                    let room = PIECE_BYTES.min((size - at).try_into().unwrap_or(PIECE_BYTES)) + CHUNK_BYTES as usize;
-                    put(&file, &path, piece_at, std::mem::replace(&mut piece, Vec::with_capacity(room))).await?;
-                    piece_at = at;
-                }
-                piece.extend_from_slice(&chunk);
-                at += expected;
-                done.fetch_add(expected, Ordering::Relaxed);
-            }
-        }
-    }
-    if at.min(size) != size || at >= size + u64::from(CHUNK_BYTES) {
-        return Err(wrong(Fault::CutOff));
-    }
-    put(&file, &path, piece_at, piece).await
-}
-
 pub(crate) fn create(path: &Path, mode: u32, size: u64) -> Result<File> {
     as_owner(above(path), || {
         let failed = |error| Error::file("create", path, error);
@@ -263,14 +160,6 @@ pub(crate) fn create(path: &Path, mode: u32, size: u64) -> Result<File> {
 
 pub(crate) fn above(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
-}
-
-async fn put(file: &Arc<File>, path: &Path, at: u64, bytes: Vec<u8>) -> Result<()> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let (file, path, bytes) = (Arc::clone(file), path.to_owned(), Bytes::from(bytes));
-    workers::run(move || file.write_all_at(&bytes, at).map_err(|error| Error::file("write", &path, error))).await
 }
 
 #[cfg(test)]
