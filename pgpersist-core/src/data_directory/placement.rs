@@ -135,7 +135,7 @@ fn is_anonymous_volume(root: &str) -> bool {
 }
 
 /// Writes a file into a folder, fsyncs it, reads it back from the device as far as the kernel lets us, compares and removes
-/// it. An interrupted probe leaves a temporary file that [`durable::sweep`] removes.
+/// it. An interrupted probe leaves a temporary file that [`leftovers::sweep`](crate::fs::leftovers::sweep) removes.
 ///
 /// # Errors
 /// [`Error::File`] when the folder takes no writes; [`Error::Damaged`] when other bytes came back.

@@ -18,7 +18,7 @@ use crate::data_directory::own_folder::{OwnFolder, STAGING, Whereabouts};
 use crate::data_directory::replaced::Replaced;
 use crate::data_directory::staged_tablespaces;
 use crate::error::{Error, Result};
-use crate::fs::durable;
+use crate::fs::{durable, leftovers};
 
 /// Where `pg_control` waits while all else is moved.
 pub(super) const CONTROL_ASIDE: &str = ".pg_control.last";
@@ -165,7 +165,7 @@ pub fn recover(directory: &Path, own: &OwnFolder) -> Result<bool> {
     abandon(own)?;
     for folder in [own.path(), directory] {
         if folder.is_dir() {
-            durable::sweep(folder)?;
+            leftovers::sweep(folder)?;
         }
     }
     Ok(leftover)

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod durable;
 pub mod forked;
 pub mod hand_over;
+pub mod leftovers;
 pub mod lock_file;
 pub mod lock_holders;
 pub mod mounts;

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use crate::data_directory::own_folder::OwnFolder;
 use crate::data_directory::state::State;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::durable;
+use crate::fs::{durable, leftovers};
 use crate::logical::cluster_card::ClusterCard;
 use crate::logical::system_identifier;
 use crate::server::cluster::Cluster;
@@ -105,7 +105,7 @@ impl KnownStores {
         workers::run(move || {
             own.create()?;
             // A dump that was killed here left its temporary file, and a server that runs for years sweeps only when it starts.
-            durable::sweep(own.path())?;
+            leftovers::sweep(own.path())?;
             durable::write(&path, &bytes, 0o600)
         })
         .await

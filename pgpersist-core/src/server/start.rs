@@ -14,7 +14,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::data_directory::{Claim, fence};
 use crate::error::{Error, ErrorKind, Result, Said};
 use crate::fs::boot;
-use crate::fs::durable::{self, PreparedFile};
+use crate::fs::durable::PreparedFile;
+use crate::fs::leftovers;
 use crate::pg::postmaster_pid::PostmasterPid;
 use crate::server::cluster::{Cluster, ServerState, ServerStatus};
 use crate::server::foreign::{self, Runs};
@@ -193,7 +194,7 @@ fn spawn(cluster: &Cluster, installation: &PostgresInstallation, lock: ServerLoc
     own.create()?;
     // What a killed start left; those of us who only ever start would gather them.
     for folder in [own.path(), directory] {
-        durable::sweep(folder)?;
+        leftovers::sweep(folder)?;
     }
     let sockets = Sockets::choose(cluster, installation)?;
     for folder in &sockets.folders {

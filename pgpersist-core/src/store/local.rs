@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::durable::{self, NewFile};
 use crate::fs::os_user::OsUser;
 use crate::fs::walk::Walk;
-use crate::fs::{hand_over, on_behalf};
+use crate::fs::{hand_over, leftovers, on_behalf};
 use crate::store::{BackupStore, IsOurs, ObjectKey, ObjectMeta, Upload};
 use crate::workers;
 
@@ -175,7 +175,7 @@ impl BackupStore for LocalBackupStore {
         self.run(move |_| {
             let mut removed = 0;
             for path in &ours {
-                removed += u64::from(durable::remove_left_over(path, idle)?);
+                removed += u64::from(leftovers::remove_left_over(path, idle)?);
             }
             Ok(removed)
         })
@@ -315,7 +315,7 @@ impl Root {
     fn put_if_absent(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {
         // What killed predecessors left here goes, also where the name is taken.
         if let Some(folder) = self.file(key).parent().filter(|folder| folder.is_dir()) {
-            durable::sweep(folder)?;
+            leftovers::sweep(folder)?;
         }
         match self.make_way(key)? {
             Way::Taken => Err(self.exists_already(key)),
@@ -329,7 +329,7 @@ impl Root {
             return Err(self.exists_already(key));
         }
         let path = self.file(key);
-        durable::sweep(path.parent().unwrap_or(&self.path))?;
+        leftovers::sweep(path.parent().unwrap_or(&self.path))?;
         NewFile::create(&path, FILE_MODE)
     }
 
@@ -395,7 +395,7 @@ impl Root {
         }
         // What cannot be looked into is somebody else's.
         for entry in Walk::new(&self.path)?.flatten() {
-            let name = entry.relative.file_name().and_then(|name| name.to_str()).and_then(durable::target_of_temporary);
+            let name = entry.relative.file_name().and_then(|name| name.to_str()).and_then(leftovers::target_of_temporary);
             let key = name.and_then(|name| entry.relative.with_file_name(name).to_str()?.parse().ok());
             if let Some(key) = key.filter(|_| entry.metadata.is_file()) {
                 found.push((key, entry.path));

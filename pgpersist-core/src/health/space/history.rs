@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Clock;
 use crate::data_directory::own_folder::OwnFolder;
 use crate::error::{Error, Result};
-use crate::fs::durable;
+use crate::fs::{durable, leftovers};
 use crate::health::checks::places::{self, Place};
 use crate::health::space::forecast::Sample;
 
@@ -94,7 +94,7 @@ pub fn record(directory: &Path, own: &OwnFolder, stores: &[PathBuf], log_directo
     let stores: Vec<PathBuf> = stores.iter().map(|store| places::absolute(store)).collect::<Result<_>>()?;
     let places = places::of_cluster(directory, &stores, log_directory)?;
     // Whoever was killed here left a temporary file, and a server that runs for years sweeps only when it starts.
-    durable::sweep(own.path())?;
+    leftovers::sweep(own.path())?;
     let mut history = SpaceHistory::read(own)?;
     history.add(&places, clock.now().unix_timestamp());
     history.write(own)
