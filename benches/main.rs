@@ -18,6 +18,7 @@ mod restore;
 mod store;
 mod support;
 mod temporary_cluster;
+mod tps;
 
 use crate::support::arguments::Arguments;
 
@@ -39,8 +40,9 @@ fn main() {
         "restore" => restore::compare(&arguments),
         "store" => store::compare(&arguments),
         "temporary_cluster" => temporary_cluster::compare(&arguments),
+        "tps" => tps::compare(&arguments),
         other => {
-            panic!("unknown bench `{other}`: agent, backup, dump, encryption, format, list, load, restore, store or temporary_cluster")
+            panic!("unknown bench `{other}`: agent, backup, dump, encryption, format, list, load, restore, store, temporary_cluster or tps")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The packaged pgBackRest, told where the benches' server is: two processes, small files bundled, and no wait for an archive, as ours has none.
+//! The packaged pgBackRest, told where the benches' server is: small files bundled, and no wait for an archive, as ours has none.
 
 use std::fs::File;
 use std::io::Write;
@@ -27,8 +27,13 @@ pub(crate) struct PgBackRest {
 impl PgBackRest {
     /// Configures one that compresses like this, such as `zst` with level 3.
     pub(crate) fn new(place: &Place, server: &Server, compression: &str, level: Option<u32>) -> Self {
+        Self::with_processes(place, server, compression, level, 2)
+    }
+
+    /// The same with so many processes.
+    pub(crate) fn with_processes(place: &Place, server: &Server, compression: &str, level: Option<u32>, processes: u32) -> Self {
         let level = level.map(|level| format!("compress-level={level}\n")).unwrap_or_default();
-        let name = format!("pgbackrest-{compression}{}", level.trim().trim_start_matches("compress-level="));
+        let name = format!("pgbackrest-{compression}{}-{processes}", level.trim().trim_start_matches("compress-level="));
         let (repository, locks, configuration) =
             (place.join(&name), place.join(&format!("{name}-locks")), place.join(&format!("{name}.conf")));
         run(command("mkdir").arg(&repository).arg(&locks));
@@ -36,7 +41,7 @@ impl PgBackRest {
         write!(
             file,
             "[global]\nrepo1-path={}\nrepo1-bundle=y\nlock-path={}\nlog-level-console=off\nlog-level-stderr=warn\nlog-level-file=off\n\
-             repo1-retention-full=9999999\nprocess-max=2\ncompress-type={compression}\n{level}[bench]\npg1-path={}\npg1-socket-path={}\npg1-user=postgres\n",
+             repo1-retention-full=9999999\nprocess-max={processes}\ncompress-type={compression}\n{level}[bench]\npg1-path={}\npg1-socket-path={}\npg1-user=postgres\n",
             repository.display(),
             locks.display(),
             server.data().display(),
