@@ -1,6 +1,7 @@
 //! Retention and garbage collection of backups of a real server: what stays restores, and what is interrupted is finished by the next.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -8,6 +9,8 @@ use pgpersist_core::backup::physical::{BackupOptions, BackupReport, back_up};
 use pgpersist_core::clock::{Clock, SystemClock};
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::error::{ErrorKind, Result};
+use pgpersist_core::export::physical::{Destination, export};
+use pgpersist_core::export::request::ExportRequest;
 use pgpersist_core::logical::prune::{Consent, PruneRequest};
 use pgpersist_core::logical::prune_plan::PrunePlan;
 use pgpersist_core::logical::shelf::Shelf;
@@ -231,4 +234,61 @@ async fn a_prune_that_ends_at_any_call_of_the_store_leaves_whole_backups_and_the
         }
     }
     assert!(ended > 20, "{ended}");
+}
+
+/// A reader of an export that drops its backup as soon as the first bytes come.
+struct Pruning {
+    store: Arc<dyn BackupStore>,
+    runtime: tokio::runtime::Handle,
+    pruned: Arc<Mutex<Option<PrunePlan>>>,
+}
+
+impl Write for Pruning {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut pruned = self.pruned.lock().unwrap();
+        if pruned.is_none() {
+            let request = request(&self.store, 1, NO_GRACE);
+            *pruned = Some(self.runtime.block_on(request.carry_out(Consent::Given, SystemClock.now())).unwrap());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_being_exported_stays_until_that_has_ended() {
+    let server = server().await;
+    let original: Arc<dyn BackupStore> = Arc::new(MemoryBackupStore::new());
+    let first = backups(&server, &repository(&original, &server).await, 3).await.remove(0);
+    for shows_that_it_reads in [true, false] {
+        let store = copy(original.as_ref()).await;
+        let repository = repository(&store, &server).await;
+        let pruned = Arc::new(Mutex::new(None));
+        let reader = Pruning { store: Arc::clone(&store), runtime: tokio::runtime::Handle::current(), pruned: Arc::clone(&pruned) };
+        let destination = Destination::Stream(Box::new(reader));
+        let exported = if shows_that_it_reads {
+            let folder = ".pgpersist/main/repository".parse().unwrap();
+            let request = ExportRequest { store: Arc::clone(&store), folder, backup: first.clone(), keys: None, destination };
+            request.carry_out(&Silent).await
+        } else {
+            export(&repository, first.parse().unwrap(), destination, &Silent).await
+        };
+        let pruned = pruned.lock().unwrap().take().expect("it was pruned meanwhile");
+        // What somebody reads is not dropped either.
+        let dropped: Vec<&str> = pruned.dropped.iter().map(|dropped| dropped.name.as_str()).collect();
+        assert_eq!((dropped.len(), dropped.contains(&first.as_str())), if shows_that_it_reads { (1, false) } else { (2, true) });
+        if shows_that_it_reads {
+            assert_eq!(exported.unwrap().name, first);
+            // Now nobody reads it any more.
+            let freed = prune(&store, 1, NO_GRACE).await.unwrap().freed_bytes;
+            assert!(freed > 0);
+        } else {
+            // Nothing else has kept it.
+            assert_eq!(exported.unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        assert_whole(&repository, Depth::Full).await;
+    }
 }

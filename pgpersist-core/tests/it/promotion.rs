@@ -1,6 +1,7 @@
 //! A restored cluster always ends on a timeline above its backup's: also when its server is killed between the end of its recovery and the
 //! checkpoint that writes the new timeline down.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -200,5 +201,16 @@ async fn a_cluster_that_somebody_went_on_with_by_hand_on_the_old_timeline_is_tak
         assert!(control(&restored.path).timeline > 1, "{immediate}");
         let session = session(&restored.cluster).await;
         assert_eq!(session.text("ask", "SELECT pg_catalog.count(*) FROM public.of_the_old_timeline").await.unwrap().as_deref(), Some("0"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_takes_no_sessions_while_it_recovers_is_waited_for_as_well() {
+    for installation in Installation::all() {
+        let mut yard = Yard::new(&installation).await;
+        let restored = yard.restored().await;
+        let mut configuration = std::fs::File::options().append(true).open(restored.path.join("postgresql.conf")).unwrap();
+        configuration.write_all(b"hot_standby = off\n").unwrap();
+        assert!(restored.is_sound().await > 1, "{}", installation.version);
     }
 }
