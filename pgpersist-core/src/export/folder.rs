@@ -6,12 +6,16 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::export::sink::{NextFile, Sink};
 use crate::fs::durable::{self, TEMPORARY_SUFFIX};
 use crate::fs::lock_file::LockFile;
 use crate::repo::entry::EntryPath;
+
+/// How long one that was given up may take to go away.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A directory in the making.
 #[derive(Debug)]
@@ -37,9 +41,7 @@ impl Folder {
         hidden.push(target.file_name().ok_or_else(nameless)?);
         hidden.push(format!(".export{TEMPORARY_SUFFIX}"));
         let staging = target.with_file_name(hidden);
-        durable::create_directory(&staging, 0o700)?;
-        let busy = || Error::conflict(format!("another export to {} is at work", target.display()), "wait for it");
-        let lock = LockFile::try_lock_folder(&staging)?.ok_or_else(busy)?;
+        let lock = lock(&staging, &target)?;
         for entry in std::fs::read_dir(&staging).map_err(|error| Error::file("list", &staging, error))? {
             durable::remove_tree(&entry.map_err(|error| Error::file("list", &staging, error))?.path())?;
         }
@@ -54,6 +56,24 @@ impl Folder {
     fn current(&mut self) -> Result<(&mut File, &Path)> {
         let current = self.file.as_mut().map(|(file, path)| (file, path.as_path()));
         current.ok_or_else(|| Error::Bug("bytes come without a file".to_owned()))
+    }
+}
+
+/// Makes the folder and locks it. One that nobody waits for any more may still be taking its own away: then that folder goes between the two
+/// steps, or is held for a moment longer.
+fn lock(staging: &Path, target: &Path) -> Result<LockFile> {
+    let began = Instant::now();
+    loop {
+        durable::create_directory(staging, 0o700)?;
+        let is_late = began.elapsed() >= PATIENCE;
+        match LockFile::try_lock_folder(staging) {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) if is_late => {
+                return Err(Error::conflict(format!("another export to {} is at work", target.display()), "wait for it"));
+            }
+            Err(error) if is_late || error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(None) | Err(_) => {}
+        }
     }
 }
 
@@ -134,7 +154,6 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::error::ErrorKind;
 
     fn path(text: &str) -> EntryPath {
         EntryPath::new(text.as_bytes()).unwrap()
@@ -168,6 +187,28 @@ mod tests {
         assert_eq!((mode("base"), mode("base/1")), (0o750, 0o640));
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
         assert_eq!(Folder::at(&target).unwrap_err().kind(), ErrorKind::Unsafe);
+    }
+
+    #[test]
+    fn one_that_is_being_given_up_is_waited_for() {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = scratch.path().join("export");
+        let mut given_up = Folder::at(&target).unwrap();
+        fill(&mut given_up);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(300));
+                drop(given_up);
+            });
+            fill(&mut Folder::at(&target).unwrap());
+        });
+        // The folder goes and comes under whoever is about to lock it.
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..200).for_each(|_| drop(Folder::at(&target).unwrap())));
+            }
+        });
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
     }
 
     #[test]
