@@ -26,9 +26,17 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Next {
     entry: usize,
-    /// Of a file that has several.
-    leaf: usize,
-    target: Option<Arc<Target>>,
+    /// Files of several leaves that were begun, one of each writer.
+    large: Vec<Large>,
+}
+
+/// A file of several leaves.
+#[derive(Debug)]
+struct Large {
+    target: Arc<Target>,
+    /// Those that are left.
+    leaves: Range<usize>,
+    writer: usize,
 }
 
 /// Some leaves of a file, each 64 MiB of it.
@@ -76,14 +84,32 @@ impl Target {
     }
 }
 
+impl Next {
+    /// The next leaf of a large file, which is forgotten with its last one.
+    fn leaf_of(&mut self, large: usize) -> Vec<Slice> {
+        let one = &mut self.large[large];
+        let leaf = one.leaves.start;
+        one.leaves.start += 1;
+        let slice = Slice { target: Arc::clone(&one.target), leaves: leaf..leaf + 1 };
+        if one.leaves.is_empty() {
+            self.large.swap_remove(large);
+        }
+        vec![slice]
+    }
+}
+
 impl Queue {
     pub(super) fn new(entries: Arc<[Entry]>, places: Places) -> Self {
         Self { entries, places, next: Mutex::default() }
     }
 
-    /// What one writer takes at once: a leaf of a large file, so that several write it, or small files that follow each other.
-    pub(super) fn take(&self) -> Option<Vec<Slice>> {
+    /// What a writer takes at once: a leaf of its own large file, or small files that follow each other. One who finds nothing left to begin with
+    /// helps another one: only then, since a kernel lets one at a time write to a file.
+    pub(super) fn take(&self, writer: usize) -> Option<Vec<Slice>> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = next.large.iter().position(|large| large.writer == writer) {
+            return Some(next.leaf_of(own));
+        }
         let (mut slices, mut bytes) = (Vec::new(), 0);
         while bytes < GROUP_BYTES {
             let Some(entry) = self.entries.get(next.entry) else { break };
@@ -91,27 +117,26 @@ impl Queue {
                 next.entry += 1;
                 continue;
             };
-            let leaves = file.leaves.len();
-            if leaves > 1 {
-                if !slices.is_empty() {
-                    break;
-                }
-                let target = match next.target.take() {
-                    Some(target) => target,
-                    None => self.target(next.entry),
-                };
-                let leaf = next.leaf;
-                *next = match leaf + 1 == leaves {
-                    true => Next { entry: next.entry + 1, ..Next::default() },
-                    false => Next { leaf: leaf + 1, target: Some(Arc::clone(&target)), ..*next },
-                };
-                return Some(vec![Slice { target, leaves: leaf..leaf + 1 }]);
+            let leaves = 0..file.leaves.len();
+            let is_large = leaves.len() > 1;
+            if is_large && !slices.is_empty() {
+                break;
             }
-            slices.push(Slice { target: self.target(next.entry), leaves: 0..leaves });
-            bytes += file.size + FILE_BYTES;
+            let target = self.target(next.entry);
             next.entry += 1;
+            if is_large {
+                next.large.push(Large { target, leaves, writer });
+                let own = next.large.len() - 1;
+                return Some(next.leaf_of(own));
+            }
+            slices.push(Slice { target, leaves });
+            bytes += file.size + FILE_BYTES;
         }
-        (!slices.is_empty()).then_some(slices)
+        if slices.is_empty() {
+            let longest = (0..next.large.len()).max_by_key(|at| next.large[*at].leaves.len())?;
+            return Some(next.leaf_of(longest));
+        }
+        Some(slices)
     }
 
     fn target(&self, entry: usize) -> Arc<Target> {
@@ -148,8 +173,16 @@ mod tests {
         Queue::new(entries.into(), Places::new(root.into(), BTreeMap::new()))
     }
 
+    fn told(slices: &[Slice]) -> Vec<(String, Range<usize>)> {
+        slices.iter().map(|slice| (slice.target.path.to_str().unwrap().to_owned(), slice.leaves.clone())).collect()
+    }
+
+    fn one(path: &str, leaves: Range<usize>) -> Vec<(String, Range<usize>)> {
+        vec![(path.to_owned(), leaves)]
+    }
+
     #[test]
-    fn a_large_file_is_for_several_and_small_ones_that_follow_each_other_are_for_one() {
+    fn small_files_that_follow_each_other_are_for_one_and_a_large_one_goes_leaf_by_leaf() {
         let queue = queue(
             "/data",
             vec![
@@ -162,28 +195,37 @@ mod tests {
                 file("c", 64 << 20),
             ],
         );
-        let told = |slice: &Slice| (slice.target.path.to_str().unwrap().to_owned(), slice.leaves.clone());
-        let taken: Vec<Vec<_>> = std::iter::from_fn(|| queue.take()).map(|slices| slices.iter().map(told).collect()).collect();
-        let one = |path: &str, leaves| (path.to_owned(), leaves);
+        let taken: Vec<Vec<_>> = std::iter::from_fn(|| queue.take(0)).map(|slices| told(&slices)).collect();
         assert_eq!(
             taken,
             [
-                vec![one("/data/a", 0..0), one("/data/b", 0..1)],
-                vec![one("/data/base/1", 0..1)],
-                vec![one("/data/base/1", 1..2)],
-                vec![one("/data/base/1", 2..3)],
-                vec![one("/data/base/2", 0..1)],
-                vec![one("/data/base/3", 0..1), one("/data/c", 0..1)],
+                [one("/data/a", 0..0), one("/data/b", 0..1)].concat(),
+                one("/data/base/1", 0..1),
+                one("/data/base/1", 1..2),
+                one("/data/base/1", 2..3),
+                one("/data/base/2", 0..1),
+                [one("/data/base/3", 0..1), one("/data/c", 0..1)].concat(),
             ]
         );
-        assert!(queue.take().is_none());
+        assert!(queue.take(0).is_none() && queue.take(1).is_none());
+    }
+
+    #[test]
+    fn each_has_a_large_file_of_its_own_until_there_is_nothing_else_to_begin_with() {
+        let queue = queue("/data", vec![file("a", 130 << 20), file("b", 250 << 20), file("c", 1)]);
+        let take = |writer| queue.take(writer).map(|slices| told(&slices));
+        for (writer, path, leaf) in [(0, "a", 0), (1, "b", 0), (0, "a", 1), (0, "a", 2), (0, "c", 0), (0, "b", 1), (1, "b", 2), (0, "b", 3)]
+        {
+            assert_eq!(take(writer), Some(one(&format!("/data/{path}"), leaf..leaf + 1)), "{writer}");
+        }
+        assert!(take(0).is_none() && take(1).is_none());
     }
 
     #[test]
     fn all_who_write_a_file_have_the_same_one_and_it_is_made_once() {
         let root = tempfile::tempdir().unwrap();
         let queue = queue(root.path().to_str().unwrap(), vec![file("large", 130 << 20)]);
-        let slices: Vec<Slice> = std::iter::from_fn(|| queue.take()).flatten().collect();
+        let slices: Vec<Slice> = std::iter::from_fn(|| queue.take(0)).flatten().collect();
         let files: Vec<_> = slices.iter().map(|slice| slice.target.open().unwrap()).collect();
         assert!(files.len() == 3 && files.iter().all(|file| Arc::ptr_eq(file, &files[0])));
         let made = root.path().join("large").metadata().unwrap();

@@ -89,10 +89,10 @@ pub(crate) async fn write(
     let (made, below) = (Arc::clone(&entries), places.clone());
     workers::run(move || folders(&made, &below)).await?;
     let queue = Arc::new(Queue::new(entries, places.clone()));
-    let writers = (0..at_once.max(1)).map(|_| {
+    let writers = (0..at_once.max(1)).map(|number| {
         let (repository, queue, done, losses) = (repository.clone(), Arc::clone(&queue), Arc::clone(&done), losses.clone());
         async move {
-            let task = tokio::spawn(async move { Writer::new(&repository, &queue, &done, losses.as_deref()).write().await });
+            let task = tokio::spawn(async move { Writer::new(number, &repository, &queue, &done, losses.as_deref()).write().await });
             Aborting(task).await
         }
     });

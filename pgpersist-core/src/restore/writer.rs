@@ -30,6 +30,7 @@ const CHUNK: u64 = CHUNK_BYTES as u64;
 
 /// One of several who write.
 pub(super) struct Writer<'a> {
+    number: usize,
     contents: Contents<'a>,
     queue: &'a Queue,
     done: &'a AtomicU64,
@@ -96,8 +97,14 @@ fn begin_write_back(file: &File, at: u64, bytes: u64) {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(repository: &'a Repository, queue: &'a Queue, done: &'a AtomicU64, losses: Option<&'a Losses>) -> Self {
-        Self { contents: Contents::new(repository), queue, done, losses, job: Job::default(), desk: Desk::default() }
+    pub(super) fn new(
+        number: usize,
+        repository: &'a Repository,
+        queue: &'a Queue,
+        done: &'a AtomicU64,
+        losses: Option<&'a Losses>,
+    ) -> Self {
+        Self { number, contents: Contents::new(repository), queue, done, losses, job: Job::default(), desk: Desk::default() }
     }
 
     /// Writes until there is nothing left to begin with.
@@ -105,7 +112,7 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// `Damaged` when something in the repository is not what was written; [`Error::File`]; what the store says.
     pub(super) async fn write(mut self) -> Result<()> {
-        while let Some(slices) = self.queue.take() {
+        while let Some(slices) = self.queue.take(self.number) {
             for slice in slices {
                 self.slice(slice).await?;
             }
