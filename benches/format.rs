@@ -34,12 +34,12 @@ struct Lengths {
 }
 
 /// What the format has.
-const CHOSEN: Lengths = Lengths { chunk: 8 * KIB, frame: 128 * KIB, pack: 32 * MIB };
+const CHOSEN: Lengths = Lengths { chunk: 8 * KIB, frame: 192 * KIB, pack: 32 * MIB };
 
 pub(crate) fn compare(arguments: &Arguments) {
     let days = arguments.rounds(7);
     let chunks = [8, 16, 32, 64, 128].map(|chunk| Lengths { chunk: chunk * KIB, ..CHOSEN });
-    let frames = [8, 32, 64, 128, 256, 1024].map(|frame| Lengths { frame: frame * KIB, ..CHOSEN });
+    let frames = [8, 32, 64, 128, 192, 256, 1024].map(|frame| Lengths { frame: frame * KIB, ..CHOSEN });
     let packs = [4, 16, 32, 64, 128].map(|pack| Lengths { pack: pack * MIB, ..CHOSEN });
     let mut layouts: Vec<Layout> = Vec::new();
     for lengths in chunks.into_iter().chain(frames).chain(packs) {

@@ -268,7 +268,7 @@ mod tests {
         (0..bytes as u32).map(|at| ((at / 7) ^ number.wrapping_mul(31)) as u8).collect()
     }
 
-    /// A pack of so many pages, in frames of 16 of them; each hundredth one is short.
+    /// A pack of so many pages, in frames of 24 of them at first; each hundredth one is short.
     async fn pack(example: &mut Example, pages: u32) -> PackName {
         let numbers = PackNumbers::new(example.name());
         let (mut writer, written) = PackWriter::begin(&example.repository, numbers, PackKind::Chunks, Compression::Zstd(1)).unwrap();
@@ -313,12 +313,12 @@ mod tests {
         let mut contents = Contents::new(&example.repository);
         for wanted in [
             // A whole frame, parts of frames, the end of a file and the begin of another one, all of it, one frame for two runs, out of order.
-            &[(first, 0, 16)][..],
+            &[(first, 0, 24)][..],
             &[(first, 5, 4)],
             &[(first, 8, 92)],
             &[(first, 98, 2), (first, 100, 30), (second, 0, 40)],
             &[(first, 0, 100), (first, 100, 100), (first, 200, 100)],
-            &[(first, 32, 3), (first, 40, 8), (first, 35, 5)],
+            &[(first, 48, 3), (first, 60, 12), (first, 51, 9)],
             &[(second, 30, 10), (first, 300, 1), (second, 0, 1)],
             &[],
         ] {
@@ -340,15 +340,15 @@ mod tests {
             gathered.reads().len()
         };
         assert_eq!(reads(&mut contents, &[(name, 0, 100), (name, 100, 100), (name, 200, 17)]).await, 1);
-        assert_eq!(reads(&mut contents, &[(name, 320, 16), (name, 0, 16), (name, 16, 16)]).await, 2);
+        assert_eq!(reads(&mut contents, &[(name, 320, 16), (name, 0, 24), (name, 24, 24)]).await, 2);
         // The rest of a frame is at hand, also when the pack is gone meanwhile.
         made(&mut contents, &[(name, 3, 2)]).await;
         example.store.delete(&example.repository.key(&layout::pack(name)).unwrap()).await.unwrap();
-        let (bytes, lacks) = made(&mut contents, &[(name, 5, 11)]).await;
-        assert!(lacks.is_empty() && bytes == expected(&[(name, 5, 11)]));
-        let (bytes, lacks) = made(&mut contents, &[(name, 15, 1), (name, 16, 16)]).await;
-        assert_eq!((bytes.len(), &bytes[..CHUNK]), (17 * CHUNK, &page(15)[..]));
-        assert_eq!((lacks.len(), lacks[0].error.kind(), &lacks[0].chunks), (1, ErrorKind::NotFound, &vec![(1, 0..16)]));
+        let (bytes, lacks) = made(&mut contents, &[(name, 5, 19)]).await;
+        assert!(lacks.is_empty() && bytes == expected(&[(name, 5, 19)]));
+        let (bytes, lacks) = made(&mut contents, &[(name, 23, 1), (name, 24, 24)]).await;
+        assert_eq!((bytes.len(), &bytes[..CHUNK]), (25 * CHUNK, &page(23)[..]));
+        assert_eq!((lacks.len(), lacks[0].error.kind(), &lacks[0].chunks), (1, ErrorKind::NotFound, &vec![(1, 0..24)]));
         assert!(bytes[CHUNK..].iter().all(|byte| *byte == 0));
     }
 
@@ -362,12 +362,12 @@ mod tests {
         bytes[place.stored.start as usize + 3] ^= 1;
         example.store.put(&key, bytes.into()).await.unwrap();
         let mut contents = Contents::new(&example.repository);
-        let wanted = [(name, 10, 30), (name, 20, 2)];
+        let wanted = [(name, 10, 50), (name, 30, 2)];
         let (bytes, lacks) = made(&mut contents, &wanted).await;
-        assert_eq!((lacks.len(), lacks[0].error.kind(), &lacks[0].chunks), (1, ErrorKind::Damaged, &vec![(0, 6..22), (1, 0..2)]));
+        assert_eq!((lacks.len(), lacks[0].error.kind(), &lacks[0].chunks), (1, ErrorKind::Damaged, &vec![(0, 14..38), (1, 0..2)]));
         let mut right = expected(&wanted);
-        right[6 * CHUNK..22 * CHUNK].fill(0);
-        right[30 * CHUNK..].fill(0);
+        right[14 * CHUNK..38 * CHUNK].fill(0);
+        right[50 * CHUNK..].fill(0);
         assert!(bytes == right);
     }
 

@@ -16,7 +16,7 @@ use crate::repo::sealing::RunKeys;
 use crate::repo::trailer::{FOOTER_BYTES, Footer, FramePlace, HEADER_BYTES, MOST_FRAME_BYTES, PackKind, Trailer};
 use crate::workers;
 
-/// How much of a pack's end is read at first, as a part of the whole, since the trailer of most packs is within it: 19.4 bytes a page, of a
+/// How much of a pack's end is read at first, as a part of the whole, since the trailer of most packs is within it: 18.6 bytes a page, of a
 /// page's two or three kilobytes. Of a small pack no more than that either: it may be one of very many.
 const TAIL_PART: u64 = 32;
 /// The least of it, and the most.
