@@ -379,7 +379,7 @@ fn wrong(store: &dyn BackupStore, key: &ObjectKey, fault: Fault) -> Error {
         Fault::Version(_) => Error::invalid(format!("{key} in {store} cannot be read: {fault}"), "take a newer pgpersist"),
         _ => Error::damaged(
             format!("{key} in {store} is damaged: {fault}"),
-            "`pgpersist verify --full` tells which backups need it; bring a copy from another store with `pgpersist sync`",
+            "`pgpersist verify` tells which backups need it; take another one, or bring this object back from a copy of the store",
         ),
     }
 }
