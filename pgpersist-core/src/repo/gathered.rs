@@ -163,8 +163,9 @@ impl Gathered {
                 self.frames.len() - 1
             });
             self.frames[frame].parts += 1;
-            let before = chunk as usize * CHUNK_BYTES as usize;
-            let bytes = (chunks as usize * CHUNK_BYTES as usize).min(run.bytes.saturating_sub(before));
+            // A run of more chunks than it has bytes wants nothing of the rest, which is told as wrong when it is made.
+            let before = (chunk as usize * CHUNK_BYTES as usize).min(run.bytes);
+            let bytes = (chunks as usize * CHUNK_BYTES as usize).min(run.bytes - before);
             self.parts.push(Part { run: nth, chunk, frame, items: item..item + chunks, at: run.at + before, bytes });
             chunk += chunks;
         }
@@ -389,5 +390,10 @@ mod tests {
             assert_eq!((made.lacks.len(), made.lacks[0].error.kind()), (1, ErrorKind::Damaged), "{item}");
             assert_eq!(made.lacks[0].chunks, [(0, lacking)], "{item}");
         }
+        // More chunks than bytes, in two frames.
+        let run = Run { first: Place { pack: name, item: 20 }, chunks: 10, at: 0, bytes: CHUNK };
+        let made = contents.gather(&[run]).await.make(&mut Decompressor::default(), &mut vec![7; CHUNK]);
+        let lacking: Vec<_> = made.lacks.iter().flat_map(|lack| lack.chunks.clone()).collect();
+        assert_eq!(lacking, [(0, 0..4), (0, 4..10)]);
     }
 }
