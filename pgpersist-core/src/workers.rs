@@ -20,6 +20,11 @@ where
     done.downcast().map(|result| *result).map_err(|_| Error::Bug("a worker had another result than its work".to_owned()))
 }
 
+/// How many of them an operation has at once unless it is told otherwise: one for each processor, and eight at most.
+pub fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(2, |count| count.get().min(8))
+}
+
 type Work = Box<dyn FnOnce() -> Result<Box<dyn Any + Send>> + Send>;
 
 /// Of one type, whatever the work is: for each type that the runtime is given, all its code for tasks is made again.

@@ -76,7 +76,7 @@ pub struct BackupOptions {
 
 impl Default for BackupOptions {
     fn default() -> Self {
-        let workers = std::thread::available_parallelism().map_or(2, |count| count.get().min(8));
+        let workers = workers::at_once();
         Self {
             label: None,
             checkpoint: Checkpoint::default(),

@@ -172,10 +172,7 @@ impl OpenPack {
     /// # Errors
     /// As [`open_frame`](Self::open_frame).
     pub fn open_frame_into(&self, place: &FramePlace, stored: &[u8], decompressor: &mut Decompressor, out: &mut [u8]) -> Result<(), Fault> {
-        let entry = &self.trailer.frames[place.frame];
-        if <[u8; 32]>::from(Sha256::digest(stored)) != entry.sha256 {
-            return Err(Fault::Digest);
-        }
+        self.hold(place, stored)?;
         let opened = match &self.keys {
             Some(keys) => {
                 let number = u32::try_from(place.frame).map_err(|_| Fault::Bound { what: "the number of frames" })?;
@@ -183,7 +180,7 @@ impl OpenPack {
             }
             None => None,
         };
-        decompressor.decompress(entry.codec, opened.as_deref().unwrap_or(stored), out)
+        decompressor.decompress(self.trailer.frames[place.frame].codec, opened.as_deref().unwrap_or(stored), out)
     }
 
     /// How long each item of a frame is.
@@ -191,16 +188,13 @@ impl OpenPack {
         &self.trailer.lengths[place.items.start as usize..place.items.end as usize]
     }
 
-    /// Reads a frame from the store and holds it against its hash, as far as that goes without what opens it.
+    /// Holds a frame as it lies in the store against its hash, as far as that goes without what opens it. Blocking.
     ///
     /// # Errors
-    /// `Damaged`; what the store says.
-    pub async fn look_at_frame(&self, repository: &Repository, place: &FramePlace) -> Result<()> {
-        let below = layout::pack(self.name);
-        let stored = repository.store().get_range(&repository.key(&below)?, place.stored.clone()).await?;
-        let sha256 = self.trailer.frames[place.frame].sha256;
-        let same = workers::run(move || Ok(<[u8; 32]>::from(Sha256::digest(&stored)) == sha256)).await?;
-        if same { Ok(()) } else { Err(repository.wrong(&below, Fault::Digest)) }
+    /// `Digest`.
+    pub fn hold(&self, place: &FramePlace, stored: &[u8]) -> Result<(), Fault> {
+        let is_it = <[u8; 32]>::from(Sha256::digest(stored)) == self.trailer.frames[place.frame].sha256;
+        if is_it { Ok(()) } else { Err(Fault::Digest) }
     }
 
     /// Reads a frame from the store.

@@ -3,9 +3,9 @@
 mod beside;
 mod named;
 mod others;
+mod packs;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -13,18 +13,16 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, ProgressSink};
-use crate::repo::fault::Fault;
 use crate::repo::layout;
 use crate::repo::live_intent::LiveIntent;
 use crate::repo::names::{PackName, RunName};
 use crate::repo::pack_builder::PackRecord;
-use crate::repo::pack_reader::OpenPack;
 use crate::repo::repository::Repository;
 use crate::repo::verify::beside::{look_at_keys, passing, rescue_files};
 use crate::repo::verify::named::named;
 use crate::repo::verify::others::others;
+use crate::repo::verify::packs::{Looked, look_at_packs};
 use crate::store::ObjectKey;
-use crate::workers;
 
 /// How far a look goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,21 +152,27 @@ async fn look_at_all(
             }
         }
     }
-    for needed in needed.values() {
-        report.objects += 1;
-        report.bytes += needed.record.size;
-        match look(repository, needed.record.pack, Some(needed), depth).await {
+    let total = needed.values().map(|needed| needed.record.size).sum();
+    let mut done = 0;
+    look_at_packs(repository, needed.iter().map(|(name, needed)| (*name, Some(needed))), depth, &mut |name, outcome| {
+        let needed = &needed[&name];
+        done += needed.record.size;
+        progress.event(Event::Bytes { done, total: Some(total) });
+        match outcome {
             Ok((Looked::Whole, _)) => {}
             Ok((Looked::Closed, _)) => unopened.extend(&needed.backups),
-            Err(error) if repository.is_closed(&error) => unopened.extend(&needed.backups),
             Err(error) => {
-                let key = repository.key(&layout::pack(needed.record.pack))?;
+                let key = repository.key(&layout::pack(name))?;
                 for backup in &needed.backups {
                     note(&mut damage, key.clone(), reworded(&error), *backup)?;
                 }
             }
         }
-    }
+        Ok(())
+    })
+    .await?;
+    report.objects += needed.len() as u64;
+    report.bytes += total;
     if repository.is_encrypted() {
         report.objects += look_at_keys(repository, &needed, &unopened, &mut damage).await?;
     }
@@ -208,44 +212,4 @@ fn reworded(error: &Error) -> Error {
         ErrorKind::NotFound => Error::not_found(error.to_string(), ""),
         _ => Error::unavailable(error.to_string(), "try again"),
     }
-}
-
-/// How far a pack was looked into.
-enum Looked {
-    Whole,
-    /// Its bytes were compared, and no key at hand opens them.
-    Closed,
-}
-
-/// Whether a pack is what it says of itself, and what the manifests say of it that need it. Tells how long it is.
-async fn look(repository: &Repository, name: PackName, needed: Option<&Needed>, depth: Depth) -> Result<(Looked, u64)> {
-    let pack = OpenPack::read(repository, name).await?;
-    let is_meant = needed.is_none_or(|Needed { record, items, .. }| {
-        pack.digest == record.digest && pack.size == record.size && pack.trailer.ids.len() as u64 >= u64::from(*items)
-    });
-    if !is_meant {
-        return Err(repository.wrong(&layout::pack(name), Fault::Digest));
-    }
-    if depth == Depth::Full && !pack.opens() {
-        for place in pack.places() {
-            pack.look_at_frame(repository, place).await?;
-        }
-        return Ok((Looked::Closed, pack.size));
-    }
-    if depth == Depth::Full {
-        for place in pack.places() {
-            let frame = pack.read_frame(repository, place).await?;
-            let (key, trailer, items) = (repository.hash_key().clone(), Arc::clone(&pack.trailer), place.items.clone());
-            let same = workers::run(move || {
-                Ok(items.into_iter().all(|item| {
-                    let expected = trailer.ids.get(item as usize);
-                    frame.item(item).is_some_and(|bytes| expected == Some(&key.identify(&bytes)))
-                }))
-            });
-            if !same.await? {
-                return Err(repository.wrong(&layout::pack(name), Fault::Digest));
-            }
-        }
-    }
-    Ok((Looked::Whole, pack.size))
 }

@@ -69,7 +69,7 @@ impl RestoreOptions {
 impl Default for RestoreOptions {
     fn default() -> Self {
         Self {
-            at_once: std::thread::available_parallelism().map_or(2, |count| count.get().min(8)),
+            at_once: workers::at_once(),
             tablespaces: Vec::new(),
             in_place: false,
             delta: false,

@@ -8,9 +8,9 @@ use crate::repo::dropped::Dropped;
 use crate::repo::layout;
 use crate::repo::live_runs;
 use crate::repo::names::{PackName, RunName};
-use crate::repo::pack_reader::look_at_end;
 use crate::repo::repository::Repository;
-use crate::repo::verify::{Damage, Depth, Needed, RepositoryReport, look};
+use crate::repo::verify::packs::look_at_packs;
+use crate::repo::verify::{Damage, Depth, Needed, RepositoryReport};
 use crate::store::ObjectKey;
 
 /// Looks at them, and tells of runs that have left packs and nothing that says why.
@@ -26,32 +26,30 @@ pub(super) async fn others(
     let runs = live_runs::runs(repository).await?;
     let backups = repository.backups().await?;
     let dropped = Dropped::all(repository).await?;
-    for pack in packs.iter().filter(|pack| !needed.contains_key(*pack)) {
-        let looked = match look(repository, *pack, None, depth).await {
-            Err(error) if repository.is_closed(&error) => look_at_end(repository, *pack).await,
-            looked => looked.map(|(_, size)| size),
-        };
+    let unneeded = packs.iter().copied().filter(|pack| !needed.contains_key(pack)).map(|pack| (pack, None));
+    look_at_packs(repository, unneeded, depth, &mut |pack, outcome| {
         report.objects += 1;
-        match looked {
-            Ok(size) => report.bytes += size,
+        match outcome {
+            Ok((_, size)) => report.bytes += size,
             // It was removed since it was listed.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Invalid) => {
-                damage.entry(at_fault(repository, *pack, &error)?).or_insert_with(|| (error.to_string(), BTreeSet::new()));
+                damage.entry(at_fault(repository, pack, &error)?).or_insert_with(|| (error.to_string(), BTreeSet::new()));
             }
             Err(error) => return Err(error),
         }
-    }
+        Ok(())
+    })
+    .await?;
     let left: BTreeSet<RunName> = packs.iter().map(|pack| pack.run).collect();
-    for run in left {
-        let has_intent = runs.get(&run).is_some_and(|run| run.has_intent);
-        if has_intent || backups.contains(&run) || dropped.contains(&run) {
-            continue;
-        }
-        // All may have been removed since, and the mark behind the last one.
-        if !repository.packs().await?.iter().any(|pack| pack.run == run) {
-            continue;
-        }
+    let allowed = |run: &RunName| runs.get(run).is_some_and(|run| run.has_intent) || backups.contains(run) || dropped.contains(run);
+    let mut lost: BTreeSet<RunName> = left.into_iter().filter(|run| !allowed(run)).collect();
+    if !lost.is_empty() {
+        // All packs of a run may have been removed since, and the mark behind the last one.
+        let still: BTreeSet<RunName> = repository.packs().await?.into_iter().map(|pack| pack.run).collect();
+        lost.retain(|run| still.contains(run));
+    }
+    for run in lost {
         let reason = format!("it is not there, though packs of it are: neither {} is, nor was it dropped", layout::intent(run));
         damage.insert(repository.key(&layout::manifest(run))?, (reason, BTreeSet::new()));
     }
