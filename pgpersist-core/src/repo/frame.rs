@@ -26,6 +26,9 @@ impl Default for Compression {
 pub struct Compressor {
     compression: Compression,
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// What it compresses into: as long as the longest frame may become, and written to again and again, while room behind what was written
+    /// already would have to be cleared for each.
+    scratch: Vec<u8>,
     spent: Duration,
 }
 
@@ -39,7 +42,7 @@ impl Compressor {
             Compression::Zstd(level) => Some(zstd::bulk::Compressor::new(level).map_err(|_| Fault::Compression)?),
             Compression::Plain | Compression::Lz4 => None,
         };
-        Ok(Self { compression, zstd, spent: Duration::ZERO })
+        Ok(Self { compression, zstd, scratch: Vec::new(), spent: Duration::ZERO })
     }
 
     /// How long it has compressed since this was asked last.
@@ -62,28 +65,25 @@ impl Compressor {
         if raw.len() > MOST_FRAME_BYTES as usize {
             return Err(Fault::Bound { what: "the content of a frame" });
         }
-        let start = out.len();
-        let codec = match (self.compression, &mut self.zstd) {
+        let scratch = &mut self.scratch;
+        let mut make_room = |bytes: usize| scratch.resize(scratch.len().max(bytes), 0);
+        let (codec, bytes) = match (self.compression, &mut self.zstd) {
             (Compression::Lz4, _) => {
-                out.resize(start + lz4_flex::block::get_maximum_output_size(raw.len()), 0);
-                let written = lz4_flex::block::compress_into(raw, &mut out[start..]).map_err(|_| Fault::Compression)?;
-                out.truncate(start + written);
-                Codec::Lz4
+                make_room(lz4_flex::block::get_maximum_output_size(raw.len()));
+                (Codec::Lz4, lz4_flex::block::compress_into(raw, scratch).map_err(|_| Fault::Compression)?)
             }
             (Compression::Zstd(_), Some(zstd)) => {
-                out.resize(start + zstd::zstd_safe::compress_bound(raw.len()), 0);
-                let written = zstd.compress_to_buffer(raw, &mut out[start..]).map_err(|_| Fault::Compression)?;
-                out.truncate(start + written);
-                Codec::Zstd
+                make_room(zstd::zstd_safe::compress_bound(raw.len()));
+                (Codec::Zstd, zstd.compress_to_buffer(raw, scratch.as_mut_slice()).map_err(|_| Fault::Compression)?)
             }
-            _ => Codec::Plain,
+            _ => (Codec::Plain, raw.len()),
         };
-        if codec != Codec::Plain && out.len() - start < raw.len() {
-            return Ok(codec);
+        if codec == Codec::Plain || bytes >= raw.len() {
+            out.extend_from_slice(raw);
+            return Ok(Codec::Plain);
         }
-        out.truncate(start);
-        out.extend_from_slice(raw);
-        Ok(Codec::Plain)
+        out.extend_from_slice(&scratch[..bytes]);
+        Ok(codec)
     }
 }
 
