@@ -94,26 +94,29 @@ pub(crate) fn sweep(story: &mut dyn Story, runner: Runner, aim: Aim, variant: us
         if met.contains(&point) {
             continue;
         }
-        if too_short == 2 {
-            // Not each run makes as many calls: how often a running cluster is copied anew depends on the machine, and then the
-            // last ones of the reference run do not exist in another. One that does exist takes its place.
-            wanted.remove(&point);
-            let others: Vec<usize> = (0..shortest).filter(|other| !wanted.contains(other)).collect();
+        // Two threads that make a call at the same time are both held and end together, so that nobody ever sees just one of them. And not each
+        // run makes as many calls: how often a running cluster is copied anew depends on the machine, and then the last ones of the reference
+        // run do not exist in another. One that can be met takes such a point's place.
+        let (is_never_alone, is_not_there) = (too_long == ATTEMPTS, too_short == 2);
+        if is_never_alone {
+            never_alone.insert(point);
+        }
+        if is_never_alone || is_not_there {
+            let others: Vec<usize> = (0..shortest).filter(|other| !wanted.contains(other) && !never_alone.contains(other)).collect();
             if !others.is_empty() {
                 let other = others[moments.below(others.len())];
                 wanted.insert(other);
                 ahead.push(other);
             }
-        }
-        // Where two threads make a call at the same time, both are held and end together, so that nobody ever sees just one of
-        // them.
-        if too_long == ATTEMPTS {
-            never_alone.insert(point);
+            // Where all points are wanted, those that nobody sees alone are counted.
+            if is_not_there || !others.is_empty() {
+                wanted.remove(&point);
+            }
         }
     }
     // Another point's attempt may have met it since.
     never_alone.retain(|point| !met.contains(point));
-    let never_alone = never_alone.len();
+    let never_alone = never_alone.intersection(&wanted).count();
     let missed: Vec<_> = wanted.iter().filter(|point| !met.contains(point)).collect();
     assert!(missed.len() == never_alone && never_alone * 20 <= wanted.len() + 19, "{name}: not met: {missed:?} of {:?}", reference.calls);
     assert!(shortest * 2 >= all, "{name}: runs of {shortest} and {all} calls are not alike");
