@@ -13,6 +13,8 @@ mod load;
 pub(crate) mod migrate;
 mod prune;
 mod prune_backups;
+mod read_backups;
+mod repository;
 mod restore;
 mod restore_delta;
 mod restored;

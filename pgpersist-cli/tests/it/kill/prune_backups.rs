@@ -2,16 +2,15 @@
 //! leaves nothing else.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
 
 use crate::kill::dump::{ALL_ORDERS, orders};
 use crate::kill::harness::{Story, kill_at_random};
-use crate::kill::restored;
 use crate::kill::sweep::{Aim, Runner, sweep};
 use crate::kill::yard::{Place, Yard};
+use crate::kill::{repository, restored};
 use crate::support::volume::must;
 
 /// How many backups stay.
@@ -37,24 +36,12 @@ impl PruneBackups {
         yard
     }
 
-    fn repository(&self) -> PathBuf {
-        self.yard().store().join(".pgpersist/main/repository")
-    }
-
     /// Makes a backup of what no other holds.
     fn back_up(&mut self) {
         self.changes += 1;
         let change = format!("UPDATE orders SET customer = customer + 1 WHERE number % 50 = {}", self.changes % 50);
         self.yard().sql("shop", &change);
         self.yard().run(&["backup"]);
-    }
-
-    /// More than a day passes by the store's clock, which is when its objects were put, and files that never became objects written to.
-    fn a_day_passes(&self) {
-        let script = "cd \"$1\" && find . -type f '(' -path './runs/*' -o -path './tombstones/*' -o -name '*.pgpersist-tmp' ')' | while read -r object; do
-            touch -d \"@$(($(stat -c %Y \"$object\") - 90000))\" \"$object\"
-        done";
-        must(Command::new("sh").args(["-c", script, "sh"]).arg(self.repository()));
     }
 
     /// The backups that retention has not dropped, the newest first.
@@ -64,17 +51,12 @@ impl PruneBackups {
         backups.map(|backup| backup["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn count(&self, folder: &str) -> usize {
-        let script = "cd \"$1\" && { [ ! -d \"$2\" ] || find \"$2\" -type f; } | wc -l";
-        must(Command::new("sh").args(["-c", script, "sh"]).arg(self.repository()).arg(folder)).trim().parse().unwrap()
-    }
-
     /// The marks of runs that have no pack.
     fn marks_without_packs(&self) -> String {
         let script = "cd \"$1\" && for mark in dropped/*; do
             [ ! -e \"$mark\" ] || [ -n \"$(find \"packs/$(basename \"$mark\" .dropped)\" -name '*.pack' 2>/dev/null)\" ] || echo \"$mark\"
         done";
-        must(Command::new("sh").args(["-c", script, "sh"]).arg(self.repository()))
+        must(Command::new("sh").args(["-c", script, "sh"]).arg(repository::folder(self.yard())))
     }
 }
 
@@ -98,7 +80,7 @@ impl Story for PruneBackups {
         // What was dropped here is due for the victim, and for the pruning that follows it.
         self.back_up();
         self.yard().run(&PRUNE);
-        self.a_day_passes();
+        repository::a_day_passes(self.yard());
         // And this makes another one to be dropped.
         self.back_up();
         self.kept = self.standing().into_iter().take(KEPT).collect();
@@ -125,18 +107,23 @@ impl Story for PruneBackups {
 
         // The next one drops what the victim had not dropped, and the one after it removes that, with all that a killed run left.
         for _ in 0..2 {
-            self.a_day_passes();
+            repository::a_day_passes(self.yard());
             yard.run(&PRUNE);
         }
         assert_eq!(self.standing(), standing[..KEPT]);
-        assert_eq!((self.count("backups"), self.count("tombstones"), self.count("runs")), (KEPT, 0, 0), "{}", yard.describe());
+        assert_eq!(
+            (repository::count(yard, "backups"), repository::count(yard, "tombstones"), repository::count(yard, "runs")),
+            (KEPT, 0, 0),
+            "{}",
+            yard.describe()
+        );
         // Nobody's packs are left to go, and the marks of what was dropped stand beside packs that others need.
         let plan = &yard.run(&["prune", "--keep-last", "2", "--dry-run", "--json"]).json()["plan"];
         assert_eq!((&plan["pending_bytes"], &plan["freed_bytes"]), (&json!(0), &json!(0)), "packs that nobody needs: {plan}");
         assert_eq!(self.marks_without_packs(), "", "{}", yard.describe());
         // Three of the objects are no packs, no backups and no marks: two for those who restore by hand, and the intent of this look.
         let verified = yard.run(&["verify", "--json"]).json();
-        assert_eq!(verified["objects"], KEPT + self.count("packs") + self.count("dropped") + 3, "{verified}");
+        assert_eq!(verified["objects"], KEPT + repository::count(yard, "packs") + repository::count(yard, "dropped") + 3, "{verified}");
         yard.judge_untouched();
     }
 }
