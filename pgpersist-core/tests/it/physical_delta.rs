@@ -187,13 +187,15 @@ async fn what_was_interrupted_starts_nowhere_and_is_gone_on_with() {
     for milliseconds in [2_u64, 20, 60, 120] {
         let _ = tokio::time::timeout(std::time::Duration::from_millis(milliseconds), scene.delta(Some(end))).await;
         if matches!(scene.directory().state().await.unwrap(), State::HalfMade { .. }) {
+            // A blocking step of what was dropped may still be at work: what says so is written before the control file goes.
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             assert!(!scene.data.join("global/pg_control").exists());
             let error = staging::recover(&scene.data, scene.directory().own_folder()).unwrap_err();
             assert!(error.remedy().unwrap().contains("restore --delta"), "{error}");
             break;
         }
     }
-    // A blocking step of what was dropped may still be at work.
+    // The same of one that was dropped before that.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let report = scene.delta(Some(end)).await.unwrap();
     assert!(report.kept_aside.unwrap().join("pg_wal").is_dir());
