@@ -14,12 +14,17 @@ pub(crate) struct Arguments {
     rounds: Option<usize>,
     /// The `pgpersist` to measure; built from this workspace unless named.
     program: Option<PathBuf>,
+    /// Which parts of the bench, where told: all of them otherwise.
+    parts: Vec<String>,
+    /// The programs of a server from 17 on, for what only those can.
+    pub(crate) summarizing: Option<PathBuf>,
 }
 
 impl Arguments {
-    /// Reads the command line: `BENCH --scale smoke|gib|full|N --rounds N --program PATH`.
+    /// Reads the command line: `BENCH --scale smoke|gib|full|N --rounds N --program PATH --part NAME
+    /// --bindir-17 FOLDER`.
     pub(crate) fn read() -> Self {
-        let mut arguments = Self { bench: String::new(), scale: 60, rounds: None, program: None };
+        let mut arguments = Self { bench: String::new(), scale: 60, rounds: None, program: None, parts: Vec::new(), summarizing: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().unwrap_or_else(|| panic!("{word} wants a value"));
@@ -27,9 +32,13 @@ impl Arguments {
                 "--scale" => arguments.scale = scale(&value()),
                 "--rounds" => arguments.rounds = Some(value().parse().expect("--rounds is a number")),
                 "--program" => arguments.program = Some(value().into()),
+                "--part" => arguments.parts.push(value()),
+                "--bindir-17" => arguments.summarizing = Some(value().into()),
                 // Cargo says so to every bench.
                 "--bench" => {}
-                _ if word.starts_with('-') => panic!("unknown option {word}: --scale smoke|gib|full|N, --rounds N, --program PATH"),
+                _ if word.starts_with('-') => {
+                    panic!("unknown option {word}: --scale smoke|gib|full|N, --rounds N, --program PATH, --part NAME, --bindir-17 FOLDER")
+                }
                 _ => arguments.bench = word,
             }
         }
@@ -39,6 +48,11 @@ impl Arguments {
     /// How often each variant runs.
     pub(crate) fn rounds(&self, default: usize) -> usize {
         self.rounds.unwrap_or(default).max(1)
+    }
+
+    /// Whether this part of the bench is wanted.
+    pub(crate) fn has_part(&self, name: &str) -> bool {
+        self.parts.is_empty() || self.parts.iter().any(|part| part == name)
     }
 
     /// The release build of `pgpersist`.

@@ -30,6 +30,8 @@ pub(crate) fn bin_directory() -> PathBuf {
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
+    /// Where its own programs are, which may be of another major than its clients.
+    programs: PathBuf,
     folder: PathBuf,
     process: Child,
 }
@@ -37,18 +39,23 @@ pub(crate) struct Server {
 impl Server {
     /// Makes a cluster with data checksums and the defaults' fsync, and starts its server.
     pub(crate) fn start(place: &Place) -> Self {
-        let folder = place.join("server");
+        Self::start_of(place, "server", &bin_directory(), "")
+    }
+
+    /// The same in a folder of this name, with the server's programs from elsewhere, and more settings.
+    pub(crate) fn start_of(place: &Place, name: &str, programs: &Path, settings_beside: &str) -> Self {
+        let folder = place.join(name);
         run(command("mkdir").arg(&folder));
         let data = folder.join("data");
-        let mut initdb = command(bin_directory().join("initdb"));
+        let mut initdb = command(programs.join("initdb"));
         run(initdb.args(["-k", "--auth=trust", "--username=postgres", "--locale=C.UTF-8", "-D"]).arg(&data));
         let mut settings = File::options().append(true).open(data.join("postgresql.conf")).expect("initdb wrote it");
         let socket = format!("listen_addresses = ''\nunix_socket_directories = '{}'\n", folder.display());
-        settings.write_all((socket + SETTINGS).as_bytes()).expect("the disk has room");
+        settings.write_all((socket + SETTINGS + settings_beside).as_bytes()).expect("the disk has room");
         let log = File::create(folder.join("log")).expect("the folder takes a file");
-        let mut postgres = command(bin_directory().join("postgres"));
+        let mut postgres = command(programs.join("postgres"));
         let process = postgres.arg("-D").arg(&data).stdout(Stdio::null()).stderr(log).spawn().expect("postgres runs");
-        let server = Self { folder, process };
+        let server = Self { programs: programs.to_owned(), folder, process };
         let deadline = Instant::now() + PATIENCE;
         while !server.client("pg_isready").arg("-q").status().is_ok_and(|status| status.success()) {
             assert!(Instant::now() < deadline, "the server did not start: see {}", server.folder.join("log").display());
@@ -74,7 +81,8 @@ impl Server {
 
     /// The environment that tells clients of it.
     pub(crate) fn tell(&self, command: &mut Command) {
-        let path = format!("{}:{}", bin_directory().display(), std::env::var("PATH").unwrap_or_default());
+        let (own, theirs) = (self.programs.display(), bin_directory());
+        let path = format!("{}:{own}:{}", theirs.display(), std::env::var("PATH").unwrap_or_default());
         command
             .env("PGHOST", &self.folder)
             .env("PGDATA", self.folder.join("data"))
