@@ -1,8 +1,9 @@
 """Does anything grow when an operation is called again and again: memory, threads, file descriptors?
 
 ``python benches/soak.py --calls 10000`` calls each operation so often, both faces by turns; ``--only status,dump`` some of
-them. What starts processes takes 0.05 to 3 s a call, so ``--slow-calls`` may give those fewer. One JSON line an operation;
-exit code 1 when one of them grew. As many as a tenth of the calls, and a hundred at least, warm up and do not count.
+them. What starts processes takes 0.05 to 3 s a call, so ``--slow-calls`` may give those fewer, and ``--part slow`` and
+``--part fast`` may run beside each other. One JSON line an operation; exit code 1 when one of them grew. As many as a tenth
+of the calls, and a hundred at least, warm up and do not count.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=10_000, help="how often each operation is called")
     parser.add_argument("--slow-calls", type=int, help="how often one that starts processes is; else as often")
+    parser.add_argument("--part", choices=["fast", "slow"], help="only those that start processes, or only the others")
     parser.add_argument("--only", default="", help="operations, separated by commas")
     arguments = parser.parse_args()
     if os.environ.get("MALLOC_ARENA_MAX") != "1":
@@ -112,7 +114,7 @@ def main() -> int:
         cluster.dump()
         with TemporaryCluster() as temporary:
             for case in cases(place, cluster, temporary):
-                if only and case.name not in only:
+                if (only and case.name not in only) or (arguments.part and case.is_slow != (arguments.part == "slow")):
                     continue
                 calls = arguments.slow_calls if case.is_slow and arguments.slow_calls else arguments.calls
                 result = soak(case, calls, loop)
