@@ -39,6 +39,8 @@ enum Tool {
     BaseBackup,
     Rest(PgBackRest),
     Ours(&'static str),
+    /// The same at a lower priority.
+    OursNice(&'static str),
 }
 
 /// The clients, who end with their handle.
@@ -84,6 +86,7 @@ pub(crate) fn compare(arguments: &Arguments) {
     for (name, compression) in [("pgpersist lz4", "lz4"), ("pgpersist zstd-1", "zstd")] {
         for workers in [1, 2] {
             tools.push((format!("{name}, {workers} at once"), Tool::Ours(compression), workers));
+            tools.push((format!("nice -n 10 {name}, {workers} at once"), Tool::OursNice(compression), workers));
         }
     }
     let row = |(name, _, _): &(String, Tool, u32)| Row { name: name.clone(), seconds: Vec::new(), ratios: Vec::new(), lost: Vec::new() };
@@ -136,12 +139,18 @@ fn command_of(tool: &Tool, workers: u32, server: &Server, program: &Path, target
             base_backup
         }
         Tool::Rest(rest) => rest.backup("full"),
-        Tool::Ours(compression) => {
-            let mut backup = command(program);
-            backup.args(["backup", "--quiet", "--jobs", &workers.to_string(), "--compression", compression, "--store"]).arg(target);
-            backup
+        Tool::Ours(compression) => ours(command(program), workers, compression, target),
+        Tool::OursNice(compression) => {
+            let mut nice = command("nice");
+            nice.args(["-n", "10"]).arg(program);
+            ours(nice, workers, compression, target)
         }
     }
+}
+
+fn ours(mut backup: Command, workers: u32, compression: &str, target: &Path) -> Command {
+    backup.args(["backup", "--quiet", "--jobs", &workers.to_string(), "--compression", compression, "--store"]).arg(target);
+    backup
 }
 
 fn print(rows: &mut [Row]) {
@@ -166,7 +175,12 @@ fn print(rows: &mut [Row]) {
     }
     let named = |name: &str| rows.iter().find(|row| row.name == name);
     println!("\n| compared with | target | median |\n|---|---|---|");
-    for (ours, peer) in [("pgpersist lz4", "pgBackRest lz4"), ("pgpersist zstd-1", "pgBackRest zst-1")] {
+    for (ours, peer) in [
+        ("pgpersist lz4", "pgBackRest lz4"),
+        ("nice -n 10 pgpersist lz4", "pgBackRest lz4"),
+        ("pgpersist zstd-1", "pgBackRest zst-1"),
+        ("nice -n 10 pgpersist zstd-1", "pgBackRest zst-1"),
+    ] {
         for workers in [1, 2] {
             let (Some(ours), peer) = (named(&format!("{ours}, {workers} at once")), named(&format!("{peer}, {workers} at once"))) else {
                 continue;

@@ -186,10 +186,19 @@ async fn what_was_interrupted_starts_nowhere_and_is_gone_on_with() {
     // Dropped at a moment within the work, as a run that is cancelled; killed ones are the command line's tests.
     for milliseconds in [2_u64, 20, 60, 120] {
         let _ = tokio::time::timeout(std::time::Duration::from_millis(milliseconds), scene.delta(Some(end))).await;
-        if matches!(scene.directory().state().await.unwrap(), State::HalfMade { .. }) {
-            // A blocking step of what was dropped may still be at work: what says so is written before the control file goes.
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-            assert!(!scene.data.join("global/pg_control").exists());
+        // A blocking step of what was dropped may still be at work, its first one, which moves the control file away, or its last, which puts
+        // the new one there: each is within the time in which the directory is half-made.
+        let control = scene.data.join("global/pg_control");
+        let mut is_half_made = true;
+        for _ in 0..600 {
+            is_half_made = matches!(scene.directory().state().await.unwrap(), State::HalfMade { .. });
+            if !is_half_made || !control.exists() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        if is_half_made {
+            assert!(!control.exists());
             let error = staging::recover(&scene.data, scene.directory().own_folder()).unwrap_err();
             assert!(error.remedy().unwrap().contains("restore --delta"), "{error}");
             break;
