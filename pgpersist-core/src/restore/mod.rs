@@ -13,6 +13,7 @@ pub mod survey;
 pub mod tablespaces;
 pub mod tree;
 
+mod crew;
 mod ground;
 mod queue;
 mod writer;

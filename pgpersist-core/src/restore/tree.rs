@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use futures_util::future::try_join_all;
-
 use crate::error::{Error, Result};
 use crate::fs::on_behalf::as_owner;
 use crate::repo::entry::{Entry, EntryKind, EntryPath};
 use crate::repo::repository::Repository;
+use crate::restore::crew::{self, Halt};
 use crate::restore::damage::Losses;
 use crate::restore::queue::Queue;
 use crate::restore::writer::Writer;
@@ -89,32 +88,13 @@ pub(crate) async fn write(
     let (made, below) = (Arc::clone(&entries), places.clone());
     workers::run(move || folders(&made, &below)).await?;
     let queue = Arc::new(Queue::new(entries, places.clone()));
+    let halt = Halt::default();
     let writers = (0..at_once.max(1)).map(|number| {
-        let (repository, queue, done, losses) = (repository.clone(), Arc::clone(&queue), Arc::clone(&done), losses.clone());
-        async move {
-            let task = tokio::spawn(async move { Writer::new(number, &repository, &queue, &done, losses.as_deref()).write().await });
-            Aborting(task).await
-        }
+        let (repository, queue, done) = (repository.clone(), Arc::clone(&queue), Arc::clone(&done));
+        let (losses, halt) = (losses.clone(), halt.clone());
+        async move { Writer::new(number, &repository, &queue, &done, losses.as_deref(), halt).write().await }
     });
-    try_join_all(writers).await.map(|_| ())
-}
-
-/// A task that ends when nobody waits for it any more.
-pub(crate) struct Aborting(pub(crate) tokio::task::JoinHandle<Result<()>>);
-
-impl Future for Aborting {
-    type Output = Result<()>;
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        let joined = std::pin::Pin::new(&mut self.0).poll(context);
-        joined.map(|joined| joined.unwrap_or_else(|error| Err(Error::Bug(format!("a writer of files failed: {error}")))))
-    }
-}
-
-impl Drop for Aborting {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    crew::work(writers, &halt).await
 }
 
 fn folders(entries: &[Entry], places: &Places) -> Result<()> {

@@ -18,6 +18,7 @@ use crate::repo::leaf::LEAF_CHUNKS;
 use crate::repo::names::Place;
 use crate::repo::repository::Repository;
 use crate::repo::trailer::CHUNK_BYTES;
+use crate::restore::crew::Halt;
 use crate::restore::damage::{Losses, is_damage};
 use crate::restore::queue::{Queue, Slice, Target};
 use crate::workers;
@@ -35,6 +36,7 @@ pub(super) struct Writer<'a> {
     queue: &'a Queue,
     done: &'a AtomicU64,
     losses: Option<&'a Losses>,
+    halt: Halt,
     job: Job,
     desk: Desk,
 }
@@ -103,8 +105,9 @@ impl<'a> Writer<'a> {
         queue: &'a Queue,
         done: &'a AtomicU64,
         losses: Option<&'a Losses>,
+        halt: Halt,
     ) -> Self {
-        Self { number, contents: Contents::new(repository), queue, done, losses, job: Job::default(), desk: Desk::default() }
+        Self { number, contents: Contents::new(repository), queue, done, losses, halt, job: Job::default(), desk: Desk::default() }
     }
 
     /// Writes until there is nothing left to begin with.
@@ -174,6 +177,7 @@ impl<'a> Writer<'a> {
         if self.job.pieces.is_empty() {
             return Ok(());
         }
+        self.halt.pass()?;
         let (job, mut desk) = (std::mem::take(&mut self.job), std::mem::take(&mut self.desk));
         let gathered = self.contents.gather(&job.runs).await;
         let tolerant = self.losses.is_some();

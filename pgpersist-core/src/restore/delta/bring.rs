@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use futures_util::future::try_join_all;
-
 use crate::error::{Error, Result};
 use crate::fs::durable;
 use crate::fs::on_behalf::as_owner;
@@ -20,7 +18,8 @@ use crate::repo::leaf::Stretch;
 use crate::repo::names::Place;
 use crate::repo::repository::Repository;
 use crate::repo::trailer::CHUNK_BYTES;
-use crate::restore::tree::{self, Aborting, Places};
+use crate::restore::crew::{self, Halt};
+use crate::restore::tree::{self, Places};
 use crate::workers;
 
 /// How many chunks are compared at once: 1 MiB.
@@ -72,28 +71,27 @@ pub(crate) async fn bring(
         workers::run(move || made.iter().try_for_each(|entry| folder(entry, &below))).await?;
     }
     let next = Arc::new(AtomicUsize::new(0));
+    let halt = Halt::default();
     let writers = (0..at_once.max(1)).map(|_| {
         let (repository, entries, places) = (repository.clone(), Arc::clone(&entries), places.clone());
-        let (next, tally) = (Arc::clone(&next), Arc::clone(&tally));
+        let (next, tally, halt) = (Arc::clone(&next), Arc::clone(&tally), halt.clone());
         async move {
-            let task = tokio::spawn(async move {
-                let mut contents = Contents::new(&repository);
-                loop {
-                    let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(()) };
-                    let EntryKind::File(file) = &entry.kind else { continue };
-                    if entry.path.as_bytes() == CONTROL_FILE_PATH.as_bytes() {
-                        continue;
-                    }
-                    // Before the old log is set aside it is in the way of a look.
-                    let is_new = doing == Doing::Looking && entry.path.as_bytes().starts_with(b"pg_wal/");
-                    let mut one = One::open(places.of(&entry.path), file, doing, is_new, repository.hash_key().clone(), &tally).await?;
-                    one.bring(&mut contents, file).await?;
+            let mut contents = Contents::new(&repository);
+            loop {
+                let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(()) };
+                let EntryKind::File(file) = &entry.kind else { continue };
+                if entry.path.as_bytes() == CONTROL_FILE_PATH.as_bytes() {
+                    continue;
                 }
-            });
-            Aborting(task).await
+                halt.pass()?;
+                // Before the old log is set aside it is in the way of a look.
+                let is_new = doing == Doing::Looking && entry.path.as_bytes().starts_with(b"pg_wal/");
+                let mut one = One::open(places.of(&entry.path), file, doing, is_new, repository.hash_key().clone(), &tally).await?;
+                one.bring(&mut contents, file, &halt).await?;
+            }
         }
     });
-    try_join_all(writers).await.map(|_| ())
+    crew::work(writers, &halt).await
 }
 
 /// Makes a folder or a link where it is not, and sets its permissions.
@@ -159,12 +157,13 @@ impl<'a> One<'a> {
         Ok(Self { path, file: file.map(Arc::new), size, was, doing, key, tally })
     }
 
-    async fn bring(&mut self, contents: &mut Contents<'_>, entry: &FileEntry) -> Result<()> {
+    async fn bring(&mut self, contents: &mut Contents<'_>, entry: &FileEntry, halt: &Halt) -> Result<()> {
         let (mut chunk, mut changed) = (0_u64, self.was != Was::There);
         for leaf in &entry.leaves {
             let leaf = contents.leaf(*leaf).await?;
             for stretch in leaf.stretches() {
                 for part in parts(*stretch) {
+                    halt.pass()?;
                     changed |= self.part(contents, chunk, part).await?;
                     chunk += u64::from(part.chunks);
                 }
