@@ -24,7 +24,7 @@ use crate::support::tree::Tree;
 
 /// With this set each call is hit in turn, else one of so many.
 const EVERY_CALL: &str = "PGPERSIST_TEST_EVERY_CALL";
-const SAMPLE: u64 = 5;
+const SAMPLE: u64 = 12;
 
 const UNAVAILABLE: Effect = Effect::Fail(ErrorKind::Unavailable);
 const LOST: Effect = Effect::LoseAnswer(ErrorKind::Unavailable);
