@@ -9,6 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
+use crate::workers;
 
 /// Tells whether one of them has failed.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +37,11 @@ pub(crate) async fn work<F>(works: impl IntoIterator<Item = F>, halt: &Halt) -> 
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let mut at_work: FuturesUnordered<Aborting> = works.into_iter().map(|work| Aborting(tokio::spawn(work))).collect();
+    let begin = |work| match workers::held() {
+        Some(held) => tokio::spawn(workers::holding(held, work)),
+        None => tokio::spawn(work),
+    };
+    let mut at_work: FuturesUnordered<Aborting> = works.into_iter().map(|work| Aborting(begin(work))).collect();
     let mut result = Ok(());
     while let Some(ended) = at_work.next().await {
         if ended.is_err() && result.is_ok() {
@@ -71,7 +76,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::workers;
 
     #[tokio::test]
     async fn the_first_failure_is_told_when_all_the_others_have_stopped() {

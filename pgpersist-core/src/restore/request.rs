@@ -66,13 +66,14 @@ impl RestoreRequest {
             self.look_for_programs(&survey, progress).await;
             let claim = directory.claim().await?;
             directory.prepare(&claim).await?;
-            let _lock = if self.options.in_place { self.lock().await? } else { None };
+            let lock = if self.options.in_place { self.lock().await? } else { None };
             let own = directory.own_folder().clone();
             // A place that takes no writes, or gives back other bytes, is known before it holds anything.
             workers::run(move || placement::probe(own.path())).await?;
             // Garbage collection leaves alone what a run that lives reads.
             let live = LiveIntent::reading_or_warn(&repository, "restore", vec![survey.manifest.backup], progress).await;
-            let restored = restore_surveyed(&repository, &survey, directory.as_ref(), &self.options, progress).await;
+            let restoring = restore_surveyed(&repository, &survey, directory.as_ref(), &self.options, progress);
+            let restored = workers::holding(Arc::new((claim, lock)), restoring).await;
             if let Some(live) = live {
                 live.end_or_leave().await;
             }
@@ -86,10 +87,10 @@ impl RestoreRequest {
         let (repository, survey) = self.survey(progress).await?;
         journey::ask_first(&survey, directory.as_ref(), &self.options).await?;
         self.look_for_programs(&survey, progress).await;
-        let _claim = directory.claim().await?;
-        let _lock = self.lock().await?;
+        let held = (directory.claim().await?, self.lock().await?);
         let live = LiveIntent::reading_or_warn(&repository, "restore", vec![survey.manifest.backup], progress).await;
-        let restored = journey::restore(&repository, &survey, directory.as_ref(), &self.options, progress).await;
+        let restoring = journey::restore(&repository, &survey, directory.as_ref(), &self.options, progress);
+        let restored = workers::holding(Arc::new(held), restoring).await;
         if let Some(live) = live {
             live.end_or_leave().await;
         }

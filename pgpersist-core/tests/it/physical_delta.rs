@@ -5,11 +5,12 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pgpersist_core::backup::physical::BackupOptions;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::data_directory::state::State;
-use pgpersist_core::data_directory::{DataDirectory, staging};
+use pgpersist_core::data_directory::{Claim, DataDirectory, staging};
 use pgpersist_core::error::{Error, ErrorKind, Result};
 use pgpersist_core::fs::durable;
 use pgpersist_core::pg::lsn::Lsn;
@@ -21,11 +22,14 @@ use pgpersist_core::restore::plan::RestorePlan;
 use pgpersist_core::restore::survey::Survey;
 use pgpersist_core::store::BackupStore;
 use pgpersist_core::store::memory::MemoryBackupStore;
+use pgpersist_core::workers;
 
 use crate::physical::{Restored, backup, repository, server_with};
 use crate::support::server::TestServer;
 use crate::support::tree::Tree;
 
+/// Generous: what was dropped ends within a moment, but on a loaded machine that may be long.
+const DEADLINE: Duration = Duration::from_secs(120);
 const SUM: &str = "SELECT pg_catalog.md5(pg_catalog.string_agg(note, '' ORDER BY id)) FROM public.orders";
 /// What goes on in a cluster after its backup: changed, new and dropped relations, and an unlogged one that is filled.
 const LATER: &str = "UPDATE public.orders SET note = 'later' WHERE id % 10 = 0; CREATE TABLE public.later AS SELECT * FROM public.orders;
@@ -98,7 +102,23 @@ impl Scene {
 
     async fn delta(&self, discard: Option<Lsn>) -> Result<RestoreReport> {
         let options = RestoreOptions { delta: true, consent: true, discard_unshipped_wal: discard, ..RestoreOptions::default() };
-        journey::restore(&self.repository, &self.survey().await, &self.directory(), &options, &Silent).await
+        let (survey, directory) = (self.survey().await, self.directory());
+        let restoring = journey::restore(&self.repository, &survey, &directory, &options, &Silent);
+        workers::holding(Arc::new(self.claim().await), restoring).await
+    }
+
+    /// Nobody else is at work in the directory any more, a step of what was dropped included.
+    async fn claim(&self) -> Claim {
+        let began = Instant::now();
+        loop {
+            match self.directory().claim().await {
+                Ok(claim) => return claim,
+                Err(error) if error.kind() == ErrorKind::Conflict && began.elapsed() < DEADLINE => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     fn end(plan: &RestorePlan) -> Lsn {
@@ -185,27 +205,15 @@ async fn what_was_interrupted_starts_nowhere_and_is_gone_on_with() {
     let end = Scene::end(&scene.plan().await);
     // Dropped at a moment within the work, as a run that is cancelled; killed ones are the command line's tests.
     for milliseconds in [2_u64, 20, 60, 120] {
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(milliseconds), scene.delta(Some(end))).await;
-        // A blocking step of what was dropped may still be at work, its first one, which moves the control file away, or its last, which puts
-        // the new one there: each is within the time in which the directory is half-made.
-        let control = scene.data.join("global/pg_control");
-        let mut is_half_made = true;
-        for _ in 0..600 {
-            is_half_made = matches!(scene.directory().state().await.unwrap(), State::HalfMade { .. });
-            if !is_half_made || !control.exists() {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-        if is_half_made {
-            assert!(!control.exists());
+        let _ = tokio::time::timeout(Duration::from_millis(milliseconds), scene.delta(Some(end))).await;
+        drop(scene.claim().await);
+        if matches!(scene.directory().state().await.unwrap(), State::HalfMade { .. }) {
+            assert!(!scene.data.join("global/pg_control").exists());
             let error = staging::recover(&scene.data, scene.directory().own_folder()).unwrap_err();
             assert!(error.remedy().unwrap().contains("restore --delta"), "{error}");
             break;
         }
     }
-    // The same of one that was dropped before that.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let report = scene.delta(Some(end)).await.unwrap();
     assert!(report.kept_aside.unwrap().join("pg_wal").is_dir());
     assert!(!scene.directory().own_folder().path().join("half-made.json").exists());

@@ -10,6 +10,7 @@ use pgpersist_core::backup::physical::{BackupOptions, back_up};
 use pgpersist_core::clock::SystemClock;
 use pgpersist_core::data_directory::local::LocalDataDirectory;
 use pgpersist_core::fs::durable;
+use pgpersist_core::fs::os_user::default_role;
 use pgpersist_core::init::plan::InitWishes;
 use pgpersist_core::init::ready::{InitOptions, make_ready};
 use pgpersist_core::pg::control_file::{CONTROL_FILE_PATH, ControlFile};
@@ -48,7 +49,7 @@ impl Yard {
         let scratch = Scratch::new();
         let cluster = cluster_in(scratch.join("original"), &scratch, installation);
         let options =
-            InitOptions { cluster_name: "main".into(), databases: Vec::new(), superuser: "postgres".into(), wishes: InitWishes::default() };
+            InitOptions { cluster_name: "main".into(), databases: Vec::new(), superuser: default_role(), wishes: InitWishes::default() };
         make_ready(&cluster, None, &options, &(Arc::new(Silent) as Arc<dyn ProgressSink>)).await.unwrap();
         start(&cluster, &StartOptions::default()).await.unwrap();
         let session = session(&cluster).await;
