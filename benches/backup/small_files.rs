@@ -13,7 +13,7 @@ impl Stage<'_> {
         let names: Vec<&str> = [REST_ZSTD_1, OURS_ZSTD].into_iter().filter(|name| self.has(name)).collect();
         let without = self.full_backups(&names, rounds);
         let make = format!(
-            "DO $$ BEGIN FOR n IN 1..{TABLES} LOOP EXECUTE format('CREATE TABLE small_%s AS SELECT 1 AS one', n); \
+            "DO $$ BEGIN FOR n IN 1..{TABLES} LOOP EXECUTE format('CREATE TABLE tiny_%s AS SELECT 1 AS one', n); \
              IF n % 500 = 0 THEN COMMIT; END IF; END LOOP; END $$"
         );
         self.server.ask("bench", &make);
